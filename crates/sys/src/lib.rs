@@ -1,0 +1,2 @@
+//! The host.
+#![allow(unsafe_code)]

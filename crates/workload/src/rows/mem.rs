@@ -171,7 +171,8 @@ mod tests {
             }
             assert_eq!(at, chain.line(0));
             assert!(chain.visits_every_line());
-            chain.links[chain.line(3) * LINE] = chain.line(1) as u64;
+            let (from, to) = (chain.line(3), chain.line(1));
+            chain.links[from * LINE] = to as u64;
             assert!(!chain.visits_every_line(), "a short circuit among {lines} lines went unnoticed");
         }
     }

@@ -1,2 +1,27 @@
-//! placeholder
-fn main() {}
+//! `cargo xtask`: the project's own chores.
+//!
+//! Each module is one chore: its arguments and a `main` that does it and answers with the exit code of the whole program.
+
+mod lab;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// The project's own chores.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    Lab(lab::Args),
+}
+
+fn main() -> ExitCode {
+    match Cli::parse().chore {
+        Chore::Lab(args) => lab::main(&args),
+    }
+}

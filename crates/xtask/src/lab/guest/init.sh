@@ -1,0 +1,40 @@
+#!/bin/busybox sh
+# The first process: mounts the root and hands over to lab.sh. Whatever fails here ends the machine; the console says what it was.
+#
+# The root is a tmpfs with copies of the small folders, and /usr as an overlay over the image. A root that were one overlay could not
+# hold the upper folder of another, and that is what container runtimes make under /var/lib.
+
+export PATH=/bin
+/bin/busybox --install -s /bin
+
+fail() {
+    echo "lab: $*" >/dev/console
+    poweroff -f
+}
+
+mount -t devtmpfs dev /dev
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+
+while read -r module; do
+    insmod "/modules/$module" || fail "cannot load $module"
+done </modules/order
+
+mount -t erofs -o ro,dax /dev/pmem0 /image || fail "cannot mount the root image"
+mount -t tmpfs -o mode=755,size=75% root /root
+for path in /image/*; do
+    name=${path#/image/}
+    case $name in
+        usr | lost+found) ;;
+        *) cp -a "$path" /root/ ;;
+    esac
+done
+mkdir -p /root/dev /root/proc /root/sys /root/run /root/tmp /root/usr /root/.usr/upper /root/.usr/work
+mount -t overlay -o lowerdir=/image/usr,upperdir=/root/.usr/upper,workdir=/root/.usr/work usr /root/usr || fail "cannot mount /usr"
+
+for name in dev proc sys; do
+    mount --move "/$name" "/root/$name"
+done
+cp -a /lab /root/.lab
+exec switch_root /root /bin/busybox sh /.lab/lab.sh
+fail "cannot change to the root"

@@ -1,0 +1,118 @@
+#!/bin/busybox sh
+# Process 1 of the machine's root: prepares what systemd would have, runs the command, reports, and ends the machine.
+#
+# The host hears of it on the port "result": "up", then "exit CODE" or "fail WHY".
+
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export HOME=/root LANG=C.UTF-8 TERM=dumb
+
+# Prints the device of a port by the port's name.
+port() {
+    for known in /sys/class/virtio-ports/*; do
+        if [ "$(cat "$known/name")" = "$1" ]; then
+            echo "/dev/${known##*/}"
+        fi
+    done
+}
+
+end() {
+    echo "$1" >&3
+    sync
+    poweroff -f
+}
+
+fail() {
+    echo "lab: $*" >/dev/console
+    end "fail $*"
+}
+
+mount_own() {
+    # As on any host that systemd has started: mounts go on to new namespaces.
+    mount --make-rshared /
+    mount -t tmpfs -o mode=755,nosuid,nodev run /run
+    mount -t tmpfs -o mode=1777,nosuid,nodev,size=75% tmp /tmp
+    mkdir -p /dev/pts /dev/shm /run/lock /run/lab
+    mount -t devpts -o gid=5,mode=620,ptmxmode=666,nosuid,noexec devpts /dev/pts
+    mount -t tmpfs -o mode=1777,nosuid,nodev shm /dev/shm
+    mount -t tracefs trace /sys/kernel/tracing
+    mount -t debugfs debug /sys/kernel/debug
+    mount -t bpf -o mode=700 bpf /sys/fs/bpf
+    mount -t securityfs security /sys/kernel/security
+    ln -sf /proc/self/fd /dev/fd
+    ln -sf /proc/self/fd/0 /dev/stdin
+    ln -sf /proc/self/fd/1 /dev/stdout
+    ln -sf /proc/self/fd/2 /dev/stderr
+}
+
+# Every controller, for every group that is made; the first process and the command in groups of their own, as groups with
+# controllers hold no processes of their own.
+set_cgroups() {
+    mount -t cgroup2 -o nsdelegate,memory_recursiveprot,nosuid,nodev,noexec cgroup2 /sys/fs/cgroup || fail "cannot mount cgroup2"
+    mkdir -p /sys/fs/cgroup/init.scope /sys/fs/cgroup/lab.slice/command.scope
+    echo 1 >/sys/fs/cgroup/init.scope/cgroup.procs
+    for controller in $(cat /sys/fs/cgroup/cgroup.controllers); do
+        echo "+$controller" >/sys/fs/cgroup/cgroup.subtree_control || fail "cannot enable the controller $controller"
+        echo "+$controller" >/sys/fs/cgroup/lab.slice/cgroup.subtree_control
+    done
+}
+
+# What udev would have loaded, and the rights it would have given.
+set_devices() {
+    modprobe -a kvm-amd vhost_net vhost_vsock vsock_loopback tun fuse loop virtio-rng || fail "cannot load the modules"
+    [ -c /dev/kvm ] || fail "there is no /dev/kvm"
+    chown root:kvm /dev/kvm /dev/vhost-net /dev/vhost-vsock
+    chmod 660 /dev/kvm /dev/vhost-net /dev/vhost-vsock
+    chmod 666 /dev/fuse /dev/net/tun
+    chmod 1777 /dev/shm
+}
+
+mount_folders() {
+    while read -r tag options path; do
+        mkdir -p "$path"
+        case $tag in
+            tmpfs) mount -t tmpfs -o "$options" tmp "$path" ;;
+            *) mount -t virtiofs -o "$options" "$tag" "$path" ;;
+        esac || fail "cannot mount $path"
+    done </.lab/mounts
+}
+
+# The command's stdout and stderr are pipes, as a program expects them; a process for each carries them to the host.
+run_command() {
+    mkfifo /run/lab/stdout /run/lab/stderr
+    cat /run/lab/stdout >"$(port stdout)" &
+    stdout=$!
+    cat /run/lab/stderr >"$(port stderr)" &
+    stderr=$!
+    (
+        exec 3>&-
+        echo 0 >/sys/fs/cgroup/lab.slice/command.scope/cgroup.procs
+        # By its path: by its name, busybox would run itself, and its own ls and stat after that.
+        exec /bin/sh /.lab/job
+    ) </dev/null >/run/lab/stdout 2>/run/lab/stderr &
+    wait $!
+    code=$?
+    # What the command left running would hold its output open. What it put elsewhere gets a moment to finish.
+    echo 1 >/sys/fs/cgroup/lab.slice/cgroup.kill
+    (
+        sleep 2
+        kill $stdout $stderr
+    ) 2>/dev/null &
+    wait $stdout
+    wait $stderr
+}
+
+exec 3>"$(port result)"
+umask 022
+mount_own
+set_cgroups
+set_devices
+hostname lab
+ip link set lo up
+mkdir -p /home/lab
+chown lab:lab /home/lab
+mount_folders
+echo up >&3
+run_command
+# The host reads the files only after the machine has ended; they are written by then.
+sync
+end "exit $code"

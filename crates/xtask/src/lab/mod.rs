@@ -1,0 +1,157 @@
+//! The lab: a machine with KVM, cgroup v2 and root, on any Debian host, for as long as one command runs.
+//!
+//! QEMU emulates the processor in software with AMD's SVM in it, so nothing is asked of the host's own virtualization, and inside the
+//! machine `/dev/kvm` is the real one of a stock Debian kernel.
+//!
+//! How a run goes:
+//!
+//! 1. [`tools`] sees that the host has what the lab calls, and installs it if it may.
+//! 2. [`root`] makes the root image and the base of the initramfs from Debian's packages ([`packages`], [`kernel`], [`cpio`]), or
+//!    finds them in the cache: `target/lab/<key>/`.
+//! 3. [`run`] makes the folder of this run, `target/lab/runs/<name>/`: logs, sockets, the work folder.
+//! 4. [`job`] writes what the machine shall do as a second initramfs archive, and [`share`] serves the host's folders to it (virtiofs).
+//! 5. [`qemu`] starts the machine; `guest/init.sh` mounts the root, `guest/lab.sh` prepares it and runs the command.
+//! 6. [`output`] streams the command's stdout and stderr; the machine's last word on a port of its own is the exit code.
+
+mod cpio;
+mod job;
+mod kernel;
+mod output;
+mod packages;
+mod qemu;
+mod root;
+mod run;
+mod share;
+mod tools;
+
+use anyhow::{Context, Result, bail, ensure};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Exit code when the command's time is over, as of `timeout(1)`.
+const EXIT_TIMEOUT: u8 = 124;
+/// Exit code when the lab itself failed, as of `timeout(1)`, `docker run` and their like.
+const EXIT_LAB_FAILED: u8 = 125;
+
+/// Run a command as root in a machine with KVM and cgroup v2, emulated in software.
+///
+/// The machine sees this work tree and the cargo target folder at their own paths, read-only, and starts the command in the work
+/// tree. It may write its work folder (its path is in $INSULA_LAB_WORK, the same inside and outside) and, until it ends, anything
+/// else of its own. The machine ends when the command does; what the command left running ends with it.
+///
+/// The exit code is the command's own; 124 when its time was over, 125 when the machine failed.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Virtual CPUs of the machine [default: 2, with --icount 1].
+    #[arg(long, value_name = "N")]
+    cpus: Option<u32>,
+    /// Memory of the machine, in MiB (M) or GiB (G).
+    #[arg(long, value_name = "M", default_value = "2G", value_parser = qemu::parse_memory)]
+    memory: u64,
+    /// Run in virtual time: every instruction takes one nanosecond, idle time is skipped, one vCPU, no randomness.
+    #[arg(long)]
+    icount: bool,
+    /// Give the command this many seconds, then end the machine.
+    #[arg(long, value_name = "S", default_value_t = 1800)]
+    timeout: u64,
+    /// Keep the run's folder (serial log, output, work folder) and say where it is.
+    #[arg(long)]
+    keep: bool,
+    /// A folder to be the work folder, instead of one in the run's folder.
+    #[arg(long, value_name = "DIR")]
+    work: Option<PathBuf>,
+    /// An environment variable of the command; without a value, the host's value.
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    env: Vec<String>,
+    /// One more Debian package in the machine's root (the image is made anew once for each set).
+    #[arg(long, value_name = "NAME")]
+    package: Vec<String>,
+    /// The command and its arguments.
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+/// The folders of the host the lab works with, all absolute.
+struct Folders {
+    /// The work tree: the workspace this program belongs to.
+    tree: PathBuf,
+    /// Cargo's target folder.
+    target: PathBuf,
+    /// What the lab keeps: `lab/` in the target folder.
+    lab: PathBuf,
+}
+
+impl Folders {
+    fn find() -> Result<Self> {
+        // Cargo names the crate's folder when it runs us; the one known at build time serves a program started by hand.
+        let manifest = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+        let tree = Path::new(&manifest).join("../..").canonicalize().context("find the work tree")?;
+        let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| tree.join("target"), PathBuf::from);
+        let lab = target.join("lab");
+        std::fs::create_dir_all(&lab).with_context(|| format!("make {}", lab.display()))?;
+        Ok(Self { tree, target: target.canonicalize()?, lab: lab.canonicalize()? })
+    }
+}
+
+/// Runs the lab and answers with the command's exit code.
+pub(crate) fn main(args: &Args) -> ExitCode {
+    match try_main(args) {
+        Ok(code) => code.into(),
+        Err(error) => {
+            eprintln!("lab: {error:#}");
+            EXIT_LAB_FAILED.into()
+        }
+    }
+}
+
+fn try_main(args: &Args) -> Result<u8> {
+    let cpus = args.cpus.unwrap_or(if args.icount { 1 } else { 2 });
+    ensure!(cpus > 0, "a machine has at least one CPU");
+    ensure!(!args.icount || cpus == 1, "--icount runs on one CPU: its time is one count of instructions");
+    let folders = Folders::find()?;
+    let tools = tools::Tools::find()?;
+    let image = root::Image::get(&folders.lab, &args.package)?;
+
+    let mut run = run::Run::new(&folders.lab, args.work.as_deref())?;
+    let shares = share::plan(&folders, run.work());
+    let job = job::Job { command: &args.command, env: &args.env, folders: &folders, work: run.work(), shares: &shares };
+    let initrd = run.path("initrd");
+    job.write_initrd(&image.initrd, &initrd)?;
+
+    let servers = share::serve(&tools, &shares, run.folder())?;
+    let machine =
+        qemu::Machine { cpus, memory: args.memory, icount: args.icount, image: &image, initrd: &initrd, shares: &shares };
+    let outcome = machine.run(&tools, run.folder(), Duration::from_secs(args.timeout));
+    drop(servers);
+    finish(args, &mut run, outcome)
+}
+
+/// Says what has to be said of the run, decides whether its folder stays, and answers with the exit code.
+fn finish(args: &Args, run: &mut run::Run, outcome: Result<qemu::Outcome>) -> Result<u8> {
+    let serial = run.path(qemu::SERIAL_LOG);
+    let outcome = outcome.inspect_err(|_| run.keep())?;
+    if args.keep {
+        run.keep();
+        eprintln!("lab: kept {}", run.folder().display());
+    } else if run.keep_if_work_was_left()? {
+        eprintln!("lab: the command's files are in {}", run.work().display());
+    }
+    match outcome {
+        qemu::Outcome::Exit(code) => Ok(code),
+        qemu::Outcome::Timeout => {
+            run.keep();
+            eprintln!(
+                "lab: ended after the {} seconds the command was given; the serial log is {}",
+                args.timeout,
+                serial.display()
+            );
+            Ok(EXIT_TIMEOUT)
+        }
+        qemu::Outcome::Died(why) => {
+            run.keep();
+            bail!("{why}; the serial log is {}", serial.display())
+        }
+    }
+}

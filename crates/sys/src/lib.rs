@@ -1,2 +1,4 @@
 //! The host.
 #![allow(unsafe_code)]
+
+pub mod host;

@@ -115,23 +115,36 @@ fn try_main(args: &Args) -> Result<u8> {
     let image = root::Image::get(&folders.lab, &args.package)?;
 
     let mut run = run::Run::new(&folders.lab, args.work.as_deref())?;
-    let shares = share::plan(&folders, run.work());
-    let job = job::Job { command: &args.command, env: &args.env, folders: &folders, work: run.work(), shares: &shares };
-    let initrd = run.path("initrd");
-    job.write_initrd(&image.initrd, &initrd)?;
+    match boot(args, cpus, &folders, &tools, &image, &run) {
+        Ok(outcome) => finish(args, &mut run, outcome),
+        Err(error) => {
+            run.keep();
+            Err(error.context(format!("the run's logs are in {}", run.folder().display())))
+        }
+    }
+}
 
-    let servers = share::serve(&tools, &shares, run.folder())?;
-    let machine =
-        qemu::Machine { cpus, memory: args.memory, icount: args.icount, image: &image, initrd: &initrd, shares: &shares };
-    let outcome = machine.run(&tools, run.folder(), Duration::from_secs(args.timeout));
-    drop(servers);
-    finish(args, &mut run, outcome)
+/// Runs the machine from its start to its end.
+fn boot(
+    args: &Args,
+    cpus: u32,
+    folders: &Folders,
+    tools: &tools::Tools,
+    image: &root::Image,
+    run: &run::Run,
+) -> Result<qemu::Outcome> {
+    let shares = share::plan(folders, run.work());
+    let initrd = run.path("initrd");
+    let job = job::Job { command: &args.command, env: &args.env, folders, work: run.work(), shares: &shares };
+    job.write_initrd(&image.initrd, &initrd)?;
+    let _servers = share::serve(tools, &shares, run.folder())?;
+    let machine = qemu::Machine { cpus, memory: args.memory, icount: args.icount, image, initrd: &initrd, shares: &shares };
+    machine.run(tools, run.folder(), Duration::from_secs(args.timeout))
 }
 
 /// Says what has to be said of the run, decides whether its folder stays, and answers with the exit code.
-fn finish(args: &Args, run: &mut run::Run, outcome: Result<qemu::Outcome>) -> Result<u8> {
+fn finish(args: &Args, run: &mut run::Run, outcome: qemu::Outcome) -> Result<u8> {
     let serial = run.path(qemu::SERIAL_LOG);
-    let outcome = outcome.inspect_err(|_| run.keep())?;
     if args.keep {
         run.keep();
         eprintln!("lab: kept {}", run.folder().display());

@@ -57,7 +57,7 @@ impl Machine<'_> {
             [Follower::start(&folder.join(STDOUT), io::stdout())?, Follower::start(&folder.join(STDERR), io::stderr())?];
         let mut command = vec![tools.qemu.clone().into_os_string()];
         command.extend(self.arguments()?);
-        let mut qemu = spawn_tied(&command, folder, File::create(folder.join(QEMU_LOG))?)?;
+        let mut qemu = spawn_tied(&command, folder, Stdio::null(), File::create(folder.join(QEMU_LOG))?)?;
         let watched = watch(&mut qemu, &folder.join(RESULT), timeout);
         // Whatever watching came to, no QEMU is left behind.
         let _ = qemu.kill();
@@ -212,13 +212,13 @@ fn cause_of_death(serial: &str) -> String {
 }
 
 /// Starts a program that dies with us, however we end: a Ctrl-C, a kill, a crash.
-pub(super) fn spawn_tied<S: AsRef<OsStr>>(command: &[S], folder: &Path, log: File) -> Result<Child> {
+pub(super) fn spawn_tied<S: AsRef<OsStr>>(command: &[S], folder: &Path, stdin: Stdio, log: File) -> Result<Child> {
     let name = command.first().map(|program| Path::new(program).display().to_string());
     Command::new("setpriv")
         .args(["--pdeathsig", "KILL", "--"])
         .args(command)
         .current_dir(folder)
-        .stdin(Stdio::null())
+        .stdin(stdin)
         .stdout(log.try_clone()?)
         .stderr(log)
         .spawn()

@@ -6,12 +6,13 @@
 use super::Folders;
 use super::qemu::spawn_tied;
 use super::tools::Tools;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use std::ffi::OsStr;
 use std::fs::File;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::process::Child;
-use std::time::{Duration, Instant};
+use std::process::{Child, Stdio};
 
 /// Makes the folder read-only for the server itself: that the machine mounts it so is the machine's promise, and it may be broken.
 const READ_ONLY: &str = r#"mount --rbind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@""#;
@@ -21,13 +22,6 @@ pub(super) struct Share {
     pub(super) tag: &'static str,
     pub(super) path: PathBuf,
     pub(super) writable: bool,
-}
-
-impl Share {
-    /// The server's socket, relative to the run's folder: a socket's name has room for 107 bytes only.
-    pub(super) fn socket(&self) -> String {
-        format!("{}.sock", self.tag)
-    }
 }
 
 /// The folders of a run, outer ones first.
@@ -53,30 +47,24 @@ impl Drop for Servers {
     }
 }
 
-/// Starts the servers and waits until each listens.
+/// Starts the servers. Each has its socket from us, listening already, as its stdin.
+///
+/// (Left to make its own, virtiofsd takes a lock on the socket's name that is the same for every run.)
 pub(super) fn serve(tools: &Tools, shares: &[Share], folder: &Path) -> Result<Servers> {
     let mut servers = Servers(Vec::new());
     for share in shares {
-        servers.0.push(start(tools, share, folder)?);
-    }
-    for (share, server) in shares.iter().zip(&mut servers.0) {
-        wait_for_socket(server, &folder.join(share.socket()))
-            .with_context(|| format!("share {}: see {}", share.path.display(), folder.join(log_name(share)).display()))?;
+        let server = start(tools, share, folder).with_context(|| format!("share {}", share.path.display()))?;
+        servers.0.push(server);
     }
     Ok(servers)
-}
-
-fn log_name(share: &Share) -> String {
-    format!("virtiofsd-{}.log", share.tag)
 }
 
 fn start(tools: &Tools, share: &Share, folder: &Path) -> Result<Child> {
     let mut source = OsStr::new("source=").to_owned();
     source.push(&share.path);
-    let socket = format!("--socket-path={}", share.socket());
     let server = [
         tools.virtiofsd.as_os_str(),
-        OsStr::new(&socket),
+        OsStr::new("--fd=0"),
         OsStr::new("-o"),
         &source,
         OsStr::new("-o"),
@@ -85,23 +73,17 @@ fn start(tools: &Tools, share: &Share, folder: &Path) -> Result<Child> {
         OsStr::new("-o"),
         OsStr::new("sandbox=chroot"),
     ];
-    let log = File::create(folder.join(log_name(share)))?;
+    let log = File::create(folder.join(format!("virtiofsd-{}.log", share.tag)))?;
     let guard = ["unshare", "--mount", "--propagation=private", "sh", "-c", READ_ONLY].map(OsStr::new);
     let command: Vec<&OsStr> =
         if share.writable { server.to_vec() } else { guard.into_iter().chain([share.path.as_os_str()]).chain(server).collect() };
-    spawn_tied(&command, folder, log)
+    let socket = listen(folder, share.tag).context("listen on a socket")?;
+    spawn_tied(&command, folder, Stdio::from(socket), log)
 }
 
-fn wait_for_socket(server: &mut Child, socket: &Path) -> Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !socket.exists() {
-        if let Some(status) = server.try_wait()? {
-            bail!("the server ended at once ({status})");
-        }
-        if Instant::now() > deadline {
-            bail!("the server does not listen");
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    Ok(())
+/// Listens on `<tag>.sock` in the run's folder; by way of the folder's descriptor, for a socket's name has room for 107 bytes only.
+fn listen(folder: &Path, tag: &str) -> Result<OwnedFd> {
+    let folder = File::open(folder)?;
+    let path = format!("/proc/self/fd/{}/{tag}.sock", folder.as_raw_fd());
+    Ok(UnixListener::bind(path)?.into())
 }

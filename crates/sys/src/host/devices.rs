@@ -30,6 +30,13 @@ pub struct Node {
     pub state: State,
 }
 
+impl Node {
+    /// Whether this user can use it, perhaps after its driver was loaded.
+    pub fn usable(&self) -> bool {
+        matches!(self.state, State::Opens | State::Unloaded)
+    }
+}
+
 /// What a device node is worth.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "kebab-case")]

@@ -20,6 +20,8 @@ pub struct Facts {
     pub cpu_model: Option<String>,
     /// Whether the processor says that it is itself virtual (CPUID leaf 1, ECX bit 31).
     pub virtual_machine: bool,
+    /// Whether this kernel can load modules at all.
+    pub loads_modules: bool,
     /// A sign that we already run inside a container, and which sign.
     pub inside_container: Option<String>,
     /// Effective user.
@@ -42,10 +44,11 @@ pub(super) fn gather() -> Facts {
         memory: (sysinfo.totalram as u64).saturating_mul(u64::from(sysinfo.mem_unit)),
         cpu_model: cpuinfo_field(&cpuinfo, "model name").map(str::to_owned),
         virtual_machine: cpu_flags(&cpuinfo).any(|flag| flag == "hypervisor"),
+        loads_modules: std::path::Path::new("/proc/modules").exists(),
         inside_container: inside_container(),
         uid: rustix::process::geteuid().as_raw(),
         gid: rustix::process::getegid().as_raw(),
-        initial_user_namespace: files::text("/proc/self/uid_map").is_none_or(|map| is_identity(&map)),
+        initial_user_namespace: is_initial("user", 0xEFFF_FFFD),
     }
 }
 
@@ -59,9 +62,11 @@ pub(super) fn cpu_flags(cpuinfo: &str) -> impl Iterator<Item = &str> {
     cpuinfo_field(cpuinfo, "flags").unwrap_or_default().split_whitespace()
 }
 
-/// The initial namespace maps every id to itself.
-fn is_identity(map: &str) -> bool {
-    map.split_whitespace().eq(["0", "0", "4294967295"])
+/// Whether our namespace of this type is the host's, which has a fixed number (`include/linux/proc_ns.h`). A kernel without the
+/// type has nothing but the host's.
+fn is_initial(kind: &str, number: u32) -> bool {
+    let link = std::fs::read_link(std::path::Path::new("/proc/self/ns").join(kind));
+    link.map_or(true, |link| link.to_string_lossy() == format!("{kind}:[{number}]"))
 }
 
 fn pretty_name(os_release: &str) -> Option<String> {
@@ -69,13 +74,18 @@ fn pretty_name(os_release: &str) -> Option<String> {
     Some(value.trim_matches(['"', '\'']).to_owned())
 }
 
-/// The marks that container programs leave; none of them is a proof of absence.
+/// Namespaces that aren't the host's, and the marks container programs leave. A mark alone says nothing: a machine's root may have
+/// been unpacked from an image that has it.
 fn inside_container() -> Option<String> {
-    const MARKS: [&str; 2] = ["/.dockerenv", "/run/.containerenv"];
-    if let Some(mark) = MARKS.into_iter().find(|mark| std::path::Path::new(mark).exists()) {
-        return Some(mark.to_owned());
+    const MARKS: [&str; 3] = ["/.dockerenv", "/run/.containerenv", "/run/systemd/container"];
+    const TYPES: [(&str, u32); 3] = [("pid", 0xEFFF_FFFC), ("uts", 0xEFFF_FFFE), ("cgroup", 0xEFFF_FFFB)];
+    let own: Vec<&str> = TYPES.into_iter().filter(|(kind, number)| !is_initial(kind, *number)).map(|(kind, _)| kind).collect();
+    let mark = MARKS.into_iter().find(|mark| std::path::Path::new(mark).exists());
+    match (own.as_slice(), mark) {
+        ([], _) => None,
+        (_, Some(mark)) => Some(mark.to_owned()),
+        (own, None) => own.contains(&"pid").then(|| "a PID namespace of its own".to_owned()),
     }
-    files::text("/run/systemd/container").map(|name| format!("/run/systemd/container says {name}"))
 }
 
 #[cfg(test)]
@@ -89,12 +99,6 @@ mod tests {
         assert_eq!(cpuinfo_field(cpuinfo, "model name"), Some("A CPU: fast"));
         assert_eq!(cpu_flags(cpuinfo).collect::<Vec<_>>(), ["fpu", "hypervisor", "svm"]);
         assert_eq!(cpu_flags("").count(), 0);
-    }
-
-    #[test]
-    fn only_the_identity_map_is_the_initial_namespace() {
-        assert!(is_identity("         0          0 4294967295"));
-        assert!(!is_identity("0 1000 1\n1 100000 65536"));
     }
 
     #[test]

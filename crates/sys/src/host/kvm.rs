@@ -137,22 +137,24 @@ pub(super) fn gather() -> Facts {
 }
 
 /// The verdict. Any one sign of interpretation is enough: a measured one, the PVM module in charge, or no way to be anything else.
+/// The signs count without access as well: on a host that interprets guests, access would change nothing.
 fn classify(facts: &Facts, architecture: &str) -> HostKind {
-    match facts.device {
-        Device::Absent => return HostKind::NoKvm,
-        // The node is there but nothing answers behind it: no driver (ENXIO, ENODEV) is no KVM.
-        Device::Refused { errno, .. } if errno != libc::EACCES && errno != libc::EPERM => return HostKind::NoKvm,
-        Device::Refused { .. } => return HostKind::KvmWithoutAccess,
-        Device::Opens => {}
-    }
     let x86 = matches!(architecture, "x86_64" | "x86");
     let has = |name: &str| facts.modules.iter().any(|module| module == name);
     let only_pvm = has("kvm_pvm") && !has("kvm_intel") && !has("kvm_amd");
-    match facts.guest {
-        GuestRun::Ran { nanoseconds_per_instruction } if nanoseconds_per_instruction > INTERPRETED_NS => HostKind::KvmPvm,
-        _ if only_pvm || (x86 && facts.cpu_flag.is_none()) => HostKind::KvmPvm,
-        GuestRun::Failed { .. } => HostKind::NoKvm,
-        _ => HostKind::HardwareKvm,
+    let interprets = only_pvm || (x86 && facts.cpu_flag.is_none());
+    match (&facts.device, &facts.guest) {
+        (Device::Absent, _) => HostKind::NoKvm,
+        // The node is there but nothing answers behind it: no driver (ENXIO, ENODEV) is no KVM.
+        (Device::Refused { errno, .. }, _) if *errno != libc::EACCES && *errno != libc::EPERM => HostKind::NoKvm,
+        (Device::Opens, GuestRun::Ran { nanoseconds_per_instruction: time }) if *time > INTERPRETED_NS => HostKind::KvmPvm,
+        // A node without a driver may be left over in /dev; `kvm` among the modules says that there is one.
+        (Device::Refused { .. }, _) if interprets && has("kvm") => HostKind::KvmPvm,
+        (Device::Refused { .. }, _) if interprets => HostKind::NoKvm,
+        (Device::Refused { .. }, _) => HostKind::KvmWithoutAccess,
+        (Device::Opens, _) if interprets => HostKind::KvmPvm,
+        (Device::Opens, GuestRun::Failed { .. }) => HostKind::NoKvm,
+        (Device::Opens, _) => HostKind::HardwareKvm,
     }
 }
 
@@ -240,6 +242,8 @@ mod tests {
         assert_eq!(host(Some("svm"), &["kvm", "kvm_amd"], Device::Opens, ran(300.0)), HostKind::KvmPvm);
         assert_eq!(host(None, &["kvm"], Device::Opens, GuestRun::NotRun), HostKind::KvmPvm);
         assert_eq!(host(Some("vmx"), &["kvm", "kvm_pvm"], Device::Opens, GuestRun::NotRun), HostKind::KvmPvm);
+        assert_eq!(host(None, &["kvm", "kvm_pvm"], refused(libc::EACCES), GuestRun::NotRun), HostKind::KvmPvm);
+        assert_eq!(host(None, &[], refused(libc::EACCES), GuestRun::NotRun), HostKind::NoKvm);
     }
 
     #[test]

@@ -1,0 +1,195 @@
+//! A verdict for each boundary: what it would get from this host, and what it would have to do without.
+
+use super::finding::{Boundary, Limit, Status, and, sentence};
+use super::{cgroups, namespaces, privileges, virtualisation};
+use insula_sys::host::Facts;
+use insula_sys::host::cgroup::Layout;
+use insula_sys::host::kvm::HostKind;
+
+/// In the order in which the documentation presents them.
+pub(super) fn verdicts(facts: &Facts) -> Vec<Boundary> {
+    vec![native(), container(facts), system(facts), sentry(facts), microvm(facts), unikernel(facts)]
+}
+
+fn native() -> Boundary {
+    Boundary {
+        name: "native",
+        status: Status::Ok,
+        in_this_version: true,
+        what: "a plain process, no boundary: the baseline",
+        why: "works".into(),
+        limits: Vec::new(),
+    }
+}
+
+fn container(facts: &Facts) -> Boundary {
+    let verdict = |status, why: String, limits| Boundary {
+        name: "container",
+        status,
+        in_this_version: true,
+        what: "the host's kernel behind namespaces, cgroups, seccomp, capabilities",
+        why,
+        limits,
+    };
+    let rehearsal = &facts.rehearsal;
+    if !rehearsal.container.works() {
+        let reason = sentence(&rehearsal.container.reason());
+        let limit = Limit::new(format!("{reason}."), namespaces::users_remedy(facts));
+        return verdict(Status::Missing, "a rehearsal of a container's set-up failed".into(), vec![limit]);
+    }
+    let limits = container_limits(facts);
+    let how = if rehearsal.in_user_namespace { "rootless, in a user namespace" } else { "as root" };
+    match limits.as_slice() {
+        [] => verdict(Status::Ok, format!("works, {how}"), limits),
+        _ => verdict(Status::Limited, format!("works, {how}, with limits"), limits),
+    }
+}
+
+/// What a container that starts still can't have.
+fn container_limits(facts: &Facts) -> Vec<Limit> {
+    let mut limits = Vec::new();
+    let unlimited = cgroups::unlimited(&facts.cgroup);
+    if !unlimited.is_empty() {
+        limits.push(Limit::new(format!("No limit can be set on {}.", and(&unlimited)), cgroups::limits_remedy(facts)));
+    }
+    if facts.rehearsal.in_user_namespace {
+        if let Some(why) = namespaces::no_ids(&facts.namespaces.subordinate) {
+            let remedy =
+                "Install newuidmap and newgidmap (package uidmap) and give this user a range in /etc/subuid and /etc/subgid.";
+            limits.push(Limit::new(why, remedy));
+        }
+        limits.push(Limit {
+            why: "No device nodes but the harmless ones, bound from the host; no raised limits.".into(),
+            remedy: None,
+        });
+    } else if privileges::lacks(facts, "CAP_SYS_RESOURCE") {
+        let highest = privileges::limit(facts, "nofile");
+        limits.push(Limit::new(
+            format!(
+                "Resource limits can't be raised above this process's own (open files: {highest}): root lacks CAP_SYS_RESOURCE."
+            ),
+            "See privileges, below.",
+        ));
+    }
+    let mounts = &facts.mounts;
+    let overlay = if facts.rehearsal.in_user_namespace { &mounts.overlay_in_user_namespace } else { &mounts.overlay };
+    if !overlay.works() {
+        let why = format!("Image layers can't be stacked ({}): only directories serve as roots.", overlay.reason());
+        limits.push(Limit::new(why, "See file systems, below."));
+    }
+    limits
+}
+
+/// A boundary that is to come: the host's side of it.
+fn later(name: &'static str, what: &'static str, status: Status, why: String, limits: Vec<Limit>) -> Boundary {
+    Boundary { name, status, in_this_version: false, what, why: format!("not in this version yet; {why}"), limits }
+}
+
+fn system(facts: &Facts) -> Boundary {
+    const WHAT: &str = "a whole system boots behind the host's kernel, rootless, with its own cgroups";
+    let mut limits = Vec::new();
+    if !facts.namespaces.users.as_me.works() {
+        let why = format!("No user namespace: {}.", facts.namespaces.users.as_me.reason());
+        let limit = Limit::new(why, namespaces::users_remedy(facts));
+        return later("system", WHAT, Status::Missing, "this host can't serve it to this user".into(), vec![limit]);
+    }
+    let unified = facts.cgroup.unified();
+    if facts.cgroup.layout != Layout::V2 {
+        let why = "Controllers aren't in cgroup v2, so none can be delegated to the system inside; a current systemd needs v2.";
+        limits.push(Limit::new(why, "Boot with cgroup v2 alone (see control groups)."));
+    } else if !unified.is_some_and(|unified| unified.writable) {
+        limits.push(Limit::new("Our cgroup isn't delegated to this user.", cgroups::limits_remedy(facts)));
+    }
+    if facts.kernel.uid != 0
+        && let Some(why) = namespaces::no_ids(&facts.namespaces.subordinate)
+    {
+        limits.push(Limit::new(
+            why,
+            "A whole system has many users: a range in /etc/subuid and /etc/subgid, and the uidmap package.",
+        ));
+    }
+    served("system", WHAT, limits)
+}
+
+fn sentry(facts: &Facts) -> Boundary {
+    const WHAT: &str = "Insula's own kernel in a confined process answers the system calls";
+    let mut platforms = Vec::new();
+    let mut limits = Vec::new();
+    if facts.process.ptrace_child.works() {
+        platforms.push("ptrace");
+    } else {
+        limits.push(Limit::new(
+            format!("Platform ptrace: {}.", facts.process.ptrace_child.reason()),
+            "sysctl kernel.yama.ptrace_scope=1, or a sandbox around us that allows it.",
+        ));
+    }
+    let seccomp = &facts.security.seccomp;
+    if seccomp.filter.works() && seccomp.actions.iter().any(|action| action == "trap") {
+        platforms.push("systrap");
+    } else {
+        limits.push(Limit::new("Platform systrap: no seccomp filter that traps.", "A kernel with CONFIG_SECCOMP_FILTER."));
+    }
+    if facts.kvm.kind == HostKind::HardwareKvm {
+        platforms.push("kvm");
+    } else {
+        limits.push(Limit::new(format!("Platform kvm: {}.", no_guests(facts.kvm.kind)), virtualisation::remedy(facts)));
+    }
+    match platforms.as_slice() {
+        [] => later("sentry", WHAT, Status::Missing, "this host has none of its platforms".into(), limits),
+        names => {
+            let status = if limits.is_empty() { Status::Ok } else { Status::Limited };
+            later("sentry", WHAT, status, format!("this host has what its platforms {} need", and(names)), limits)
+        }
+    }
+}
+
+fn no_guests(kind: HostKind) -> &'static str {
+    match kind {
+        HostKind::HardwareKvm => "guests run on the processor",
+        HostKind::KvmWithoutAccess => "this user may not open /dev/kvm",
+        HostKind::KvmPvm => "this KVM (PVM) interprets guests one instruction at a time",
+        HostKind::NoKvm => "there is no usable KVM",
+    }
+}
+
+fn microvm(facts: &Facts) -> Boundary {
+    const WHAT: &str = "a guest Linux in a virtual machine with few devices";
+    if facts.kvm.kind == HostKind::HardwareKvm {
+        let mut limits = Vec::new();
+        let tun = facts.devices.nodes.iter().find(|node| node.path == "/dev/net/tun");
+        if !tun.is_some_and(insula_sys::host::devices::Node::usable) {
+            limits.push(Limit::new("No tap devices: guests have no network.", "See devices, below."));
+        }
+        return served("microvm", WHAT, limits);
+    }
+    let limit = Limit::new(format!("{}.", sentence(no_guests(facts.kvm.kind))), virtualisation::remedy(facts));
+    let qemu = facts.peers.iter().any(|peer| peer.name == "qemu" && peer.path.is_some());
+    if qemu {
+        let why = "guests would boot on QEMU's software emulation, many times slower, and only if asked for";
+        later("microvm", WHAT, Status::Limited, why.into(), vec![limit])
+    } else {
+        let emulation =
+            Limit::new("No QEMU for software emulation either.", "Install qemu-system-x86 (Debian and Ubuntu), or qemu-kvm.");
+        later("microvm", WHAT, Status::Missing, "this host can't run guests".into(), vec![limit, emulation])
+    }
+}
+
+fn unikernel(facts: &Facts) -> Boundary {
+    const WHAT: &str = "Insula's own kernel beside the application, alone in a virtual machine";
+    match facts.kvm.kind {
+        HostKind::HardwareKvm => served("unikernel", WHAT, Vec::new()),
+        kind => {
+            let limit = Limit::new(format!("{}.", sentence(no_guests(kind))), virtualisation::remedy(facts));
+            later("unikernel", WHAT, Status::Missing, "this host can't run its guests".into(), vec![limit])
+        }
+    }
+}
+
+/// The verdict on a boundary to come that the host serves, with or without limits.
+fn served(name: &'static str, what: &'static str, limits: Vec<Limit>) -> Boundary {
+    if limits.is_empty() {
+        later(name, what, Status::Ok, "this host has all it needs".into(), limits)
+    } else {
+        later(name, what, Status::Limited, "this host has most of what it needs".into(), limits)
+    }
+}

@@ -1,10 +1,15 @@
 //! Archives of the form the kernel unpacks as its first root: cpio, "new ASCII" (the kernel's driver-api/early-userspace/buffer-format).
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use std::fs;
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 const REGULAR_FILE: u32 = 0o100_000;
 const FOLDER: u32 = 0o040_000;
+const LINK: u32 = 0o120_000;
 
 /// Writes an archive; everything in it belongs to root and has no date, so equal content is an equal archive.
 pub(super) struct Archive<W> {
@@ -20,35 +25,67 @@ impl<W: Write> Archive<W> {
 
     /// Adds a folder; the kernel makes none by itself.
     pub(super) fn folder(&mut self, path: &str) -> Result<()> {
-        self.entry(path, FOLDER | 0o755, 2, &[])
+        self.entry(path.as_bytes(), FOLDER | 0o755, 2, &[])
+    }
+
+    /// Adds what is at an absolute path of the host, with all below it, at the same path under the folder `top` of the archive.
+    ///
+    /// Folders are read in the order of names: equal content is an equal archive.
+    pub(super) fn copy(&mut self, top: &str, path: &Path) -> Result<()> {
+        let mut above: Vec<&Path> = path.ancestors().skip(1).collect();
+        above.reverse();
+        for folder in above {
+            self.entry(&below(top, folder), FOLDER | 0o755, 2, &[])?;
+        }
+        self.copy_all(top, path).with_context(|| format!("copy {}", path.display()))
+    }
+
+    fn copy_all(&mut self, top: &str, path: &Path) -> Result<()> {
+        let name = below(top, path);
+        let metadata = path.symlink_metadata()?;
+        let mode = metadata.permissions().mode() & 0o7777;
+        let kind = metadata.file_type();
+        if kind.is_symlink() {
+            self.entry(&name, LINK | 0o777, 1, fs::read_link(path)?.as_os_str().as_bytes())
+        } else if kind.is_file() {
+            self.entry(&name, REGULAR_FILE | mode, 1, &fs::read(path)?)
+        } else if kind.is_dir() {
+            self.entry(&name, FOLDER | mode, 2, &[])?;
+            let entries = fs::read_dir(path)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>();
+            let mut entries = entries?;
+            entries.sort();
+            entries.iter().try_for_each(|entry| self.copy_all(top, entry))
+        } else {
+            bail!("{} is no file, folder or link", path.display())
+        }
     }
 
     /// Adds a file.
     pub(super) fn file(&mut self, path: &str, mode: u32, content: &[u8]) -> Result<()> {
-        self.entry(path, REGULAR_FILE | mode, 1, content)
+        self.entry(path.as_bytes(), REGULAR_FILE | mode, 1, content)
     }
 
     /// Ends the archive. Another one may follow it in the same file.
     pub(super) fn finish(mut self) -> Result<W> {
         self.inode = 0;
-        self.entry("TRAILER!!!", 0, 1, &[])?;
+        self.entry(b"TRAILER!!!", 0, 1, &[])?;
         self.out.flush()?;
         Ok(self.out)
     }
 
-    fn entry(&mut self, path: &str, mode: u32, links: u32, content: &[u8]) -> Result<()> {
+    fn entry(&mut self, path: &[u8], mode: u32, links: u32, content: &[u8]) -> Result<()> {
         let size = u32::try_from(content.len()).context("a file too large for cpio")?;
         let name_size = u32::try_from(path.len() + 1).context("a name too long for cpio")?;
         // magic, then inode, mode, uid, gid, links, date, size, device (2), device of the node (2), size of the name, checksum.
         let fields = [self.inode, mode, 0, 0, links, 0, size, 0, 0, 0, 0, name_size, 0];
         self.inode += 1;
-        let mut header = String::from("070701");
+        let mut header = b"070701".to_vec();
         for field in fields {
-            header.push_str(&format!("{field:08x}"));
+            write!(header, "{field:08x}")?;
         }
-        header.push_str(path);
-        header.push('\0');
-        self.padded(header.as_bytes())?;
+        header.extend_from_slice(path);
+        header.push(0);
+        self.padded(&header)?;
         self.padded(content)
     }
 
@@ -58,6 +95,15 @@ impl<W: Write> Archive<W> {
         self.out.write_all(&[0; 3][..bytes.len().next_multiple_of(4) - bytes.len()])?;
         Ok(())
     }
+}
+
+/// An absolute path under a folder of the archive.
+fn below(top: &str, path: &Path) -> Vec<u8> {
+    let mut name = top.as_bytes().to_vec();
+    if path.parent().is_some() {
+        name.extend_from_slice(path.as_os_str().as_bytes());
+    }
+    name
 }
 
 #[cfg(test)]
@@ -81,5 +127,28 @@ mod tests {
         assert_eq!(&file[110..114], "d/f\0");
         assert_eq!(&file[116..124], "hello\0\0\0");
         assert!(file[124..].contains("TRAILER!!!\0"));
+    }
+    #[test]
+    fn a_folder_of_the_host_comes_with_what_is_in_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().canonicalize().unwrap();
+        fs::create_dir(path.join("inner")).unwrap();
+        fs::write(path.join("inner/file"), "x").unwrap();
+        std::os::unix::fs::symlink("inner/file", path.join("link")).unwrap();
+        let mut archive = Archive::new(Vec::new());
+        archive.copy("copy", &path).unwrap();
+        let text = String::from_utf8(archive.finish().unwrap()).unwrap();
+        let name = path.to_str().unwrap();
+        let find = |what: String| text.find(&what).unwrap();
+        let top = find("copy\0".into());
+        let inner = find(format!("copy{name}/inner\0"));
+        let file = find(format!("copy{name}/inner/file\0"));
+        let link = find(format!("copy{name}/link\0"));
+        assert!(top < inner && inner < file && file < link);
+        assert!(archive_refuses(Path::new("/dev/null")));
+    }
+
+    fn archive_refuses(path: &Path) -> bool {
+        Archive::new(Vec::new()).copy("copy", path).is_err()
     }
 }

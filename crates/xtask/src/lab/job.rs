@@ -1,6 +1,6 @@
 //! What the machine is told to do: the run's part of the initramfs.
 //!
-//! It carries the two scripts of `guest/`, the folders to mount (`lab/mounts`: tag, options, path) and the command as a shell script
+//! It carries the copies of the host's files (`copy/`), the two scripts of `guest/`, the folders to mount (`lab/mounts`: tag, options, path) and the command as a shell script
 //! (`lab/job`), because an argument may hold any byte but zero, and a kernel command line may not.
 
 use super::Folders;
@@ -11,17 +11,21 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::BufWriter;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const INIT: &[u8] = include_bytes!("guest/init.sh");
 const LAB: &[u8] = include_bytes!("guest/lab.sh");
+
+/// The work folder in virtual time. One path for every run: the run's own would make each run's memory another.
+const ICOUNT_WORK: &str = "/var/lib/lab/work";
 
 /// The command and where it runs.
 pub(super) struct Job<'a> {
     pub(super) command: &'a [OsString],
     pub(super) env: &'a [String],
     pub(super) folders: &'a Folders,
-    pub(super) work: &'a Path,
+    pub(super) copies: &'a [PathBuf],
+    pub(super) icount: bool,
     pub(super) shares: &'a [Share],
 }
 
@@ -35,6 +39,13 @@ impl Job<'_> {
         archive.file("lab/lab.sh", 0o755, LAB)?;
         archive.file("lab/mounts", 0o644, &self.mounts()?)?;
         archive.file("lab/job", 0o644, &self.script()?)?;
+        if self.icount {
+            archive.file("lab/icount", 0o644, b"")?;
+        }
+        archive.folder("copy")?;
+        for path in self.copies.iter().chain(self.own_program().as_ref()) {
+            archive.copy("copy", path)?;
+        }
         archive.finish()?;
         Ok(())
     }
@@ -59,7 +70,18 @@ impl Job<'_> {
         Ok(lines)
     }
 
+    /// In virtual time, the command's program, if it is one of ours and not one of the machine's: there is no folder to find it in.
+    fn own_program(&self) -> Option<PathBuf> {
+        let program = Path::new(self.command.first()?);
+        let named_by_path = self.icount && program.components().count() > 1;
+        let path = named_by_path.then(|| self.folders.tree.join(program).canonicalize().ok())??;
+        (path.starts_with(&self.folders.tree) || path.starts_with(&self.folders.target)).then_some(path)
+    }
+
     fn script(&self) -> Result<Vec<u8>> {
+        let own_work = self.shares.iter().find(|share| share.writable).map(|share| share.path.as_path());
+        let work = if self.icount { Some(Path::new(ICOUNT_WORK)) } else { own_work };
+        let work = work.context("a run has a work folder")?;
         let mut script = Vec::new();
         let mut export = |name: &str, value: &OsStr| {
             script.extend_from_slice(format!("export {name}=").as_bytes());
@@ -67,15 +89,20 @@ impl Job<'_> {
             script.push(b'\n');
         };
         export("INSULA_LAB", OsStr::new("1"));
-        export("INSULA_LAB_WORK", self.work.as_os_str());
+        export("INSULA_LAB_WORK", work.as_os_str());
         export("CARGO_TARGET_DIR", self.folders.target.as_os_str());
         for setting in self.env {
             let (name, value) = parse_env(setting)?;
             export(name, &value);
         }
-        script.extend_from_slice(b"cd ");
-        quote(self.folders.tree.as_os_str(), &mut script);
-        script.extend_from_slice(b" || exit 126\nexec");
+        // In virtual time these folders are the machine's own.
+        let tree = &self.folders.tree;
+        for (words, path) in [("mkdir -p ", work), ("mkdir -p ", tree), ("cd ", tree)] {
+            script.extend_from_slice(words.as_bytes());
+            quote(path.as_os_str(), &mut script);
+            script.extend_from_slice(b" || exit 126\n");
+        }
+        script.extend_from_slice(b"exec");
         for argument in self.command {
             script.push(b' ');
             quote(argument, &mut script);

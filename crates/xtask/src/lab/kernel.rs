@@ -7,8 +7,8 @@ use std::path::Path;
 
 const META_PACKAGE: &str = "linux-image-cloud-amd64";
 
-/// What mounts the root and the host's folders, and carries the output; everything else is loaded from the root.
-const EARLY_MODULES: &[&str] = &["virtio_pci", "virtio_pmem", "nd_pmem", "erofs", "overlay", "virtiofs", "virtio_console"];
+/// What mounts the root; everything else is loaded from the root.
+const EARLY_MODULES: &[&str] = &["virtio_pci", "virtio_pmem", "nd_pmem", "erofs", "overlay"];
 
 /// The kernel's package.
 #[derive(Debug, PartialEq, Eq)]

@@ -50,9 +50,16 @@ pub(crate) struct Args {
     /// Memory of the machine, in MiB (M) or GiB (G).
     #[arg(long, value_name = "M", default_value = "2G", value_parser = qemu::parse_memory)]
     memory: u64,
-    /// Run in virtual time: every instruction takes one nanosecond, idle time is skipped, one vCPU, no randomness.
+    /// Run in virtual time, the same to the nanosecond in every run of the same programs.
+    ///
+    /// Every instruction takes one nanosecond, waiting takes no time of the host, there is one vCPU and no randomness. The machine
+    /// sees none of the host's folders while the command runs: it gets copies of the command's program (if it is in the work tree or
+    /// the target folder) and of what --copy names. Output and work folder come when the command has ended.
     #[arg(long)]
     icount: bool,
+    /// A file or folder of the host to be copied into the machine's memory, at its real path.
+    #[arg(long, value_name = "PATH")]
+    copy: Vec<PathBuf>,
     /// Give the command this many seconds, then end the machine.
     #[arg(long, value_name = "S", default_value_t = 1800)]
     timeout: u64,
@@ -133,9 +140,17 @@ fn boot(
     image: &root::Image,
     run: &run::Run,
 ) -> Result<qemu::Outcome> {
-    let shares = share::plan(folders, run.work());
+    let shares = share::plan(folders, run.work(), args.icount);
     let initrd = run.path("initrd");
-    let job = job::Job { command: &args.command, env: &args.env, folders, work: run.work(), shares: &shares };
+    let copies = args.copy.iter().map(|path| path.canonicalize().with_context(|| format!("find {}", path.display())));
+    let job = job::Job {
+        command: &args.command,
+        env: &args.env,
+        folders,
+        copies: &copies.collect::<Result<Vec<_>>>()?,
+        icount: args.icount,
+        shares: &shares,
+    };
     job.write_initrd(&image.initrd, &initrd)?;
     let _servers = share::serve(tools, &shares, run.folder())?;
     let machine = qemu::Machine { cpus, memory: args.memory, icount: args.icount, image, initrd: &initrd, shares: &shares };

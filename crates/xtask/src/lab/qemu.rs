@@ -1,7 +1,8 @@
 //! The machine as a QEMU process: its command line, its start, its end.
 //!
-//! The machine speaks through three ports (virtio-serial), each of which QEMU writes to a file of the run's folder: the command's
-//! stdout, its stderr, and `result`, where `guest/lab.sh` says `up`, then `exit CODE`, or `fail WHY`. The console is the serial port.
+//! QEMU writes all the machine says to files of the run's folder. On the first serial port it is the console; on the second, `result`,
+//! what the scripts of `guest/` have to say to us: `up`, then `exit CODE`, or `fail WHY`; on two ports of virtio-serial, which is fast,
+//! the command's stdout and stderr.
 
 use super::output::Follower;
 use super::root::Image;
@@ -95,8 +96,9 @@ impl Machine<'_> {
         );
         args.add("-device virtio-pmem-pci,memdev=root");
         args.add(&format!("-chardev file,id=console,path={SERIAL_LOG} -serial chardev:console"));
-        args.add("-device virtio-serial-pci,max_ports=4");
-        for port in [STDOUT, STDERR, RESULT] {
+        args.add(&format!("-chardev file,id={RESULT},path={RESULT} -serial chardev:{RESULT}"));
+        args.add("-device virtio-serial-pci,max_ports=3");
+        for port in [STDOUT, STDERR] {
             args.add(&format!("-chardev file,id={port},path={port} -device virtserialport,chardev={port},name={port}"));
         }
         for Share { tag, .. } in self.shares {
@@ -259,7 +261,7 @@ mod tests {
 
     #[test]
     fn only_a_whole_word_of_the_machine_counts() {
-        assert!(matches!(parse_result("up\nexit 7\n"), Some(Outcome::Exit(7))));
+        assert!(matches!(parse_result("up\r\nexit 7\r\n"), Some(Outcome::Exit(7))));
         assert!(matches!(parse_result("up\nfail no /dev/kvm\n"), Some(Outcome::Died(why)) if why.ends_with("no /dev/kvm")));
         for silent in ["", "up\n", "up\nexit", "up\nexit 256\n", "exit x\n"] {
             assert!(parse_result(silent).is_none(), "{silent:?}");

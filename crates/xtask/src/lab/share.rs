@@ -25,12 +25,19 @@ pub(super) struct Share {
 }
 
 /// The folders of a run, outer ones first.
-pub(super) fn plan(folders: &Folders, work: &Path) -> Vec<Share> {
+///
+/// In virtual time it is the work folder alone, and `guest/lab.sh` mounts it when the command has ended: how long the host takes to
+/// answer is no number of instructions, so one request in a run would make it unlike every other.
+pub(super) fn plan(folders: &Folders, work: &Path, icount: bool) -> Vec<Share> {
+    let work = Share { tag: "work", path: work.to_owned(), writable: true };
+    if icount {
+        return vec![work];
+    }
     let mut shares = vec![Share { tag: "tree", path: folders.tree.clone(), writable: false }];
     if !folders.target.starts_with(&folders.tree) {
         shares.push(Share { tag: "target", path: folders.target.clone(), writable: false });
     }
-    shares.push(Share { tag: "work", path: work.to_owned(), writable: true });
+    shares.push(work);
     shares
 }
 

@@ -1,36 +1,44 @@
 #!/bin/busybox sh
 # Process 1 of the machine's root: prepares what systemd would have, runs the command, reports, and ends the machine.
 #
-# The host hears of it on the port "result": "up", then "exit CODE" or "fail WHY".
+# The host hears of it on the second serial port: "up", then "exit CODE" or "fail WHY".
+#
+# In virtual time (there is a file /.lab/icount) nothing may depend on the host until the command has ended. Then no driver of a device
+# that the host answers for is loaded before; the output waits in memory, and so does the work folder.
 
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export HOME=/root LANG=C.UTF-8 TERM=dumb
 
-# Prints the device of a port by the port's name.
+# Prints the device of a port by the port's name. The host names the ports some time after the driver was loaded.
 port() {
-    for known in /sys/class/virtio-ports/*; do
-        if [ "$(cat "$known/name")" = "$1" ]; then
-            echo "/dev/${known##*/}"
-        fi
+    for _ in $(seq 100); do
+        for known in /sys/class/virtio-ports/*; do
+            if [ "$(cat "$known/name" 2>/dev/null)" = "$1" ] && [ -c "/dev/${known##*/}" ]; then
+                echo "/dev/${known##*/}"
+                return
+            fi
+        done
+        sleep 0.05
     done
+    return 1
+}
+
+find_ports() {
+    stdout_port=$(port stdout) && stderr_port=$(port stderr) || fail "the ports for the output are missing"
 }
 
 end() {
-    echo "$1" >&3
-    sync
+    echo "$1" >/dev/ttyS1
     poweroff -f
 }
 
 fail() {
-    echo "lab: $*" >/dev/console
     end "fail $*"
 }
 
 mount_own() {
     # As on any host that systemd has started: mounts go on to new namespaces.
     mount --make-rshared /
-    mount -t tmpfs -o mode=755,nosuid,nodev run /run
-    mount -t tmpfs -o mode=1777,nosuid,nodev,size=75% tmp /tmp
     mkdir -p /dev/pts /dev/shm /run/lock /run/lab
     mount -t devpts -o gid=5,mode=620,ptmxmode=666,nosuid,noexec devpts /dev/pts
     mount -t tmpfs -o mode=1777,nosuid,nodev shm /dev/shm
@@ -58,7 +66,7 @@ set_cgroups() {
 
 # What udev would have loaded, and the rights it would have given.
 set_devices() {
-    modprobe -a kvm-amd vhost_net vhost_vsock vsock_loopback tun fuse loop virtio-rng || fail "cannot load the modules"
+    modprobe -a kvm-amd vhost_net vhost_vsock vsock_loopback tun fuse loop || fail "cannot load the modules"
     [ -c /dev/kvm ] || fail "there is no /dev/kvm"
     chown root:kvm /dev/kvm /dev/vhost-net /dev/vhost-vsock
     chmod 660 /dev/kvm /dev/vhost-net /dev/vhost-vsock
@@ -66,6 +74,7 @@ set_devices() {
     chmod 1777 /dev/shm
 }
 
+# Folders of the host, and whatever else is to be mounted for the command.
 mount_folders() {
     while read -r tag options path; do
         mkdir -p "$path"
@@ -76,23 +85,32 @@ mount_folders() {
     done </.lab/mounts
 }
 
-# The command's stdout and stderr are pipes, as a program expects them; a process for each carries them to the host.
+# Runs the command with its stdout and stderr in the two files, and takes its code.
 run_command() {
-    mkfifo /run/lab/stdout /run/lab/stderr
-    cat /run/lab/stdout >"$(port stdout)" &
-    stdout=$!
-    cat /run/lab/stderr >"$(port stderr)" &
-    stderr=$!
     (
-        exec 3>&-
         echo 0 >/sys/fs/cgroup/lab.slice/command.scope/cgroup.procs
         # By its path: by its name, busybox would run itself, and its own ls and stat after that.
         exec /bin/sh /.lab/job
-    ) </dev/null >/run/lab/stdout 2>/run/lab/stderr &
+    ) </dev/null >>"$1" 2>>"$2" &
     wait $!
     code=$?
-    # What the command left running would hold its output open. What it put elsewhere gets a moment to finish.
+    # What the command left running would hold its output open.
     echo 1 >/sys/fs/cgroup/lab.slice/cgroup.kill
+}
+
+# The command's stdout and stderr are pipes, as a program expects them; a process for each carries them to the host.
+run_streaming() {
+    modprobe -a virtiofs virtio_console || fail "cannot load the modules for the host's folders"
+    mount_folders
+    mkfifo /run/lab/stdout /run/lab/stderr
+    find_ports
+    cat /run/lab/stdout >"$stdout_port" &
+    stdout=$!
+    cat /run/lab/stderr >"$stderr_port" &
+    stderr=$!
+    echo up >/dev/ttyS1
+    run_command /run/lab/stdout /run/lab/stderr
+    # What the command put out of our reach may hold a pipe open for ever; it gets a moment to finish.
     (
         sleep 2
         kill $stdout $stderr
@@ -101,7 +119,18 @@ run_command() {
     wait $stderr
 }
 
-exec 3>"$(port result)"
+run_in_virtual_time() {
+    work=/var/lib/lab/work
+    echo up >/dev/ttyS1
+    run_command /run/lab/stdout /run/lab/stderr
+    modprobe -a virtiofs virtio_console || fail "cannot load the modules for the host's folders"
+    find_ports
+    cat /run/lab/stdout >"$stdout_port"
+    cat /run/lab/stderr >"$stderr_port"
+    mkdir /run/lab/host
+    mount -t virtiofs work /run/lab/host && cp -a $work/. /run/lab/host/ || fail "cannot hand the work folder to the host"
+}
+
 umask 022
 mount_own
 set_cgroups
@@ -110,9 +139,11 @@ hostname lab
 ip link set lo up
 mkdir -p /home/lab
 chown lab:lab /home/lab
-mount_folders
-echo up >&3
-run_command
+if [ -e /.lab/icount ]; then
+    run_in_virtual_time
+else
+    run_streaming
+fi
 # The host reads the files only after the machine has ended; they are written by then.
 sync
 end "exit $code"

@@ -1,6 +1,7 @@
 //! The report: what was measured, on what, how, and what may be said of it. [`table`] and [`html`] show it; JSON is its own shape.
 
 pub mod html;
+mod plot;
 pub mod table;
 
 use crate::host::Host;

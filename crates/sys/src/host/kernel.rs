@@ -48,7 +48,7 @@ pub(super) fn gather() -> Facts {
         inside_container: inside_container(),
         uid: rustix::process::geteuid().as_raw(),
         gid: rustix::process::getegid().as_raw(),
-        initial_user_namespace: is_initial("user", 0xEFFF_FFFD),
+        initial_user_namespace: in_initial_user_namespace(),
     }
 }
 
@@ -60,6 +60,11 @@ pub(super) fn cpuinfo_field<'t>(cpuinfo: &'t str, key: &str) -> Option<&'t str> 
 /// The flags of the first processor.
 pub(super) fn cpu_flags(cpuinfo: &str) -> impl Iterator<Item = &str> {
     cpuinfo_field(cpuinfo, "flags").unwrap_or_default().split_whitespace()
+}
+
+/// Whether this process is in the host's user namespace.
+pub(super) fn in_initial_user_namespace() -> bool {
+    is_initial("user", 0xEFFF_FFFD)
 }
 
 /// Whether our namespace of this type is the host's, which has a fixed number (`include/linux/proc_ns.h`). A kernel without the

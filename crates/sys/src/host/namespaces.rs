@@ -110,13 +110,13 @@ fn probe_type((name, flag): (&str, UnshareFlags)) -> Type {
         let absent = || Trial::untried("the kernel doesn't have this type");
         return Type { name: name.into(), present, alone: absent(), with_user_namespace: absent() };
     }
-    let alone = trial::run(|| unshare(flag).step("unshare"));
+    let alone = trial::run(|| unshare(flag).step("creating it"));
     let with_user_namespace = match alone {
         Trial::Fails { .. } if flag != UnshareFlags::NEWUSER => {
             let maps = IdMaps::root_is_me();
             trial::run(|| {
                 trial::become_root(Some(&maps))?;
-                unshare(flag).step("unshare in a user namespace")
+                unshare(flag).step("creating it in a user namespace")
             })
         }
         _ => Trial::untried("not needed"),
@@ -147,6 +147,9 @@ fn as_plain_user() -> Trial {
     use rustix::process::{Gid, Uid};
     if !rustix::process::geteuid().is_root() {
         return Trial::untried("this is an ordinary user already");
+    }
+    if !super::kernel::in_initial_user_namespace() {
+        return Trial::untried("users of a user namespace aren't the host's");
     }
     let maps = IdMaps::root_is(PLAIN, PLAIN);
     trial::run(|| {

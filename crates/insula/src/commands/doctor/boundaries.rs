@@ -62,14 +62,10 @@ fn container_limits(facts: &Facts) -> Vec<Limit> {
             why: "No device nodes but the harmless ones, bound from the host; no raised limits.".into(),
             remedy: None,
         });
-    } else if privileges::lacks(facts, "CAP_SYS_RESOURCE") {
+    } else if let Some(lack) = privileges::fixed_limits(facts) {
         let highest = privileges::limit(facts, "nofile");
-        limits.push(Limit::new(
-            format!(
-                "Resource limits can't be raised above this process's own (open files: {highest}): root lacks CAP_SYS_RESOURCE."
-            ),
-            "See privileges, below.",
-        ));
+        let why = format!("Resource limits can't be raised above this process's own (open files: {highest}): {lack}.");
+        limits.push(Limit::new(why, "See privileges, below."));
     }
     let mounts = &facts.mounts;
     let overlay = if facts.rehearsal.in_user_namespace { &mounts.overlay_in_user_namespace } else { &mounts.overlay };

@@ -42,19 +42,20 @@ fn usable(cgroup: &cgroup::Facts, v2: &str, v1: &str) -> bool {
 
 /// What would make limits settable.
 pub(super) fn limits_remedy(facts: &Facts) -> String {
-    match (facts.cgroup.layout, facts.kernel.uid) {
+    let root = facts.kernel.uid == 0 && facts.kernel.initial_user_namespace;
+    match (facts.cgroup.layout, root) {
         (Layout::None, _) => "As root: mount -t cgroup2 cgroup2 /sys/fs/cgroup.".into(),
-        (_, 0) if facts.cgroup.hierarchies.iter().any(|hierarchy| hierarchy.read_only) => {
+        _ if facts.cgroup.hierarchies.iter().any(|hierarchy| hierarchy.read_only) => {
             "The hierarchies are mounted read-only, as container programs do: run the outer container privileged, or with its own \
              writable cgroup namespace."
                 .into()
         }
-        (Layout::V2, 0) => "Switch the controllers on for this group: echo +memory +cpu +pids +io +cpuset, one each, into the \
+        (Layout::V2, true) => "Switch the controllers on for this group: echo +memory +cpu +pids +io +cpuset, one each, into the \
              cgroup.subtree_control of the groups above it."
             .into(),
-        (_, 0) => "Mount the hierarchy that is missing, for example: mount -t cgroup -o pids pids /sys/fs/cgroup/pids.".into(),
-        (Layout::V2, _) => delegate(),
-        _ => "Run as root, or boot with cgroup v2 alone, which can be delegated to users.".into(),
+        (_, true) => "Mount the hierarchy that is missing, for example: mount -t cgroup -o pids pids /sys/fs/cgroup/pids.".into(),
+        (Layout::V2, false) => delegate(),
+        (_, false) => "Run as root, or boot with cgroup v2 alone, which can be delegated to users.".into(),
     }
 }
 
@@ -186,7 +187,8 @@ fn delegation(facts: &Facts) -> Option<Finding> {
 /// `Documentation/admin-guide/cgroup-v2.rst`. The lock it changes is one for all hierarchies.
 fn favordynmods(cgroup: &cgroup::Facts) -> Option<Finding> {
     let v1 = cgroup.hierarchies.iter().filter(|hierarchy| hierarchy.version == 1).count();
-    if v1 == 0 || cgroup.hierarchies.iter().any(|hierarchy| hierarchy.favordynmods) {
+    let ours = cgroup.hierarchies.iter().any(|hierarchy| hierarchy.version == 1 && hierarchy.writable);
+    if !ours || cgroup.hierarchies.iter().any(|hierarchy| hierarchy.favordynmods) {
         return None;
     }
     let remedy = match cgroup.unified() {

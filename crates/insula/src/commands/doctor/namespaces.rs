@@ -2,8 +2,9 @@
 
 use super::finding::{Finding, Group, and, sentence};
 use insula_sys::host::Facts;
-use insula_sys::host::namespaces::{Helper, Subordinate, Users};
+use insula_sys::host::namespaces::{Helper, Subordinate, Type, Users};
 use insula_sys::host::trial::Trial;
+use std::collections::BTreeMap;
 
 const GROUP: Group = Group::Namespaces;
 
@@ -29,7 +30,7 @@ fn purpose(name: &str) -> &'static str {
     }
 }
 
-/// One line for the types that work, one for each that doesn't.
+/// A line for the types that work, and one for each reason why others don't.
 fn types(facts: &Facts) -> Vec<Finding> {
     let (works, fails): (Vec<_>, Vec<_>) = facts.namespaces.types.iter().partition(|kind| kind.works());
     let names =
@@ -42,17 +43,21 @@ fn types(facts: &Facts) -> Vec<Finding> {
     if !inside.is_empty() {
         all.push(Finding::ok(GROUP, "in a user namespace", and(&inside)));
     }
+    // One cause usually stops many types: they share a finding.
+    let mut by_reason: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for kind in fails {
-        let finding = Finding::missing(GROUP, format!("{} namespace", kind.name), purpose(&kind.name));
-        all.push(if kind.present {
-            let trial =
-                if matches!(kind.with_user_namespace, Trial::Untried { .. }) { &kind.alone } else { &kind.with_user_namespace };
-            finding.why(sentence(&trial.reason())).remedy(users_remedy(facts))
-        } else {
-            finding.why("The kernel was built without it.").remedy("Another kernel.")
-        });
+        by_reason.entry(reason(kind)).or_default().push(&kind.name);
+    }
+    for (reason, names) in by_reason {
+        let lost = and(&names.iter().map(|name| purpose(name)).collect::<Vec<_>>());
+        all.push(Finding::missing(GROUP, format!("no {}", names.join(", ")), lost).why(reason).remedy(users_remedy(facts)));
     }
     all
+}
+
+fn reason(kind: &Type) -> String {
+    let trial = if matches!(kind.with_user_namespace, Trial::Untried { .. }) { &kind.alone } else { &kind.with_user_namespace };
+    sentence(&trial.reason())
 }
 
 fn user_namespaces(facts: &Facts) -> Vec<Finding> {

@@ -26,7 +26,18 @@ pub(super) fn lacks(facts: &Facts, capability: &str) -> bool {
     facts.privileges.missing.iter().any(|name| name == capability)
 }
 
-/// A soft and a hard limit as text.
+/// Why hard resource limits can't be raised, if they can't: the kernel asks for the capability in the host's user namespace.
+pub(super) fn fixed_limits(facts: &Facts) -> Option<&'static str> {
+    if lacks(facts, "CAP_SYS_RESOURCE") {
+        Some("root lacks CAP_SYS_RESOURCE")
+    } else if !facts.kernel.initial_user_namespace {
+        Some("root of a user namespace isn't the host's")
+    } else {
+        None
+    }
+}
+
+/// A hard limit as text.
 pub(super) fn limit(facts: &Facts, name: &str) -> String {
     facts.privileges.limits.iter().find(|limit| limit.name == name).map_or_else(|| "unknown".into(), |limit| bound(limit.hard))
 }
@@ -42,7 +53,13 @@ fn capabilities(facts: &Facts) -> Vec<Finding> {
     }
     let total = privileges.effective.len() + privileges.missing.len();
     if privileges.missing.is_empty() {
-        return vec![Finding::ok(GROUP, "capabilities", format!("all {total}"))];
+        let what = format!("all {total}");
+        return vec![match facts.kernel.initial_user_namespace {
+            true => Finding::ok(GROUP, "capabilities", what),
+            false => Finding::limited(GROUP, "capabilities", format!("{what}, over a user namespace"))
+                .why("They reach no further than what belongs to this namespace: no devices, no raised limits, no modules.")
+                .remedy("Run as the host's root."),
+        }];
     }
     let mut all = vec![Finding::limited(GROUP, "capabilities", format!("{} of {total}", privileges.effective.len()))];
     let mut others = Vec::new();

@@ -68,9 +68,17 @@ fn mounts(facts: &Facts) -> Vec<Finding> {
         (false, true) => Finding::limited(group, subject, format!("of tmpfs, but not of the root file system ({root})"))
             .why(sentence(&mounts.idmapped_root.reason()))
             .remedy("Keep images on ext4, xfs or btrfs, or use a newer kernel."),
-        (false, false) => Finding::missing(group, subject, "a directory under other owners, without chown")
-            .why(sentence(&mounts.idmapped_root.reason()))
-            .remedy("Linux 5.12 or newer, and CAP_SYS_ADMIN where the file system was mounted (root)."),
+        (false, false) => {
+            let remedy = match mounts.idmapped_root.errno() {
+                Some(rustix::io::Errno::INVAL) => {
+                    "Keep images on ext4, xfs or btrfs (Linux 5.12 to 5.19); tmpfs has them since Linux 6.3."
+                }
+                _ => "Linux 5.12 or newer, and CAP_SYS_ADMIN where the file system was mounted (root).",
+            };
+            Finding::missing(group, subject, format!("a directory under other owners, without chown: neither {root} nor tmpfs"))
+                .why(sentence(&mounts.idmapped_root.reason()))
+                .remedy(remedy)
+        }
     });
     all
 }

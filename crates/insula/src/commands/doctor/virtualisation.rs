@@ -124,7 +124,12 @@ fn guest(kvm: &kvm::Facts) -> Option<Finding> {
         GuestRun::NotRun => None,
         GuestRun::Failed { reason } => Some(Finding::missing(group, SUBJECT, "didn't run").why(reason.clone())),
         GuestRun::Ran { nanoseconds_per_instruction: time } => {
-            let what = format!("runs, {time:.1} ns an instruction");
+            // Below a nanosecond the number is noise: the clock and the exits are coarser.
+            let what = if *time < 1.0 {
+                "runs, under 1 ns an instruction".to_owned()
+            } else {
+                format!("runs, {time:.0} ns an instruction")
+            };
             Some(match kvm.kind {
                 HostKind::KvmPvm => Finding::limited(group, SUBJECT, what)
                     .why("A processor takes less than a nanosecond: guests of this kind are interpreted by the host's kernel."),

@@ -38,8 +38,8 @@ const EXIT_LAB_FAILED: u8 = 125;
 /// Run a command as root in a machine with KVM and cgroup v2, emulated in software.
 ///
 /// The machine sees this work tree and the cargo target folder at their own paths, read-only, and starts the command in the work
-/// tree. It may write its work folder (its path is in $INSULA_LAB_WORK, the same inside and outside) and, until it ends, anything
-/// else of its own. The machine ends when the command does; what the command left running ends with it.
+/// tree, with an empty stdin. It may write its work folder (its path is in $INSULA_LAB_WORK) and, until it ends, anything else that
+/// is the machine's own. The machine ends when the command does; what the command left running ends with it.
 ///
 /// The exit code is the command's own; 124 when its time was over, 125 when the machine failed.
 #[derive(clap::Args)]
@@ -66,7 +66,7 @@ pub(crate) struct Args {
     /// Keep the run's folder (serial log, output, work folder) and say where it is.
     #[arg(long)]
     keep: bool,
-    /// A folder to be the work folder, instead of one in the run's folder.
+    /// A folder to be the work folder, instead of one in the run's folder (which stays only if there is something in it).
     #[arg(long, value_name = "DIR")]
     work: Option<PathBuf>,
     /// An environment variable of the command; without a value, the host's value.

@@ -1,7 +1,7 @@
 //! The machine's root image and what boots it, made from Debian's packages and cached.
 //!
 //! `target/lab/<key>/` holds `root.erofs`, `vmlinuz` and `initrd` (busybox and the early modules). The key stands for the packages
-//! asked for, the kernel's version and the recipe in this file; another key is another image, and the old ones are removed then.
+//! asked for, the kernel's version and the recipe in this file; another key is another image, and the newest few are kept.
 
 use super::packages::{self, Apt};
 use super::{cpio, kernel, tools};
@@ -81,7 +81,6 @@ fn make(lab: &Path, folder: &Path, more_packages: &[String]) -> Result<()> {
     remove_folder(&aside)?;
     fs::create_dir_all(&aside)?;
     packages::with_fresh_lists(|| fill(&aside, more_packages)).context("make the lab's image")?;
-    // The default image stays when one with more packages is made, and the other way round; images of other kernels go.
     fs::rename(&aside, folder)?;
     remove_old_images(lab, folder)
 }
@@ -195,7 +194,7 @@ fn write_root(path: &Path, tree: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Keeps the newest few images; a lab that runs keeps its own open, so it loses nothing.
+/// Keeps the newest few images, as some tests ask for more packages than others; a lab that runs keeps its own open, so it loses nothing.
 fn remove_old_images(lab: &Path, new: &Path) -> Result<()> {
     const KEPT: usize = 3;
     let mut images = Vec::new();

@@ -1,1 +1,273 @@
-//! placeholder
+//! What every isolation boundary offers, and where the state of sandboxes is kept.
+//!
+//! A [`Boundary`] turns a [`Plan`] into a [`Sandbox`]; callers see nothing of how. What a boundary can't do it refuses before it has
+//! made anything. [`store`] keeps what must outlive our processes: facts, each written once and whole, so that a sandbox can be
+//! found, judged and removed after any crash.
+
+pub mod store;
+
+pub use store::{Entry, Init, Store};
+
+use insula_spec::plan::Process;
+use insula_spec::{Id, Plan};
+use rustix::fd::OwnedFd;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// One way to isolate.
+pub trait Boundary {
+    /// Its name, as `--isolation` takes it.
+    fn name(&self) -> &'static str;
+
+    /// Whether it works on this host, and if not, why, in a sentence a user can act on.
+    fn probe(&self) -> Support;
+
+    /// Makes a sandbox; its program waits for [`Sandbox::start`].
+    ///
+    /// # Errors
+    /// The plan asks for what the host can't give; then nothing is left behind.
+    fn create(&self, plan: Plan, options: Options) -> Result<Box<dyn Sandbox>>;
+
+    /// Finds a sandbox that was made before, by any process.
+    ///
+    /// # Errors
+    /// There is none of that name, or its state can't be read.
+    fn open(&self, id: &Id) -> Result<Box<dyn Sandbox>>;
+
+    /// Removes a sandbox, also one whose making was cut off; with `force` its processes are killed first.
+    ///
+    /// # Errors
+    /// As [`Sandbox::delete`].
+    fn delete(&self, id: &Id, force: bool) -> Result<()>;
+}
+
+/// Whether a boundary works here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Support {
+    /// It does.
+    Works,
+    /// It doesn't, because.
+    Missing(String),
+}
+
+/// How a sandbox is made, beside what the plan says of it.
+#[derive(Debug, Default)]
+pub struct Options {
+    /// The terminal's other end is sent to this unix socket (runc's `--console-socket`).
+    pub console_socket: Option<PathBuf>,
+    /// Further descriptors, numbered from 3, that the program gets.
+    pub preserve_fds: u32,
+    /// The caller stays and waits for the program: it dies with the caller, and nobody else will start it.
+    pub attached: bool,
+    /// Whose session the program is in.
+    pub session: Session,
+    /// Standard input, output and error of the program; by default the caller's.
+    pub stdio: Option<[OwnedFd; 3]>,
+    /// Removed when its program ends, by whoever waits for it.
+    pub remove: bool,
+}
+
+/// Whose session a program is in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Session {
+    /// Its own, as the OCI runtimes have it.
+    #[default]
+    Own,
+    /// The caller's, as a job of its own on the caller's terminal: what a shell does with a command.
+    Job {
+        /// It gets the terminal right away.
+        foreground: bool,
+    },
+}
+
+/// A sandbox: from [`Boundary::create`] until [`delete`](Sandbox::delete).
+pub trait Sandbox {
+    /// Waits until it is ready to start: all its parts are made.
+    ///
+    /// # Errors
+    /// Making it failed inside; it has been removed then.
+    fn ready(&mut self) -> Result<()>;
+
+    /// Lets the program run; returns when it does.
+    ///
+    /// # Errors
+    /// The program can't be run, or has been started before.
+    fn start(&mut self) -> Result<()>;
+
+    /// Runs one more process in it.
+    ///
+    /// # Errors
+    /// It isn't running, or the program can't be run.
+    fn exec(&mut self, process: Process, options: ExecOptions) -> Result<Job>;
+
+    /// Sends a signal, by number, to its first process, or to all.
+    ///
+    /// # Errors
+    /// It has ended.
+    fn signal(&mut self, signal: i32, all: bool) -> Result<()>;
+
+    /// The first process, for who made the sandbox: to wait for, with the terminal if it has one.
+    fn job(&mut self) -> Option<Job>;
+
+    /// Stops every process where it is.
+    ///
+    /// # Errors
+    /// The host can't freeze, or the sandbox isn't running.
+    fn pause(&mut self) -> Result<()>;
+
+    /// Lets paused processes go on.
+    ///
+    /// # Errors
+    /// It isn't paused.
+    fn resume(&mut self) -> Result<()>;
+
+    /// Changes its limits.
+    ///
+    /// # Errors
+    /// The kernel refuses one.
+    fn update(&mut self, resources: &insula_spec::resources::Resources) -> Result<()>;
+
+    /// What it uses.
+    ///
+    /// # Errors
+    /// It has ended.
+    fn stats(&self) -> Result<Stats>;
+
+    /// Its processes, as numbers outside.
+    ///
+    /// # Errors
+    /// It has ended.
+    fn processes(&self) -> Result<Vec<i32>>;
+
+    /// How it is.
+    fn status(&self) -> Status;
+
+    /// What is kept of it.
+    fn entry(&self) -> &Entry;
+
+    /// Removes it; with `force` its processes are killed first.
+    ///
+    /// # Errors
+    /// It still runs and `force` isn't given, or something can't be removed (trying again is safe).
+    fn delete(&mut self, force: bool) -> Result<()>;
+}
+
+/// How a process is added to a sandbox.
+#[derive(Debug, Default)]
+pub struct ExecOptions {
+    /// As [`Options::console_socket`].
+    pub console_socket: Option<PathBuf>,
+    /// As [`Options::preserve_fds`].
+    pub preserve_fds: u32,
+    /// It goes on when the caller ends.
+    pub detached: bool,
+    /// As [`Options::session`].
+    pub session: Session,
+    /// As [`Options::stdio`].
+    pub stdio: Option<[OwnedFd; 3]>,
+}
+
+/// A process that the caller waits for.
+#[derive(Debug)]
+pub struct Job {
+    /// Its number outside.
+    pub pid: i32,
+    /// Readable when it has ended.
+    pub pidfd: OwnedFd,
+    /// The other end of its terminal.
+    pub terminal: Option<OwnedFd>,
+    /// From a first process of ours: one byte, the signal's number, whenever the program was stopped.
+    pub stops: Option<OwnedFd>,
+}
+
+/// How a sandbox is, runtime-spec `runtime.md#state`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Being made.
+    Creating,
+    /// Made; its program waits.
+    Created,
+    /// Its program runs.
+    Running,
+    /// Frozen.
+    Paused,
+    /// Its program has ended.
+    Stopped,
+}
+
+impl Status {
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Status::Creating => "creating",
+            Status::Created => "created",
+            Status::Running => "running",
+            Status::Paused => "paused",
+            Status::Stopped => "stopped",
+        }
+    }
+}
+
+/// What a sandbox uses; absent is not measured, as nothing limits it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Stats {
+    /// Bytes of memory.
+    pub memory: Option<u64>,
+    /// Bytes of memory at most.
+    pub memory_limit: Option<u64>,
+    /// Microseconds of processor time.
+    pub cpu: Option<u64>,
+    /// Processes and threads.
+    pub pids: Option<u64>,
+}
+
+/// Why something couldn't be done with a sandbox.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No sandbox has this name.
+    #[error("no sandbox is named {0}; `insula list` shows them")]
+    NotFound(Id),
+    /// The name is taken.
+    #[error("a sandbox named {0} exists already; remove it with `insula delete {0}` or choose another name")]
+    Exists(Id),
+    /// Its making was cut off before anything was on record.
+    #[error("{0} was never made; `insula delete {0}` removes what is left of it")]
+    Unmade(Id),
+    /// It isn't in a state in which that can be done.
+    #[error("{id} is {status}; {problem}", status = status.as_str())]
+    State {
+        /// The sandbox.
+        id: Id,
+        /// How it is.
+        status: Status,
+        /// What would have to be different.
+        problem: &'static str,
+    },
+    /// The program is not there: exit code 127.
+    #[error("{0}")]
+    NoProgram(String),
+    /// The program can't be run: exit code 126.
+    #[error("{0}")]
+    CantRun(String),
+    /// The boundary can't do that on this host.
+    #[error("{0}")]
+    Unsupported(String),
+    /// Anything else that went wrong, in one line.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl Error {
+    /// The exit code for it, as shells and `docker run` have it: 127 no such program, 126 can't be run, 125 anything of ours.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Error::NoProgram(_) => 127,
+            Error::CantRun(_) => 126,
+            _ => 125,
+        }
+    }
+}
+
+/// A result of doing something with a sandbox.
+pub type Result<T> = std::result::Result<T, Error>;

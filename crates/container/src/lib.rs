@@ -1,1 +1,87 @@
-//! placeholder
+//! Linux containers: the host's kernel, seen through namespaces, limited by cgroups, narrowed by capabilities and seccomp.
+//!
+//! A start is one `clone3`. The caller ([`create`]) decides everything, puts it on record, makes the cgroups and compiles the
+//! system-call filter; then it makes the first process, which puts its own root together and becomes the program ([`init`]). They
+//! talk over one socket pair ([`channel`]).
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`create`] | the caller's side of making a container |
+//! | [`init`] | the first process's side: mounts, devices, identity, exec |
+//! | [`sandbox`] | a container that exists: start, signal, pause, update, delete |
+//! | [`exec`] | one more process in it |
+//! | [`cgroup`] | limits on v1, hybrid and v2 hosts |
+//! | [`seccomp`] | policies compiled to programs |
+//! | [`hooks`], [`userns`] | the configuration's programs, ID mappings |
+
+mod cgroup;
+mod channel;
+mod create;
+mod exec;
+mod hooks;
+mod init;
+mod sandbox;
+mod seccomp;
+mod userns;
+
+pub use hooks::state;
+
+use insula_boundary::{Boundary, Error, Options, Result, Sandbox, Store, Support};
+use insula_spec::{Id, Plan};
+
+/// The boundary `container`.
+#[derive(Clone, Debug)]
+pub struct Containers {
+    store: Store,
+}
+
+impl Containers {
+    /// Containers whose state is kept in this store.
+    pub fn new(store: Store) -> Containers {
+        Containers { store }
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+}
+
+impl Boundary for Containers {
+    fn name(&self) -> &'static str {
+        "container"
+    }
+
+    fn probe(&self) -> Support {
+        let privileged = rustix::process::geteuid().is_root();
+        let namespaces = rustix::fs::stat("/proc/self/ns/mnt").is_ok() && rustix::fs::stat("/proc/self/ns/pid").is_ok();
+        if !namespaces {
+            return Support::Missing("this kernel has no mount and PID namespaces (or /proc isn't mounted)".into());
+        }
+        if !privileged {
+            return Support::Missing("containers need root on this host; run with sudo".into());
+        }
+        Support::Works
+    }
+
+    fn create(&self, plan: Plan, options: Options) -> Result<Box<dyn Sandbox>> {
+        Ok(Box::new(create::create(&self.store, plan, options)?))
+    }
+
+    fn open(&self, id: &Id) -> Result<Box<dyn Sandbox>> {
+        let slot = self.store.find(id)?;
+        let entry = slot.read_entry()?.ok_or_else(|| Error::Unmade(id.clone()))?;
+        Ok(Box::new(sandbox::Container::opened(slot, entry)))
+    }
+
+    fn delete(&self, id: &Id, force: bool) -> Result<()> {
+        let slot = self.store.find(id)?;
+        // Who makes it still holds the lock: then wait for how it ends.
+        slot.lock()?;
+        match slot.read_entry()? {
+            Some(entry) => sandbox::Container::opened(slot, entry).delete(force),
+            // Cut off before anything was made.
+            None => slot.remove(),
+        }
+    }
+}

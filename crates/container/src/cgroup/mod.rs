@@ -1,0 +1,340 @@
+//! Control groups: where a container's limits are written.
+//!
+//! The three layouts of hosts are one case here: each controller that is needed is looked for in a v1 hierarchy first, then in the
+//! unified one. A container joins only what carries a limit: every group made costs time at start and end, on v1 once for each
+//! controller. [`plan`] decides which groups there will be, before any is made, so that they can be put on record;
+//! [`Groups::create`] makes them and writes the limits; the first process joins by itself:
+//!
+//! - on v2 it is made inside its group ([`Groups::unified`]);
+//! - on v1 it writes `0` into `tasks` ([`Groups::join_v1`]). Moving a process by its number through `cgroup.procs` waits until every
+//!   processor has passed a quiet state (7 to 15 ms); a thread that moves itself needs no such wait, and our first process has one.
+
+mod devices;
+mod files;
+mod v1;
+mod v2;
+
+use insula_boundary::{Error, Stats};
+use insula_spec::plan::Namespace;
+use insula_spec::resources::Resources;
+use insula_spec::{Id, Plan};
+use insula_sys::host::cgroup::{Hierarchy, Layout, hierarchies, layout, parse_membership, parse_mountinfo};
+use rustix::fd::OwnedFd;
+use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// One group of a container.
+#[derive(Clone, Debug)]
+pub(crate) struct Group {
+    /// Its directory.
+    pub(crate) path: PathBuf,
+    /// 1 or 2.
+    version: u8,
+    /// What is limited in it: names of v1.
+    controllers: Vec<&'static str>,
+    /// The hierarchy's name in a container: the last part of its mount point.
+    pub(crate) name: String,
+    /// Where the hierarchy is mounted.
+    mount_point: PathBuf,
+}
+
+/// The groups of one container.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Groups {
+    list: Vec<Group>,
+}
+
+/// Decides which groups a container gets; makes nothing.
+pub(crate) fn plan(plan: &Plan) -> Result<Groups, Error> {
+    let needed = needed(&plan.resources);
+    // Without a PID namespace nothing else keeps the container's processes together.
+    let tracked = !plan.namespaces.has(Namespace::Pid);
+    let v2_is_all = || matches!(rustix::fs::statfs("/sys/fs/cgroup"), Ok(fs) if fs.f_type == CGROUP2_MAGIC);
+    if needed.is_empty() && plan.resources.unified.is_empty() && !tracked && plan.cgroup_path.is_none() && !v2_is_all() {
+        return Ok(Groups::default());
+    }
+    let place = Place::new(plan.id.clone(), plan.cgroup_path.clone())?;
+    place.groups(&needed, tracked || plan.cgroup_path.is_some(), &plan.resources)
+}
+
+const CGROUP2_MAGIC: rustix::fs::FsWord = 0x6367_7270;
+
+/// The controllers that resources speak of, by their names in v1.
+fn needed(resources: &Resources) -> Vec<&'static str> {
+    let Resources { memory, cpu, block_io, .. } = resources;
+    let cpu_time = (cpu.shares, cpu.quota, cpu.burst, cpu.period, cpu.realtime_runtime, cpu.realtime_period, cpu.idle);
+    let wanted = [
+        ("memory", *memory != Default::default()),
+        ("cpu", cpu_time != Default::default()),
+        ("cpuset", cpu.cpus.is_some() || cpu.mems.is_some()),
+        ("pids", resources.pids.is_some()),
+        ("blkio", *block_io != Default::default()),
+        ("hugetlb", !resources.hugepages.is_empty()),
+        ("net_cls", resources.net_class.is_some()),
+        ("net_prio", !resources.net_priorities.is_empty()),
+        ("rdma", !resources.rdma.is_empty()),
+        ("devices", !resources.devices.is_empty()),
+    ];
+    wanted.iter().filter(|(_, wanted)| *wanted).map(|(name, _)| *name).collect()
+}
+
+/// The host's hierarchies, and the place in them that a container gets.
+struct Place {
+    layout: Layout,
+    hierarchies: Vec<Hierarchy>,
+    id: Id,
+    path: Option<PathBuf>,
+}
+
+impl Place {
+    fn new(id: Id, path: Option<PathBuf>) -> Result<Place, Error> {
+        if let Some(path) = path.as_ref().filter(|path| path.components().any(|part| part == Component::ParentDir)) {
+            return Err(Error::Failed(format!("linux.cgroupsPath: {} climbs with ..", path.display())));
+        }
+        let mounts = parse_mountinfo(&files::read("/proc/self/mountinfo".as_ref())?);
+        let memberships = parse_membership(&files::read("/proc/self/cgroup".as_ref())?);
+        Ok(Place { layout: layout(&mounts), hierarchies: hierarchies(&mounts, &memberships), id, path })
+    }
+
+    fn groups(&self, needed: &[&'static str], tracked: bool, resources: &Resources) -> Result<Groups, Error> {
+        let mut groups = Groups::default();
+        let mut unified = Vec::new();
+        for controller in needed {
+            match self.hierarchies.iter().find(|h| h.version == 1 && h.controllers.iter().any(|name| name == controller)) {
+                Some(hierarchy) => groups.add(hierarchy, self.directory(hierarchy), controller),
+                None => unified.push(*controller),
+            }
+        }
+        let wants_unified = !unified.is_empty() || !resources.unified.is_empty() || tracked || self.layout == Layout::V2;
+        if !wants_unified {
+            return Ok(groups);
+        }
+        let Some(hierarchy) = self.hierarchies.iter().find(|h| h.version == 2) else {
+            return self.without_unified(groups, &unified, resources, tracked);
+        };
+        let optional = unified.is_empty() && resources.unified.is_empty() && self.path.is_none();
+        if optional && !files::writable(self.parent(hierarchy)) {
+            return Ok(groups);
+        }
+        groups.list.push(Group {
+            path: self.directory(hierarchy),
+            version: 2,
+            controllers: unified,
+            name: "unified".into(),
+            mount_point: hierarchy.mount_point.clone(),
+        });
+        Ok(groups)
+    }
+
+    /// A host with v1 alone: processes are kept together in the freezer, and what no hierarchy carries can't be limited.
+    fn without_unified(
+        &self,
+        mut groups: Groups,
+        missing: &[&str],
+        resources: &Resources,
+        tracked: bool,
+    ) -> Result<Groups, Error> {
+        if let Some(controller) = missing.first() {
+            let problem =
+                format!("this host mounts no cgroup hierarchy with the controller {controller}; remove that limit, or mount one");
+            return Err(Error::Unsupported(problem));
+        }
+        if !resources.unified.is_empty() {
+            return Err(Error::Unsupported("linux.resources.unified: this host has no cgroup v2; use the fields of v1".into()));
+        }
+        let freezer = self.hierarchies.iter().find(|h| h.controllers.iter().any(|name| name == "freezer"));
+        if let Some(hierarchy) = freezer.filter(|_| tracked) {
+            groups.add(hierarchy, self.directory(hierarchy), "freezer");
+        }
+        Ok(groups)
+    }
+
+    /// The container's directory in a hierarchy.
+    fn directory(&self, hierarchy: &Hierarchy) -> PathBuf {
+        let absolute = |path: &Path| hierarchy.mount_point.join(path.strip_prefix("/").unwrap_or(path));
+        match &self.path {
+            Some(path) if path.is_absolute() => absolute(path),
+            Some(path) => self.parent(hierarchy).join(path),
+            None => self.parent(hierarchy).join(format!("insula-{}", self.id)),
+        }
+    }
+
+    /// The directory in which ours goes: the caller's own group; on v2 the one above, as a group that holds processes can't hand
+    /// controllers down.
+    fn parent<'h>(&self, hierarchy: &'h Hierarchy) -> &'h Path {
+        let own = hierarchy.own_group.as_deref().unwrap_or(&hierarchy.mount_point);
+        if hierarchy.version == 2 && own != hierarchy.mount_point { own.parent().unwrap_or(own) } else { own }
+    }
+}
+
+impl Groups {
+    fn add(&mut self, hierarchy: &Hierarchy, path: PathBuf, controller: &'static str) {
+        // Controllers that are mounted together (cpu,cpuacct) share one group.
+        if let Some(group) = self.list.iter_mut().find(|group| group.path == path) {
+            group.controllers.push(controller);
+            return;
+        }
+        let name =
+            hierarchy.mount_point.file_name().map_or_else(|| controller.to_owned(), |name| name.to_string_lossy().into_owned());
+        let mount_point = hierarchy.mount_point.clone();
+        self.list.push(Group { path, version: 1, controllers: vec![controller], name, mount_point });
+    }
+
+    /// The groups' directories.
+    pub(crate) fn paths(&self) -> Vec<PathBuf> {
+        self.list.iter().map(|group| group.path.clone()).collect()
+    }
+
+    /// Makes the groups and writes the limits.
+    pub(crate) fn create(&self, resources: &Resources) -> Result<(), Error> {
+        for group in &self.list {
+            match group.version {
+                1 => v1::create(group, resources)?,
+                _ => v2::create(group, resources)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The v2 group, opened, for a process to be made in.
+    pub(crate) fn unified(&self) -> Result<Option<OwnedFd>, Error> {
+        self.list.iter().find(|group| group.version == 2).map(|group| files::open_dir(&group.path)).transpose()
+    }
+
+    /// Moves this process, which must have one thread, into the v1 groups.
+    pub(crate) fn join_v1(&self) -> Result<(), Error> {
+        self.list.iter().filter(|group| group.version == 1).try_for_each(|group| files::write(&group.path.join("tasks"), "0"))
+    }
+
+    /// The groups, for showing them inside.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Group> {
+        self.list.iter()
+    }
+}
+
+impl Group {
+    /// Whether it is of the unified hierarchy.
+    pub(crate) fn is_unified(&self) -> bool {
+        self.version == 2
+    }
+}
+
+/// The groups of a container that exists, from what is on record.
+pub(crate) fn recorded(paths: &[PathBuf]) -> Groups {
+    let group = |path: &PathBuf| {
+        let unified = path.join("cgroup.controllers").exists();
+        let version = if unified { 2 } else { 1 };
+        // A v1 hierarchy's files tell which controllers it has.
+        let known = [
+            ("memory", "memory.limit_in_bytes"),
+            ("cpu", "cpu.shares"),
+            ("cpuset", "cpuset.cpus"),
+            ("pids", "pids.max"),
+            ("blkio", "blkio.reset_stats"),
+            ("net_cls", "net_cls.classid"),
+            ("net_prio", "net_prio.ifpriomap"),
+            ("devices", "devices.allow"),
+            ("freezer", "freezer.state"),
+        ];
+        let controllers = known.iter().filter(|(_, file)| !unified && path.join(file).exists()).map(|(name, _)| *name).collect();
+        Group { path: path.clone(), version, controllers, name: String::new(), mount_point: PathBuf::new() }
+    };
+    Groups { list: paths.iter().map(group).collect() }
+}
+
+impl Groups {
+    /// Whether a group carries this controller.
+    fn carrying(&self, controller: &str) -> Option<&Group> {
+        self.list.iter().find(|group| group.controllers.contains(&controller))
+    }
+
+    /// Changes limits of a container that exists. `id` and `path` are what its plan said.
+    pub(crate) fn update(&self, resources: &Resources) -> Result<(), Error> {
+        for controller in needed(resources) {
+            let there = self.carrying(controller).is_some() || self.list.iter().any(Group::is_unified);
+            if !there {
+                let problem = format!(
+                    "it was started without a limit of {controller}, so it is in no group of that controller on this host (cgroup v1); \
+                     start it with one"
+                );
+                return Err(Error::Unsupported(problem));
+            }
+        }
+        for group in &self.list {
+            match group.version {
+                1 => v1::write(group, resources)?,
+                _ => v2::update(group, resources)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Stops every process of the container, or lets them go on.
+    pub(crate) fn freeze(&self, frozen: bool) -> Result<bool, Error> {
+        if let Some(group) = self.list.iter().find(|group| group.is_unified()) {
+            return v2::freeze(group, frozen).map(|()| true);
+        }
+        match self.carrying("freezer") {
+            Some(group) => v1::freeze(group, frozen).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// Whether its processes are frozen.
+    pub(crate) fn is_frozen(&self) -> bool {
+        let state = |path: PathBuf| std::fs::read_to_string(path).unwrap_or_default();
+        self.list.iter().any(|group| {
+            state(group.path.join("cgroup.freeze")).trim() == "1"
+                || ["FROZEN", "FREEZING"].contains(&state(group.path.join("freezer.state")).trim())
+        })
+    }
+
+    /// The processes in the groups; empty when there is no group.
+    pub(crate) fn processes(&self) -> Vec<i32> {
+        self.list.first().map(|group| files::processes(&group.path)).unwrap_or_default()
+    }
+
+    /// What is used, as far as a group measures it.
+    pub(crate) fn stats(&self) -> Stats {
+        let mut stats = Stats::default();
+        for group in &self.list {
+            let number = |file: &str| std::fs::read_to_string(group.path.join(file)).ok()?.trim().parse::<u64>().ok();
+            let or = |old: Option<u64>, new: Option<u64>| old.or(new);
+            stats.memory = or(stats.memory, or(number("memory.current"), number("memory.usage_in_bytes")));
+            stats.memory_limit = or(stats.memory_limit, or(number("memory.max"), number("memory.limit_in_bytes")));
+            stats.pids = or(stats.pids, number("pids.current"));
+            let cpu = v2::cpu_time(group).or_else(|| number("cpuacct.usage").map(|ns| ns / 1000));
+            stats.cpu = or(stats.cpu, cpu);
+        }
+        stats
+    }
+
+    /// Kills every process in the groups.
+    pub(crate) fn kill(&self) {
+        for group in &self.list {
+            if std::fs::write(group.path.join("cgroup.kill"), "1").is_err() {
+                files::kill_all(&group.path);
+            }
+        }
+    }
+}
+
+/// Removes groups, killing what is still in them. Groups that aren't there are no error.
+pub(crate) fn remove(paths: &[PathBuf]) -> Result<(), Error> {
+    // A killed process leaves its group a little later; nobody waits this long unless the kernel is stuck.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    for path in paths {
+        let mut pause = Duration::from_micros(50);
+        while let Err(error) = files::remove_tree(path) {
+            if Instant::now() > deadline {
+                return Err(error);
+            }
+            if std::fs::write(path.join("cgroup.kill"), "1").is_err() {
+                files::kill_all(path);
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(20));
+        }
+    }
+    Ok(())
+}

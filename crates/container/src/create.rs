@@ -1,0 +1,251 @@
+//! Making a container, the caller's side.
+//!
+//! The order is what makes a crash harmless: first the record of what will be, then the things themselves. Whoever finds the record
+//! later can remove everything it names, whether or not it came to be.
+
+use crate::channel::{self, Channel, Message, failed};
+use crate::init::{self, LATE, space};
+use crate::sandbox::Container;
+use crate::{cgroup, hooks, seccomp, userns};
+use insula_boundary::store::Slot;
+use insula_boundary::{Entry, Error, Init, Options, Session, Status, Store};
+use insula_spec::Plan;
+use insula_spec::plan::{Namespace, Process};
+use insula_sys::process::{self, Child, Fork, Spaces};
+use insula_sys::seccomp::Instruction;
+use insula_sys::{Context, Errno};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Makes a container whose program waits for the start.
+pub(crate) fn create(store: &Store, plan: Plan, options: Options) -> Result<Container, Error> {
+    hooks::check(&plan.hooks)?;
+    check_labels(&plan.process)?;
+    let filter = compile(&plan.process)?;
+    let joins = open_namespaces(&plan)?;
+    let console = connect_console(&plan, options.console_socket.as_deref())?;
+    let listener = connect_listener(&plan.process)?;
+    let groups = cgroup::plan(&plan)?;
+    let slot = store.reserve(&plan.id)?;
+    let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let owner = rustix::process::getuid().as_raw();
+    let entry = Entry { boundary: "container".into(), created, plan, cgroups: groups.paths(), remove: options.remove, owner };
+    let written = slot.write_entry(&entry);
+    let mut container = Container::made(slot, entry, console);
+    let parts = Parts { groups, filter, joins, listener, options };
+    written.and_then(|()| parts.assemble(&mut container)).inspect_err(|_| container.undo())?;
+    container.slot().unlock();
+    Ok(container)
+}
+
+/// What has been prepared before anything is made.
+struct Parts {
+    groups: cgroup::Groups,
+    filter: Option<Vec<Instruction>>,
+    joins: Vec<(Namespace, OwnedFd)>,
+    listener: Option<OwnedFd>,
+    options: Options,
+}
+
+impl Parts {
+    /// Makes everything that was put on record.
+    fn assemble(mut self, container: &mut Container) -> Result<(), Error> {
+        let plan = container.plan().clone();
+        self.groups.create(&plan.resources)?;
+        let cgroup = self.groups.unified()?;
+        let start_socket = if self.options.attached { None } else { Some(listen(container.slot())?) };
+        let (ours, theirs) = channel::pair()?;
+        let (stops, stops_told) = stops_pipe(&plan.process, self.options.session)?;
+        let restore = set_spaces_of_children(&plan, &self.joins)?;
+        let fork = process::fork(first_spaces(&plan), cgroup.as_ref().map(AsFd::as_fd)).map_err(|error| explain(error, &plan))?;
+        let child = match fork {
+            Fork::Child => {
+                drop((ours, stops));
+                init::run(init::Start {
+                    plan: &plan,
+                    groups: &self.groups,
+                    channel: theirs,
+                    start_socket,
+                    filter: self.filter.take(),
+                    joins: std::mem::take(&mut self.joins),
+                    slot: container.slot().path(),
+                    stops: stops_told,
+                    stdio: self.options.stdio.take(),
+                    session: self.options.session,
+                    preserve_fds: self.options.preserve_fds,
+                    attached: self.options.attached,
+                    listener: self.listener.take(),
+                })
+            }
+            Fork::Parent(child) => child,
+        };
+        drop((theirs, stops_told, start_socket));
+        restore.restore()?;
+        self.accompany(container, &plan, child, ours, stops)
+    }
+
+    /// Does for the first process what only the caller can.
+    fn accompany(
+        self,
+        container: &mut Container,
+        plan: &Plan,
+        child: Child,
+        ours: Channel,
+        stops: Option<OwnedFd>,
+    ) -> Result<(), Error> {
+        let pid = child.pid;
+        let init = process::start_time(pid).map(|started| Init { pid: pid.as_raw_pid(), started });
+        container.started_with(child, ours, stops);
+        let recorded = init.map_err(failed).and_then(|init| container.slot().write_init(init));
+        // An unrecorded first process must end: it does when the channel closes.
+        recorded?;
+        if plan.namespaces.creates(Namespace::User) {
+            userns::map(pid, &plan.namespaces.uid_map, &plan.namespaces.gid_map)?;
+            container.send(Message::Continue)?;
+        }
+        if hooks::wants_caller(&plan.hooks) {
+            container.until_namespaces_made()?;
+            let state = hooks::state(plan, Status::Creating, pid.as_raw_pid());
+            hooks::run(&plan.hooks.prestart, "prestart", &state)?;
+            hooks::run(&plan.hooks.create_runtime, "createRuntime", &state)?;
+            container.send(Message::Continue)?;
+        }
+        container.send(Message::OnRecord(pid.as_raw_pid()))
+    }
+}
+
+/// Compiles a process's system-call policy.
+pub(crate) fn compile(process: &Process) -> Result<Option<Vec<Instruction>>, Error> {
+    process.seccomp.as_ref().map(seccomp::compile).transpose().map_err(Error::Failed)
+}
+
+/// The namespaces the first process is made in. What acts on children only is made or joined before it, by us.
+fn first_spaces(plan: &Plan) -> Spaces {
+    let with_it = |kind: &&Namespace| plan.namespaces.creates(**kind) && !LATE.contains(kind) && **kind != Namespace::Time;
+    Namespace::ALL.iter().filter(with_it).map(|kind| space(*kind)).fold(Spaces::empty(), |all, one| all | one)
+}
+
+/// Namespaces of others that the plan names, opened: a wrong one is found before anything is made.
+fn open_namespaces(plan: &Plan) -> Result<Vec<(Namespace, OwnedFd)>, Error> {
+    let mut joins = Vec::new();
+    for kind in Namespace::ALL {
+        let Some(Some(path)) = plan.namespaces.list.get(&kind) else { continue };
+        let file = rustix::fs::openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        let file = file.on("open the namespace", format_args!("{} ({})", path.display(), kind.file())).map_err(failed)?;
+        joins.push((kind, file));
+    }
+    Ok(joins)
+}
+
+/// Puts the caller's own choice for its children back.
+struct Restore(Vec<Namespace>);
+
+/// Joins or makes the namespaces that a process can only give to its children.
+fn set_spaces_of_children(plan: &Plan, joins: &[(Namespace, OwnedFd)]) -> Result<Restore, Error> {
+    let mut changed = Restore(Vec::new());
+    for (kind, file) in joins.iter().filter(|(kind, _)| [Namespace::Pid, Namespace::Time].contains(kind)) {
+        process::join_namespace(file, space(*kind)).on("join the namespace", kind.file()).map_err(failed)?;
+        changed.0.push(*kind);
+    }
+    if plan.namespaces.creates(Namespace::Time) {
+        process::unshare(Spaces::TIME).on("make", "a time namespace").map_err(failed)?;
+        changed.0.push(Namespace::Time);
+        for (clock, (seconds, nanoseconds)) in &plan.time_offsets {
+            let line = format!("{clock} {seconds} {nanoseconds}");
+            std::fs::write("/proc/self/timens_offsets", &line).on("set linux.timeOffsets to", &line).map_err(failed)?;
+        }
+    }
+    Ok(changed)
+}
+
+impl Restore {
+    fn restore(self) -> Result<(), Error> {
+        for kind in self.0 {
+            let path = format!("/proc/self/ns/{}", kind.file());
+            let own = rustix::fs::openat(CWD, &path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+                .on("open", &path)
+                .map_err(failed)?;
+            process::join_namespace(own, space(kind)).on("go back to the namespace", kind.file()).map_err(failed)?;
+        }
+        Ok(())
+    }
+}
+
+/// A socket on which `start` is heard. Its path can be longer than an address holds, so it is bound by the directory's descriptor.
+fn listen(slot: &Slot) -> Result<OwnedFd, Error> {
+    let make = || {
+        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        rustix::net::bind(&socket, &start_address(slot)?)?;
+        rustix::net::listen(&socket, 1)?;
+        Ok::<_, Errno>(socket)
+    };
+    make().on("make the start socket in", slot.path().display()).map_err(failed)
+}
+
+/// The address of the start socket.
+pub(crate) fn start_address(slot: &Slot) -> rustix::io::Result<SocketAddrUnix> {
+    use std::os::fd::AsRawFd;
+    SocketAddrUnix::new(format!("/proc/self/fd/{}/start", slot.dir().as_raw_fd()))
+}
+
+/// Where a first process of ours tells of stops: only a caller whose terminal is shared can do something about them.
+pub(crate) fn stops_pipe(process: &Process, session: Session) -> Result<(Option<OwnedFd>, Option<OwnedFd>), Error> {
+    if !process.reaper || session == Session::Own {
+        return Ok((None, None));
+    }
+    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).on("make", "a pipe").map_err(failed)?;
+    Ok((Some(read), Some(write)))
+}
+
+/// Connects to the socket that wants the terminal.
+pub(crate) fn connect_console(plan: &Plan, path: Option<&Path>) -> Result<Option<OwnedFd>, Error> {
+    let Some(path) = path else { return Ok(None) };
+    if !plan.process.terminal {
+        return Err(Error::Failed(
+            "--console-socket: the configuration has process.terminal false; set it, or leave the option out".into(),
+        ));
+    }
+    connect(path).on("connect to --console-socket", path.display()).map(Some).map_err(failed)
+}
+
+/// Connects to who decides about notified system calls.
+pub(crate) fn connect_listener(process: &Process) -> Result<Option<OwnedFd>, Error> {
+    let listener = process.seccomp.as_ref().and_then(|policy| policy.listener.as_ref());
+    let Some(listener) = listener else { return Ok(None) };
+    connect(&listener.path).on("connect to linux.seccomp.listenerPath", listener.path.display()).map(Some).map_err(failed)
+}
+
+fn connect(path: &Path) -> rustix::io::Result<OwnedFd> {
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
+    Ok(socket)
+}
+
+/// Labels of a security module that isn't there would silently not protect.
+fn check_labels(process: &Process) -> Result<(), Error> {
+    let apparmor = || std::fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.trim() == "Y");
+    if process.apparmor.as_ref().is_some_and(|name| name != "unconfined") && !apparmor() {
+        return Err(Error::Unsupported(
+            "process.apparmorProfile: AppArmor isn't enabled on this host; remove the profile".into(),
+        ));
+    }
+    if process.selinux.is_some() && !Path::new("/sys/fs/selinux/enforce").exists() {
+        return Err(Error::Unsupported("process.selinuxLabel: SELinux isn't enabled on this host; remove the label".into()));
+    }
+    Ok(())
+}
+
+/// Why no process could be made, where the kernel's word alone helps nobody.
+fn explain(error: insula_sys::Error, plan: &Plan) -> Error {
+    let advice = match error.errno {
+        Errno::PERM => "; making these namespaces needs root, or a user namespace in linux.namespaces",
+        Errno::NOSPC => "; the limit of namespaces is reached (/proc/sys/user/max_*_namespaces)",
+        Errno::INVAL => "; this kernel lacks one of the namespaces",
+        Errno::AGAIN => "; the limit of processes is reached (ulimit -u, or pids.max of the caller's cgroup)",
+        _ => "",
+    };
+    Error::Failed(format!("can't make the first process of {}: {}{advice}", plan.id, insula_sys::error::describe(error.errno)))
+}

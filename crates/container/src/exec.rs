@@ -1,0 +1,155 @@
+//! One more process in a container that runs: it joins the namespaces and groups of the first one, all at once by its pidfd, and from
+//! there on goes the way the first one went.
+
+use crate::cgroup::Groups;
+use crate::channel::{self, Channel, Message, failed};
+use crate::create::{compile, connect_listener};
+use crate::init::{self, Notified, space};
+use insula_boundary::{Error, ExecOptions, Init, Job, Result};
+use insula_spec::Plan;
+use insula_spec::plan::{Namespace, Process};
+use insula_sys::process::{self, Fork, Spaces};
+use insula_sys::seccomp::Instruction;
+use insula_sys::{Context, mount};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{CWD, OFlags};
+use std::convert::Infallible;
+use std::path::Path;
+
+/// Runs a process in the container of `init`; returns when its program runs.
+pub(crate) fn exec(
+    plan: &Plan,
+    init: Init,
+    pidfd: &OwnedFd,
+    groups: &Groups,
+    mut process: Process,
+    mut options: ExecOptions,
+) -> Result<Job> {
+    process.seccomp = process.seccomp.or_else(|| plan.process.seccomp.clone());
+    process.reaper = false;
+    let console = options.console_socket.as_deref().map(|path| {
+        let mut of_process = plan.clone();
+        of_process.process.terminal = process.terminal;
+        crate::create::connect_console(&of_process, Some(path))
+    });
+    let console = console.transpose()?.flatten();
+    let filter = compile(&process)?;
+    let listener = connect_listener(&process)?;
+    let cgroup = groups.unified()?;
+    let (ours, theirs) = channel::pair()?;
+    let spaces = joined(plan, init)?;
+    let of_children = spaces & (Spaces::PID | Spaces::TIME);
+    if !of_children.is_empty() {
+        process::join_process(pidfd, of_children).map_err(failed)?;
+    }
+    let fork = process::fork(Spaces::empty(), cgroup.as_ref().map(AsFd::as_fd)).map_err(failed)?;
+    let child = match fork {
+        Fork::Child => {
+            drop(ours);
+            let parts = Parts { plan, groups, pidfd, spaces: spaces - of_children, process, filter, listener, options };
+            let Err(error) = parts.enter(&theirs);
+            let _ = theirs.send(Message::Failed(error));
+            process::exit(1)
+        }
+        Fork::Parent(child) => child,
+    };
+    drop((theirs, options.stdio.take()));
+    ours.send(Message::OnRecord(child.pid.as_raw_pid()))?;
+    match hear(&ours, console.as_ref()) {
+        Ok(terminal) => Ok(Job { pid: child.pid.as_raw_pid(), pidfd: child.pidfd, terminal, stops: None }),
+        Err(error) => {
+            process::kill(&child.pidfd);
+            let _ = process::reap(&child.pidfd);
+            Err(error)
+        }
+    }
+}
+
+/// Follows the new process until its program runs; its terminal, if it is ours to keep.
+fn hear(channel: &Channel, console: Option<&OwnedFd>) -> Result<Option<OwnedFd>> {
+    let mut kept = None;
+    loop {
+        match (channel.receive()?, console) {
+            (Message::End, _) => return Ok(kept),
+            (Message::Failed(error), _) => return Err(error),
+            (Message::Terminal(terminal), Some(socket)) => {
+                channel::send_descriptor(socket, b"/dev/pts/ptmx", &terminal).map_err(failed)?;
+            }
+            (Message::Terminal(terminal), None) => kept = Some(terminal),
+            _ => {}
+        }
+    }
+}
+
+/// The namespaces of the container that aren't ours already (joining one's own user namespace is refused by the kernel).
+fn joined(plan: &Plan, init: Init) -> Result<Spaces> {
+    let mut spaces = Spaces::empty();
+    for kind in Namespace::ALL.into_iter().filter(|kind| plan.namespaces.has(*kind)) {
+        let link = |pid: &str| rustix::fs::readlink(format!("/proc/{pid}/ns/{}", kind.file()), Vec::new());
+        let theirs = link(&init.pid.to_string()).on("look at the namespaces of", &plan.id).map_err(failed)?;
+        if link("self").ok().as_ref() != Some(&theirs) {
+            spaces |= space(kind);
+        }
+    }
+    Ok(spaces)
+}
+
+/// What the new process is given.
+struct Parts<'p> {
+    plan: &'p Plan,
+    groups: &'p Groups,
+    pidfd: &'p OwnedFd,
+    spaces: Spaces,
+    process: Process,
+    filter: Option<Vec<Instruction>>,
+    listener: Option<OwnedFd>,
+    options: ExecOptions,
+}
+
+impl Parts<'_> {
+    /// Becomes the program inside; returns only the reason for which it couldn't.
+    fn enter(self, channel: &Channel) -> std::result::Result<Infallible, Error> {
+        let Parts { plan, groups, pidfd, spaces, process, filter, listener, options } = self;
+        let Message::OnRecord(pid) = channel.receive()? else { process::exit(1) };
+        init::before_root_is_gone(&process)?;
+        groups.join_v1()?;
+        if !spaces.is_empty() {
+            process::join_process(pidfd, spaces).map_err(failed)?;
+        }
+        if spaces.contains(Spaces::USER) {
+            process::set_ids(0, 0, None).map_err(failed)?;
+        }
+        let mut identity = init::identity(&process)?;
+        if process.terminal {
+            let root =
+                mount::open_inside(CWD, Path::new("/"), OFlags::PATH | OFlags::DIRECTORY).on("open", "/").map_err(failed)?;
+            identity.slave = Some(init::open_console(&root, &process, channel)?);
+        }
+        identity.find_program()?;
+        let listener = listener.map(|socket| Notified { socket, message: init::notification(plan, pid) });
+        let around = init::Surroundings {
+            stdio: options.stdio,
+            session: options.session,
+            preserve_fds: options.preserve_fds,
+            attached: !options.detached,
+            stops: None,
+            listener,
+        };
+        init::enter_program(&process, identity, filter.as_deref(), around)
+    }
+}
+
+/// The processes in a PID namespace, as numbers here.
+pub(crate) fn in_pid_namespace_of(pid: i32) -> Vec<i32> {
+    let namespace = |pid: &str| rustix::fs::readlink(format!("/proc/{pid}/ns/pid"), Vec::new());
+    let Ok(wanted) = namespace(&pid.to_string()) else { return Vec::new() };
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let numbers = names.filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()));
+    let inside = numbers.filter(|name| match namespace(name) {
+        Ok(theirs) => theirs == wanted,
+        // It has ended in the meantime, or isn't ours to look at: then it isn't in there either.
+        Err(_) => false,
+    });
+    inside.filter_map(|name| name.parse().ok()).collect()
+}

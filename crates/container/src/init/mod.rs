@@ -1,0 +1,217 @@
+//! The first process of a container, from the moment it exists until the program takes it over.
+//!
+//! It is a copy of the caller with one thread. [`run`] reads like the recipe it is; each step is a file here. Whatever fails goes
+//! back to the caller as one line, and the process ends: everything it has made lives in its namespaces and goes with them.
+
+mod console;
+mod devices;
+mod mounts;
+mod program;
+mod reaper;
+mod root;
+mod sysctl;
+mod users;
+
+pub(crate) use console::open as open_console;
+pub(crate) use program::{Notified, Surroundings, before_root_is_gone, enter_program, identity};
+
+use crate::cgroup::Groups;
+use crate::channel::{Channel, Message, failed};
+use crate::hooks;
+use insula_boundary::Error;
+use insula_spec::Plan;
+use insula_spec::plan::Namespace;
+use insula_sys::process::{self, Spaces};
+use insula_sys::seccomp::Instruction;
+use insula_sys::{Context, net};
+use rustix::fd::OwnedFd;
+use rustix::net::SocketFlags;
+use std::convert::Infallible;
+use std::path::Path;
+
+/// What the first process is given.
+pub(crate) struct Start<'p> {
+    pub(crate) plan: &'p Plan,
+    pub(crate) groups: &'p Groups,
+    /// To the caller.
+    pub(crate) channel: Channel,
+    /// Where another process will say "start"; none when the caller itself will.
+    pub(crate) start_socket: Option<OwnedFd>,
+    /// The compiled system-call policy.
+    pub(crate) filter: Option<Vec<Instruction>>,
+    /// Namespaces that exist already, opened: kind and file.
+    pub(crate) joins: Vec<(Namespace, OwnedFd)>,
+    /// A directory of the store's: something to mount an overlay on.
+    pub(crate) slot: &'p Path,
+    /// For a reaper: where stops are told.
+    pub(crate) stops: Option<OwnedFd>,
+    pub(crate) stdio: Option<[OwnedFd; 3]>,
+    pub(crate) session: insula_boundary::Session,
+    pub(crate) preserve_fds: u32,
+    pub(crate) attached: bool,
+    /// A connection to who decides about notified system calls.
+    pub(crate) listener: Option<OwnedFd>,
+}
+
+/// Becomes the container's program. Never returns.
+pub(crate) fn run(start: Start<'_>) -> ! {
+    let mut channel = None;
+    let Err(error) = prepare(start, &mut channel);
+    if let Some(channel) = channel {
+        // If the caller is gone there is nobody to tell.
+        let _ = channel.send(Message::Failed(error));
+    }
+    process::exit(1)
+}
+
+/// Returns only the reason for which the program couldn't be run. The channel is left in `told`, as it may change on the way.
+fn prepare(start: Start<'_>, told: &mut Option<Channel>) -> Result<Infallible, Error> {
+    let Start {
+        plan,
+        groups,
+        filter,
+        joins,
+        slot,
+        stops,
+        stdio,
+        session,
+        preserve_fds,
+        attached,
+        start_socket,
+        channel,
+        listener,
+    } = start;
+    let channel = told.insert(channel);
+    rustix::process::umask(rustix::fs::Mode::empty());
+    if plan.namespaces.creates(Namespace::User) {
+        expect_continue(channel)?;
+        become_root()?;
+    }
+    join_namespaces(&joins)?;
+    drop(joins);
+    groups.join_v1()?;
+    unshare_late(plan)?;
+    program::before_root_is_gone(&plan.process)?;
+    if hooks::wants_caller(&plan.hooks) {
+        channel.send(Message::NamespacesMade)?;
+        expect_continue(channel)?;
+    }
+    if plan.namespaces.creates(Namespace::Net) {
+        net::loopback_up().map_err(failed)?;
+    }
+    name_host(plan)?;
+    let terminal = root::change(plan, groups, slot, channel)?;
+    sysctl::write(&plan.sysctl)?;
+    root::finish(plan)?;
+
+    // The caller has put us on record, or is dead and so are we.
+    let Message::OnRecord(pid) = channel.receive()? else { process::exit(1) };
+    let listener = listener.map(|socket| Notified { socket, message: notification(plan, pid) });
+    let mut identity = program::identity(&plan.process)?;
+    identity.slave = terminal;
+    identity.find_program()?;
+    channel.send(Message::Ready)?;
+    wait_for_start(told, start_socket)?;
+    hooks::run_inside(&plan.hooks.start_container, "startContainer", plan)?;
+    enter_program(
+        &plan.process,
+        identity,
+        filter.as_deref(),
+        program::Surroundings { stdio, session, preserve_fds, attached, stops, listener },
+    )
+}
+
+fn expect_continue(channel: &Channel) -> Result<(), Error> {
+    match channel.receive()? {
+        Message::Continue => Ok(()),
+        _ => process::exit(1),
+    }
+}
+
+/// In a new user namespace, to have its capabilities: the mapped root.
+fn become_root() -> Result<(), Error> {
+    process::set_ids(0, 0, None).map_err(failed)
+}
+
+/// Joins namespaces that others made, the user namespace first: it gives the right to join the rest.
+pub(crate) fn join_namespaces(joins: &[(Namespace, OwnedFd)]) -> Result<(), Error> {
+    for (kind, file) in joins {
+        // Joining a PID or time namespace acts on children: the caller has done that before it made us.
+        if ![Namespace::Pid, Namespace::Time].contains(kind) {
+            process::join_namespace(file, space(*kind)).on("join the namespace", kind.file()).map_err(failed)?;
+        }
+        if *kind == Namespace::User {
+            become_root()?;
+        }
+    }
+    Ok(())
+}
+
+/// The flag of a namespace.
+pub(crate) fn space(kind: Namespace) -> Spaces {
+    match kind {
+        Namespace::User => Spaces::USER,
+        Namespace::Cgroup => Spaces::CGROUP,
+        Namespace::Ipc => Spaces::IPC,
+        Namespace::Uts => Spaces::UTS,
+        Namespace::Net => Spaces::NET,
+        Namespace::Pid => Spaces::PID,
+        Namespace::Mnt => Spaces::MNT,
+        Namespace::Time => Spaces::TIME,
+    }
+}
+
+/// Namespaces that are made in the first process rather than with it: the cgroup namespace, whose root is the groups we are in
+/// now; and those that take the kernel longest, while the caller on another processor makes its part.
+pub(crate) const LATE: [Namespace; 2] = [Namespace::Cgroup, Namespace::Net];
+
+fn unshare_late(plan: &Plan) -> Result<(), Error> {
+    let late = LATE.iter().filter(|kind| plan.namespaces.creates(**kind)).map(|kind| space(*kind));
+    let spaces = late.fold(Spaces::empty(), |all, one| all | one);
+    if spaces.is_empty() {
+        return Ok(());
+    }
+    process::unshare(spaces).on("make namespaces for", &plan.id).map_err(failed)
+}
+
+fn name_host(plan: &Plan) -> Result<(), Error> {
+    if let Some(name) = &plan.hostname {
+        rustix::system::sethostname(name.as_bytes()).on("set the host name to", name).map_err(failed)?;
+    }
+    if let Some(name) = &plan.domainname {
+        rustix::system::setdomainname(name.as_bytes()).on("set the domain name to", name).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// What is sent along with the notification descriptor, runtime-spec `config-linux.md#containerprocessstate`.
+pub(crate) fn notification(plan: &Plan, pid: i32) -> String {
+    let metadata = plan.process.seccomp.as_ref().and_then(|policy| policy.listener.as_ref()).map(|listener| &listener.metadata);
+    serde_json::json!({
+        "ociVersion": insula_spec::oci::VERSION,
+        "fds": ["seccompFd"],
+        "pid": pid,
+        "metadata": metadata,
+        "state": hooks::state(plan, insula_boundary::Status::Creating, pid),
+    })
+    .to_string()
+}
+
+/// Waits until somebody says "start": on the channel, or on a socket to which they connect. In the latter case the new connection
+/// takes the channel's place, so that they hear whether the program runs.
+fn wait_for_start(told: &mut Option<Channel>, socket: Option<OwnedFd>) -> Result<(), Error> {
+    if let Some(socket) = socket {
+        *told = None;
+        let connection = loop {
+            match rustix::net::accept_with(&socket, SocketFlags::CLOEXEC) {
+                Err(insula_sys::Errno::INTR) => {}
+                result => break result.on("wait for", "start").map_err(failed)?,
+            }
+        };
+        *told = Some(Channel::from_socket(connection));
+    }
+    match told.as_ref().map(Channel::receive) {
+        Some(Ok(Message::Start)) => Ok(()),
+        _ => process::exit(1),
+    }
+}

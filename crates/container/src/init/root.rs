@@ -1,0 +1,220 @@
+//! The container's root: its mounts are put together below one directory, which then becomes `/`.
+
+use super::{console, devices, mounts};
+use crate::cgroup::Groups;
+use crate::channel::{Channel, failed};
+use crate::hooks;
+use insula_boundary::Error;
+use insula_spec::Plan;
+use insula_spec::defaults::attr;
+use insula_spec::plan::{Propagation, PropagationKind, RootSource};
+use insula_sys::mount::{self, Change};
+use insula_sys::{Context, Errno};
+use rustix::fd::OwnedFd;
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::mount::MountPropagationFlags;
+use std::path::{Path, PathBuf};
+
+/// Makes the plan's root the root of this process, with everything mounted; gives back the terminal, if it has one.
+pub(super) fn change(plan: &Plan, groups: &Groups, slot: &Path, channel: &Channel) -> Result<Option<OwnedFd>, Error> {
+    keep_mounts_from_host(plan.propagation)?;
+    let root = match &plan.root.source {
+        RootSource::Dir(path) => directory(path, plan.propagation)?,
+        RootSource::Host { keep } => host_overlay(slot, keep.as_deref())?,
+    };
+    make_working_directory(&root, plan);
+    mounts::mount_all(&root, plan, groups)?;
+    devices::make(&root, plan)?;
+    let terminal = plan.process.terminal.then(|| console::make(&root, &plan.process, channel)).transpose()?;
+    hide(&root, plan)?;
+    hooks::run_inside(&plan.hooks.create_container, "createContainer", plan)?;
+    mount::pivot(&root).map_err(failed)?;
+    Ok(terminal)
+}
+
+/// What is done once it is the root: what would have been in the way before.
+pub(super) fn finish(plan: &Plan) -> Result<(), Error> {
+    if plan.propagation.kind != PropagationKind::Slave {
+        rustix::mount::mount_change("/", flags(plan.propagation)).on("set the propagation of", "/").map_err(failed)?;
+    }
+    if plan.root.readonly {
+        let root = mount::open_inside(CWD, Path::new("/"), OFlags::PATH).on("open", "/").map_err(failed)?;
+        let change = Change { set: attr::RDONLY, ..Change::default() };
+        mount::set_attributes(&root, change).on("make read-only", "/").map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// The copy of the host's mounts we work in must not pass ours on. What the plan asks for comes last ([`finish`]): a root can only be
+/// changed where nothing is shared.
+fn keep_mounts_from_host(wanted: Propagation) -> Result<(), Error> {
+    if wanted.kind == PropagationKind::Shared {
+        // What is mounted inside is to reach the host: leave its mounts as they are; the root's own place is cut off below.
+        return Ok(());
+    }
+    let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+    rustix::mount::mount_change("/", slave).on("cut off", "the mounts of the host").map_err(failed)
+}
+
+pub(super) fn flags(propagation: Propagation) -> MountPropagationFlags {
+    let kind = match propagation.kind {
+        PropagationKind::Private => MountPropagationFlags::PRIVATE,
+        PropagationKind::Slave => MountPropagationFlags::DOWNSTREAM,
+        PropagationKind::Shared => MountPropagationFlags::SHARED,
+        PropagationKind::Unbindable => MountPropagationFlags::UNBINDABLE,
+    };
+    if propagation.recursive { kind | MountPropagationFlags::REC } else { kind }
+}
+
+/// A directory as root: a copy of its mount on top of itself, as the root must be a mount.
+fn directory(path: &Path, propagation: Propagation) -> Result<OwnedFd, Error> {
+    let wrong = |errno: Errno| {
+        let text = insula_sys::error::describe(errno);
+        Error::Failed(format!(
+            "root.path: can't use {} as root: {text}; it must be a directory with the container's files",
+            path.display()
+        ))
+    };
+    let place =
+        rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(wrong)?;
+    let root = mount::copy(&place, Path::new(""), true).map_err(wrong)?;
+    if propagation.kind == PropagationKind::Shared {
+        make_parent_private(path)?;
+    }
+    mount::attach(&root, &place).map_err(wrong)?;
+    Ok(root)
+}
+
+/// Cuts off the mount in which a path lies: the first directory upwards that is one.
+fn make_parent_private(path: &Path) -> Result<(), Error> {
+    let path = std::fs::canonicalize(path).on("find", path.display()).map_err(failed)?;
+    let cut = |dir: &Path| rustix::mount::mount_change(dir, MountPropagationFlags::PRIVATE).is_ok();
+    let found = path.ancestors().any(cut);
+    if found { Ok(()) } else { Err(Error::Failed(format!("can't cut off the mount of {}", path.display()))) }
+}
+
+/// The host's root below an overlay whose upper layer is memory, or a directory to keep.
+fn host_overlay(slot: &Path, keep: Option<&Path>) -> Result<OwnedFd, Error> {
+    let scratch = mount::make("tmpfs", "insula", &["mode=700".into()], attr::NOSUID | attr::NODEV).map_err(failed)?;
+    let place = |dir: &OwnedFd, name: &str| {
+        let mode = Mode::from_raw_mode(0o755);
+        match rustix::fs::mkdirat(dir, name, mode) {
+            Err(Errno::EXIST) | Ok(()) => Ok(()),
+            Err(errno) => Err(errno).on("make", name).map_err(failed),
+        }
+    };
+    // An overlay's layers must be attached: the scratch file system lies on the sandbox's own directory, in this namespace only.
+    let slot_dir = mount::open_inside(CWD, slot, OFlags::PATH | OFlags::DIRECTORY).on("open", slot.display()).map_err(failed)?;
+    mount::attach(&scratch, &slot_dir).on("mount on", slot.display()).map_err(failed)?;
+    place(&scratch, "root")?;
+    let layers = match keep {
+        Some(keep) => keep.to_owned(),
+        None => slot.to_owned(),
+    };
+    let layers_dir = rustix::fs::openat(CWD, &layers, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    let layers_dir = layers_dir.on("use", layers.display()).map_err(failed)?;
+    let mut root = None;
+    for (number, lower) in host_file_systems(slot, keep)?.iter().enumerate() {
+        // Names by mount point, so that what is kept can be read back.
+        let upper = if number == 0 { "upper".to_owned() } else { format!("upper{}", escape(lower)) };
+        let work = format!("work{number}");
+        place(&layers_dir, &upper)?;
+        place(&layers_dir, &work)?;
+        let overlay = overlay(lower, &layers.join(&upper), &layers.join(&work))?;
+        let target = match &root {
+            None => mount::open_inside(&scratch, Path::new("root"), OFlags::PATH),
+            Some(root) => mount::open_inside(root, lower, OFlags::PATH | OFlags::DIRECTORY),
+        };
+        mount::attach(&overlay, target.on("open", lower.display()).map_err(failed)?)
+            .on("mount on", lower.display())
+            .map_err(failed)?;
+        root.get_or_insert(overlay);
+    }
+    root.ok_or_else(|| Error::Failed("the host has no root file system".into()))
+}
+
+fn overlay(lower: &Path, upper: &Path, work: &Path) -> Result<OwnedFd, Error> {
+    let text = |key: &str, path: &Path| {
+        let text = path.to_string_lossy();
+        // Separators of overlay's own syntax.
+        let escaped: String =
+            text.chars().flat_map(|c| [':', '\\', ','].contains(&c).then_some('\\').into_iter().chain([c])).collect();
+        format!("{key}={}", if key == "lowerdir" { escaped.as_str() } else { &text })
+    };
+    let options = [text("lowerdir", lower), text("upperdir", upper), text("workdir", work)];
+    mount::make("overlay", "insula", &options, attr::NODEV).map_err(|error| {
+        let advice = "; --rootfs DIR works without an overlay";
+        Error::Failed(format!("can't lay an overlay over {}: {error}{advice}", lower.display()))
+    })
+}
+
+/// File systems with files of their own; those of the kernel's are made anew for each container.
+const WITH_FILES: [&str; 12] =
+    ["ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "zfs", "bcachefs", "overlay", "erofs", "squashfs", "vfat"];
+
+/// The host's root and the file systems mounted below it that hold files, each before those below it.
+fn host_file_systems(slot: &Path, keep: Option<&Path>) -> Result<Vec<PathBuf>, Error> {
+    let text = std::fs::read_to_string("/proc/self/mountinfo").on("read", "/proc/self/mountinfo").map_err(failed)?;
+    let working = std::env::current_dir().unwrap_or_default();
+    let mut found: Vec<PathBuf> = vec![PathBuf::from("/")];
+    for mounted in insula_sys::host::cgroup::parse_mountinfo(&text) {
+        let path = mounted.mount_point;
+        let of_kernel = ["/proc", "/sys", "/dev", "/run"].iter().any(|top| path.starts_with(top));
+        // The working directory's is there whatever its kind (a tmpfs, say).
+        let holds_work = mounted.fs_type == "tmpfs" && working.starts_with(&path);
+        let wanted = (WITH_FILES.contains(&mounted.fs_type.as_str()) || holds_work) && !of_kernel;
+        let ours = path.starts_with(slot) || keep.is_some_and(|keep| path.starts_with(keep));
+        if wanted && !ours && path.is_dir() && !found.contains(&path) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// A mount point as part of a file name.
+fn escape(path: &Path) -> String {
+    path.to_string_lossy().replace('%', "%25").replace('/', "%2f")
+}
+
+/// The directory the program starts in is made when it isn't there, as runc does; on a read-only root it just isn't.
+fn make_working_directory(root: &OwnedFd, plan: &Plan) {
+    let _ = mount::make_dirs_inside(root, &plan.process.cwd, 0o755);
+}
+
+/// Covers paths with nothing, and makes others read-only.
+fn hide(root: &OwnedFd, plan: &Plan) -> Result<(), Error> {
+    let mut empty: Option<OwnedFd> = None;
+    for path in &plan.masked_paths {
+        let Some(target) = existing(root, path)? else { continue };
+        let is_dir = mount::is_dir(&target).on("look at", path.display()).map_err(failed)?;
+        let cover = if is_dir {
+            // One empty directory covers them all.
+            if empty.is_none() {
+                let set = attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;
+                empty = Some(mount::make("tmpfs", "tmpfs", &["nr_blocks=1".into(), "nr_inodes=1".into()], set).map_err(failed)?);
+            }
+            empty.as_ref().map(|empty| mount::copy(empty, Path::new(""), false)).ok_or(Errno::IO).and_then(|copy| copy)
+        } else {
+            devices::null(root).and_then(|null| mount::copy(null, Path::new(""), false))
+        };
+        let cover = cover.on("cover", path.display()).map_err(failed)?;
+        mount::attach(&cover, &target).on("cover", path.display()).map_err(failed)?;
+    }
+    for path in &plan.readonly_paths {
+        let Some(target) = existing(root, path)? else { continue };
+        let copy = mount::copy(&target, Path::new(""), true).on("make read-only", path.display()).map_err(failed)?;
+        let change = Change { set: attr::RDONLY, ..Change::default() };
+        mount::set_attributes(&copy, change).on("make read-only", path.display()).map_err(failed)?;
+        mount::attach(&copy, &target).on("make read-only", path.display()).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Opens a path that is to be hidden; there is nothing to hide where there is nothing.
+fn existing(root: &OwnedFd, path: &Path) -> Result<Option<OwnedFd>, Error> {
+    match mount::open_inside(root, path, OFlags::PATH) {
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+        result => result.map(Some).on("open", path.display()).map_err(failed),
+    }
+}

@@ -1,0 +1,26 @@
+//! Kernel parameters of the container's namespaces.
+
+use crate::channel::failed;
+use insula_boundary::Error;
+use insula_sys::{Context, mount};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use std::collections::BTreeMap;
+use std::io::Write;
+
+/// Writes parameters through a procfs of our own: what the container mounts on `/proc` could be anything (CVE-2025-52881).
+pub(super) fn write(parameters: &BTreeMap<String, String>) -> Result<(), Error> {
+    if parameters.is_empty() {
+        return Ok(());
+    }
+    let proc = mount::make("proc", "proc", &[], 0).map_err(failed)?;
+    for (name, value) in parameters {
+        // A name written with slashes may have dots in a part, as network devices do.
+        let file = if name.contains('/') { name.clone() } else { name.replace('.', "/") };
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+        let opened = rustix::fs::openat2(&proc, format!("sys/{file}"), flags, Mode::empty(), resolve);
+        let mut opened = std::fs::File::from(opened.on("set the kernel parameter", name).map_err(failed)?);
+        opened.write_all(value.as_bytes()).on("set the kernel parameter", format_args!("{name} to {value:?}")).map_err(failed)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,328 @@
+//! A container that exists. How it is *now* is asked of the kernel each time; only what can't be asked is on record.
+
+use crate::cgroup;
+use crate::channel::{Channel, Message, failed};
+use crate::create::start_address;
+use crate::{exec, hooks};
+use insula_boundary::store::Slot;
+use insula_boundary::{Entry, Error, ExecOptions, Init, Job, Result, Sandbox, Stats, Status};
+use insula_spec::Plan;
+use insula_spec::plan::{Namespace, Process};
+use insula_spec::resources::Resources;
+use insula_sys::process::{self, Child};
+use insula_sys::{Context, Errno};
+use rustix::fd::OwnedFd;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::process::Pid;
+use std::time::Duration;
+
+/// A container: one this process has just made, or one found in the store.
+#[derive(Debug)]
+pub(crate) struct Container {
+    slot: Slot,
+    entry: Entry,
+    /// Only in the process that made it.
+    making: Option<Making>,
+    /// The socket that wants the terminal.
+    console: Option<OwnedFd>,
+}
+
+/// What the maker holds.
+#[derive(Debug)]
+struct Making {
+    child: Child,
+    channel: Channel,
+    stops: Option<OwnedFd>,
+    terminal: Option<OwnedFd>,
+    ready: bool,
+    started: bool,
+}
+
+impl Container {
+    pub(crate) fn made(slot: Slot, entry: Entry, console: Option<OwnedFd>) -> Container {
+        Container { slot, entry, making: None, console }
+    }
+
+    pub(crate) fn opened(slot: Slot, entry: Entry) -> Container {
+        Container { slot, entry, making: None, console: None }
+    }
+
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.entry.plan
+    }
+
+    pub(crate) fn slot(&self) -> &Slot {
+        &self.slot
+    }
+
+    pub(crate) fn started_with(&mut self, child: Child, channel: Channel, stops: Option<OwnedFd>) {
+        self.making = Some(Making { child, channel, stops, terminal: None, ready: false, started: false });
+    }
+
+    pub(crate) fn send(&self, message: Message) -> Result<()> {
+        match &self.making {
+            // If the first process has ended, why is in the channel already: it will be read with the next message.
+            Some(making) => making.channel.send(message).or(Ok(())),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until the first process has its namespaces.
+    pub(crate) fn until_namespaces_made(&mut self) -> Result<()> {
+        self.until(|message| matches!(message, Message::NamespacesMade))
+    }
+
+    /// Reads messages until the wanted one; a failure told is this call's.
+    fn until(&mut self, wanted: impl Fn(&Message) -> bool) -> Result<()> {
+        let Some(making) = &mut self.making else { return Ok(()) };
+        loop {
+            let message = making.channel.receive()?;
+            if wanted(&message) {
+                return Ok(());
+            }
+            match message {
+                Message::Failed(error) => return Err(error),
+                Message::Terminal(terminal) => match &self.console {
+                    Some(socket) => {
+                        let name = format!("/dev/pts/ptmx of {}", self.entry.plan.id);
+                        crate::channel::send_descriptor(socket, name.as_bytes(), &terminal).map_err(failed)?;
+                    }
+                    None => making.terminal = Some(terminal),
+                },
+                Message::Ready => making.ready = true,
+                Message::End => return Err(died(making)),
+                _ => {}
+            }
+        }
+    }
+
+    /// Takes back whatever has been made.
+    pub(crate) fn undo(&mut self) {
+        if let Some(making) = self.making.take() {
+            process::kill(&making.child.pidfd);
+            let _ = process::reap(&making.child.pidfd);
+        }
+        let _ = cgroup::remove(&self.entry.cgroups);
+        let _ = self.slot.remove();
+    }
+
+    /// The first process, if it lives.
+    fn init(&self) -> Result<Option<(Init, OwnedFd)>> {
+        let Some(init) = self.slot.read_init() else { return Ok(None) };
+        let Some(pid) = Pid::from_raw(init.pid) else { return Ok(None) };
+        let found = process::find(pid, init.started).map_err(failed)?;
+        Ok(found.map(|pidfd| (init, pidfd)))
+    }
+
+    /// The first process of a container that must have one.
+    fn living(&self, problem: &'static str) -> Result<(Init, OwnedFd)> {
+        self.init()?.ok_or_else(|| self.wrong_state(problem))
+    }
+
+    fn wrong_state(&self, problem: &'static str) -> Error {
+        Error::State { id: self.entry.plan.id.clone(), status: self.status(), problem }
+    }
+
+    fn groups(&self) -> cgroup::Groups {
+        cgroup::recorded(&self.entry.cgroups)
+    }
+
+    /// Starts a container that another process has made, over its socket.
+    fn start_from_outside(&mut self) -> Result<()> {
+        self.slot.lock()?;
+        if self.status() != Status::Created {
+            return Err(self.wrong_state("only a created container can be started"));
+        }
+        let connect = || {
+            let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+            rustix::net::connect(&socket, &start_address(&self.slot)?)?;
+            Ok::<_, Errno>(socket)
+        };
+        let socket = connect().on("reach the first process of", &self.entry.plan.id).map_err(failed)?;
+        let channel = Channel::from_socket(socket);
+        channel.send(Message::Start)?;
+        let answer = channel.receive()?;
+        self.slot.forget("start");
+        match answer {
+            Message::Failed(error) => Err(error),
+            _ => self.after_start(),
+        }
+    }
+
+    fn after_start(&self) -> Result<()> {
+        if !self.plan().hooks.poststart.is_empty() {
+            let pid = self.slot.read_init().map_or(0, |init| init.pid);
+            hooks::run(&self.plan().hooks.poststart, "poststart", &hooks::state(self.plan(), Status::Running, pid)).inspect_err(
+                |_| {
+                    if let Ok(Some((_, pidfd))) = self.init() {
+                        process::kill(pidfd);
+                    }
+                },
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Kills everything in the container and waits until its first process is gone.
+    fn kill_all(&self) -> Result<()> {
+        if let Some((_, pidfd)) = self.init()? {
+            process::kill(&pidfd);
+            self.groups().kill();
+            // A frozen process doesn't see the signal.
+            let _ = self.groups().freeze(false);
+            if !process::wait_ended(&pidfd, Some(Duration::from_secs(10))).map_err(failed)? {
+                return Err(self.wrong_state("its first process doesn't end; try again, or look for a hung device in dmesg"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The first process ended without a word: how, is all there is to say.
+fn died(making: &Making) -> Error {
+    let how = match process::reap(&making.child.pidfd) {
+        Ok(process::Ended::Killed(signal)) => format!("was killed by signal {signal} (is memory or pids limited too low?)"),
+        Ok(process::Ended::Exited(code)) => format!("ended with code {code}"),
+        Err(_) => "ended".into(),
+    };
+    Error::Failed(format!("the container's first process {how} while the container was made"))
+}
+
+impl Sandbox for Container {
+    fn ready(&mut self) -> Result<()> {
+        if self.making.as_ref().is_some_and(|making| making.ready) {
+            return Ok(());
+        }
+        self.until(|message| matches!(message, Message::Ready)).inspect_err(|_| self.undo())?;
+        if let Some(making) = &mut self.making {
+            making.ready = true;
+        }
+        Ok(())
+    }
+
+    fn start(&mut self) -> Result<()> {
+        if self.making.is_none() {
+            return self.start_from_outside();
+        }
+        self.send(Message::Start)?;
+        let Some(making) = &mut self.making else { return Ok(()) };
+        making.started = true;
+        // Its end of the channel closes at exec. It also does when it is killed before: then there never was a "ready".
+        match self.until(|message| matches!(message, Message::End)) {
+            Ok(()) if self.making.as_ref().is_some_and(|making| making.ready) => self.after_start(),
+            Ok(()) => {
+                Err(self.making.as_ref().map_or_else(|| Error::Failed("it ended".into()), died)).inspect_err(|_| self.undo())
+            }
+            Err(error) => {
+                self.undo();
+                Err(error)
+            }
+        }
+    }
+
+    fn exec(&mut self, process: Process, options: ExecOptions) -> Result<Job> {
+        let (init, pidfd) = self.living("a process can only be added to a running container")?;
+        if ![Status::Running, Status::Created].contains(&self.status()) {
+            return Err(self.wrong_state("a process can only be added to a running container"));
+        }
+        exec::exec(self.plan(), init, &pidfd, &self.groups(), process, options)
+    }
+
+    fn signal(&mut self, signal: i32, all: bool) -> Result<()> {
+        let (_, pidfd) = self.living("there is no process to signal")?;
+        if all {
+            for pid in self.processes()? {
+                if let Some(pid) = Pid::from_raw(pid) {
+                    insula_sys::signals::send(pid, signal);
+                }
+            }
+            return Ok(());
+        }
+        let sent = process::signal(&pidfd, signal).map_err(failed)?;
+        if sent { Ok(()) } else { Err(self.wrong_state("there is no process to signal")) }
+    }
+
+    fn job(&mut self) -> Option<Job> {
+        let making = self.making.as_mut()?;
+        let pidfd = making.child.pidfd.try_clone().ok()?;
+        Some(Job { pid: making.child.pid.as_raw_pid(), pidfd, terminal: making.terminal.take(), stops: making.stops.take() })
+    }
+
+    fn pause(&mut self) -> Result<()> {
+        self.slot.lock()?;
+        if ![Status::Running, Status::Created].contains(&self.status()) {
+            return Err(self.wrong_state("only a running container can be paused"));
+        }
+        if self.groups().freeze(true)? {
+            return Ok(());
+        }
+        let problem = "it is in no cgroup that can freeze on this host; start it with a limit, or linux.cgroupsPath";
+        Err(Error::Unsupported(format!("{}: {problem}", self.plan().id)))
+    }
+
+    fn resume(&mut self) -> Result<()> {
+        self.slot.lock()?;
+        if self.status() != Status::Paused {
+            return Err(self.wrong_state("only a paused container can be resumed"));
+        }
+        self.groups().freeze(false).map(drop)
+    }
+
+    fn update(&mut self, resources: &Resources) -> Result<()> {
+        self.slot.lock()?;
+        self.living("only a container with processes can be changed")?;
+        self.groups().update(resources)
+    }
+
+    fn stats(&self) -> Result<Stats> {
+        self.living("only a running container uses anything")?;
+        Ok(self.groups().stats())
+    }
+
+    fn processes(&self) -> Result<Vec<i32>> {
+        let (init, _) = self.living("only a running container has processes")?;
+        let of_group = self.groups().processes();
+        if !of_group.is_empty() {
+            return Ok(of_group);
+        }
+        if self.plan().namespaces.has(Namespace::Pid) {
+            return Ok(exec::in_pid_namespace_of(init.pid));
+        }
+        Ok(vec![init.pid])
+    }
+
+    fn status(&self) -> Status {
+        match self.init() {
+            Ok(Some(_)) if self.groups().is_frozen() => Status::Paused,
+            Ok(Some(_)) if self.slot.has("start") => Status::Created,
+            // Between the first process and its start socket's end, or until the maker lets go.
+            Ok(Some(_)) => Status::Running,
+            _ if self.slot.read_init().is_none() && self.slot.is_locked() => Status::Creating,
+            _ => Status::Stopped,
+        }
+    }
+
+    fn entry(&self) -> &Entry {
+        &self.entry
+    }
+
+    fn delete(&mut self, force: bool) -> Result<()> {
+        if self.making.is_none() {
+            self.slot.lock()?;
+        }
+        if !force && self.init()?.is_some() {
+            return Err(self.wrong_state("stop it first, or remove it with --force"));
+        }
+        self.kill_all()?;
+        if let Some(making) = self.making.take() {
+            // Ours to reap; who waited for it before has done so.
+            let _ = process::reap(&making.child.pidfd);
+        }
+        cgroup::remove(&self.entry.cgroups)?;
+        let poststop = &self.plan().hooks.poststop;
+        if !poststop.is_empty() {
+            hooks::run_and_report(poststop, "poststop", &hooks::state(self.plan(), Status::Stopped, 0));
+        }
+        self.slot.remove()
+    }
+}

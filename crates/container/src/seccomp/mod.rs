@@ -1,0 +1,192 @@
+//! System-call policies as programs of the kernel's.
+//!
+//! A program first asks for the instruction set, then searches the call's number by halves, so that even a policy of four hundred
+//! names costs a call nine comparisons (and none at all where the kernel can prove that the answer doesn't depend on arguments,
+//! as it has since Linux 5.11). libseccomp and its kin test the numbers one after another.
+//!
+//! The program is written from its end: then each jump's target is already there, and its distance known.
+
+mod program;
+#[cfg(test)]
+mod tests;
+
+use insula_spec::seccomp::{Action, Arch, Condition, Policy, Test};
+use insula_sys::seccomp::Instruction;
+use program::{Label, Writer};
+use std::collections::BTreeMap;
+
+const EPERM: u16 = 1;
+const ENOSYS: u16 = 38;
+/// Calls of the x32 interface have this bit in their number.
+const X32_BIT: u32 = 0x4000_0000;
+
+/// What is answered to one call: the first alternative whose conditions all hold, else the default.
+type Answer<'p> = Vec<(&'p [Condition], Action)>;
+
+/// Compiles a policy.
+///
+/// # Errors
+/// The program would be longer than the 4096 instructions the kernel takes.
+pub(crate) fn compile(policy: &Policy) -> Result<Vec<Instruction>, String> {
+    let mut writer = Writer::default();
+    // The kernel runs a filter for calls of any instruction set; numbers mean nothing without it.
+    let mut next = writer.answer(Action::KillProcess);
+    for arch in &policy.arches {
+        let calls = calls(policy, *arch);
+        let start = arch_program(&mut writer, policy, *arch, &calls);
+        next = writer.if_equal(audit_arch(*arch), start, next);
+    }
+    writer.load(program::OFFSET_ARCH, next);
+    let program = writer.finish();
+    if program.len() > 4096 {
+        return Err(format!(
+            "linux.seccomp: {} instructions are more than the 4096 the kernel takes; use fewer rules",
+            program.len()
+        ));
+    }
+    Ok(program)
+}
+
+fn audit_arch(arch: Arch) -> u32 {
+    match arch {
+        Arch::X86_64 => 0xc000_003e,
+        Arch::X86 => 0x4000_0003,
+    }
+}
+
+/// The numbers of the calls that rules name, with what is answered.
+fn calls(policy: &Policy, arch: Arch) -> BTreeMap<u32, Answer<'_>> {
+    let mut calls: BTreeMap<u32, Answer<'_>> = BTreeMap::new();
+    for rule in &policy.rules {
+        for name in &rule.calls {
+            let Some(number) = number(name, arch) else { continue };
+            let answer = calls.entry(number).or_default();
+            // A rule without conditions goes before all that have some; of two without, the first.
+            let decided = answer.first().is_some_and(|(conditions, _)| conditions.is_empty());
+            match rule.conditions.is_empty() {
+                _ if decided => {}
+                true => *answer = vec![(&rule.conditions, rule.action)],
+                false => answer.push((&rule.conditions, rule.action)),
+            }
+        }
+    }
+    calls
+}
+
+fn number(name: &str, arch: Arch) -> Option<u32> {
+    match arch {
+        Arch::X86_64 => name.parse::<syscalls::x86_64::Sysno>().ok().map(|call| call.id() as u32),
+        Arch::X86 => name.parse::<syscalls::x86::Sysno>().ok().map(|call| call.id() as u32),
+    }
+}
+
+/// The first number that no table of ours knows.
+fn first_unknown(arch: Arch) -> u32 {
+    match arch {
+        Arch::X86_64 => syscalls::x86_64::Sysno::last().id() as u32 + 1,
+        Arch::X86 => syscalls::x86::Sysno::last().id() as u32 + 1,
+    }
+}
+
+/// The part of the program for one instruction set, from the number of the call on.
+fn arch_program(writer: &mut Writer, policy: &Policy, arch: Arch, calls: &BTreeMap<u32, Answer<'_>>) -> Label {
+    // Calls newer than the policy: "not there" lets programs fall back, where "not permitted" makes them fail.
+    let beyond = if policy.default == Action::Errno(EPERM) { Action::Errno(ENOSYS) } else { policy.default };
+    let unknown = first_unknown(arch);
+    let mut ranges: Vec<(u32, Label)> = Vec::new();
+    let mut put = |start: u32, label: Label| {
+        if ranges.last().is_none_or(|(_, last)| *last != label) {
+            ranges.push((start, label));
+        }
+    };
+    let default = writer.answer(policy.default);
+    let mut position = 0;
+    for (number, answer) in calls {
+        if *number > position {
+            put(position, default);
+        }
+        put(*number, alternatives(writer, policy.default, answer));
+        position = number + 1;
+    }
+    put(position, default);
+    if unknown > position {
+        put(unknown, writer.answer(beyond));
+    }
+    if arch == Arch::X86_64 {
+        put(X32_BIT, writer.answer(Action::Errno(ENOSYS)));
+    }
+    let search = search(writer, &ranges);
+    writer.load(program::OFFSET_NUMBER, search)
+}
+
+/// Finds the range a number lies in by halves. Each range ends where the next starts.
+fn search(writer: &mut Writer, ranges: &[(u32, Label)]) -> Label {
+    match ranges {
+        [] => writer.answer(Action::KillProcess),
+        [(_, label)] => *label,
+        _ => {
+            let (low, high) = ranges.split_at(ranges.len() / 2);
+            let (low_label, high_label) = (search(writer, low), search(writer, high));
+            writer.if_at_least(high[0].0, high_label, low_label)
+        }
+    }
+}
+
+fn alternatives(writer: &mut Writer, default: Action, answer: &Answer<'_>) -> Label {
+    let mut otherwise = writer.answer(default);
+    for (conditions, action) in answer.iter().rev() {
+        let mut then = writer.answer(*action);
+        for condition in conditions.iter().rev() {
+            then = test(writer, *condition, then, otherwise);
+        }
+        otherwise = then;
+    }
+    otherwise
+}
+
+/// One condition on a 64-bit argument, of which the machine loads 32 bits at a time.
+fn test(writer: &mut Writer, condition: Condition, yes: Label, no: Label) -> Label {
+    let (low, high) = program::offsets_of_argument(condition.argument);
+    let (value_low, value_high) = (condition.value as u32, (condition.value >> 32) as u32);
+    let mut equal = |mask: u64, yes: Label, no: Label| {
+        let (mask_low, mask_high) = (mask as u32, (mask >> 32) as u32);
+        let second = writer.if_equal(value_low & mask_low, yes, no);
+        let second = writer.masked(mask_low, second);
+        let second = writer.load(low, second);
+        if mask_high == 0 {
+            return second;
+        }
+        let first = writer.if_equal(value_high & mask_high, second, no);
+        let first = writer.masked(mask_high, first);
+        writer.load(high, first)
+    };
+    match condition.test {
+        Test::Eq => equal(u64::MAX, yes, no),
+        Test::Ne => equal(u64::MAX, no, yes),
+        // A value with bits outside the mask can never be met.
+        Test::MaskedEq(mask) if condition.value & !mask != 0 => no,
+        Test::MaskedEq(mask) => equal(mask, yes, no),
+        Test::MaskedNe(mask) if condition.value & !mask != 0 => yes,
+        Test::MaskedNe(mask) => equal(mask, no, yes),
+        Test::Ge => at_least(writer, (low, high), (value_low, value_high), yes, no),
+        Test::Lt => at_least(writer, (low, high), (value_low, value_high), no, yes),
+        Test::Gt => more(writer, (low, high), (value_low, value_high), yes, no),
+        Test::Le => more(writer, (low, high), (value_low, value_high), no, yes),
+    }
+}
+
+fn at_least(writer: &mut Writer, offset: (u32, u32), value: (u32, u32), yes: Label, no: Label) -> Label {
+    let second = writer.if_at_least(value.0, yes, no);
+    let second = writer.load(offset.0, second);
+    let equal = writer.if_equal(value.1, second, no);
+    let first = writer.if_more(value.1, yes, equal);
+    writer.load(offset.1, first)
+}
+
+fn more(writer: &mut Writer, offset: (u32, u32), value: (u32, u32), yes: Label, no: Label) -> Label {
+    let second = writer.if_more(value.0, yes, no);
+    let second = writer.load(offset.0, second);
+    let equal = writer.if_equal(value.1, second, no);
+    let first = writer.if_more(value.1, yes, equal);
+    writer.load(offset.1, first)
+}

@@ -18,22 +18,22 @@ pub enum Error {
         known: String,
     },
     /// A file or directory could not be used.
-    #[error("{what} {path}: {source}")]
+    #[error("{what} {path}: {cause}")]
     File {
         /// What was tried.
         what: &'static str,
         /// On what.
         path: PathBuf,
         /// Why not.
-        source: io::Error,
+        cause: io::Error,
     },
     /// Something the host should offer failed.
-    #[error("{what}: {source}")]
+    #[error("{what}: {cause}")]
     Host {
         /// What was tried.
         what: &'static str,
         /// Why not.
-        source: io::Error,
+        cause: io::Error,
     },
     /// Not even a plain process could be measured.
     #[error("the baseline can't be measured: {0}")]
@@ -47,11 +47,11 @@ impl Error {
     /// For `map_err`: `what` failed on `path`.
     pub(crate) fn file<E: Into<io::Error>>(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(E) -> Error {
         let path = path.into();
-        move |source| Error::File { what, path, source: source.into() }
+        move |cause| Error::File { what, path, cause: cause.into() }
     }
 
     /// For `map_err`: `what` failed.
     pub(crate) fn host<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> Error {
-        move |source| Error::Host { what, source: source.into() }
+        move |cause| Error::Host { what, cause: cause.into() }
     }
 }

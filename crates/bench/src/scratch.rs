@@ -20,7 +20,7 @@ impl Scratch {
     /// Makes them: in `$TMPDIR` or else `/var/tmp`, which unlike `/tmp` is on a disk by custom (hier(7)); the volume in `volume` if given.
     pub(crate) fn new(volume: Option<&Path>) -> Result<Scratch, Error> {
         let parent = std::env::var_os("TMPDIR").map(PathBuf::from).unwrap_or_else(|| "/var/tmp".into());
-        let dir = directory("create a scratch directory in", &parent)?;
+        let dir = directory("create a scratch directory (TMPDIR says where) in", &parent)?;
         let volume = match volume {
             Some(place) => directory("create a directory for the volume rows in", place)?,
             None => directory("create a directory in", &parent)?,
@@ -86,6 +86,9 @@ impl Scratch {
 }
 
 fn directory(what: &'static str, parent: &Path) -> Result<TempDir, Error> {
+    if !parent.is_dir() {
+        return Err(Error::file(what, parent)(std::io::Error::other("there is no such directory")));
+    }
     // Others may pass through: a runtime can change user before it enters the root.
     tempfile::Builder::new()
         .prefix("insula-bench-")

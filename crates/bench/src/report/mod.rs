@@ -121,6 +121,12 @@ impl Report {
         geometric_mean(&ratios)
     }
 
+    /// The geometric mean of the rows' noise floors: means of costs that are nearer to 1 than this mean nothing.
+    pub fn mean_floor(&self, rows: &[&RowReport]) -> Option<f64> {
+        let floors: Vec<f64> = rows.iter().filter_map(|row| row.floor).collect();
+        geometric_mean(&floors)
+    }
+
     /// The report as JSON.
     ///
     /// # Errors

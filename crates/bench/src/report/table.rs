@@ -1,6 +1,7 @@
 //! The report as a table for the terminal. Styled with ANSI codes; whoever prints it takes them away where they are not wanted.
 
 use super::{Cell, Report, RowReport, number, times};
+use crate::rows::Section;
 use crate::stats::Verdict;
 use anstyle::{AnsiColor, Style};
 use std::fmt::Write as _;
@@ -52,7 +53,8 @@ fn write(report: &Report, out: &mut String) -> std::fmt::Result {
 }
 
 const LEGEND: &str = "\
-Cells are costs beside native's, medians of ratios taken side by side: 2.00\u{d7} is twice as dear, for times and rates alike.
+Start-up shows medians. Below it, cells are costs beside native's, medians of ratios taken side by side: 2.00\u{d7} is twice as
+dear, for times and rates alike.
 =  within 2 % of native    ~  inside the noise floor    ?  not decided by these runs    -  not measured
 noise: the greatest ratio native has to itself; what is smaller means nothing.";
 
@@ -61,7 +63,7 @@ fn line(report: &Report, row: &RowReport, out: &mut String) -> std::fmt::Result 
     let native = native.map_or("-".into(), |summary| format!("{} {}", number(summary.median), row.row.unit));
     write!(out, "{:<NAME$}{native:>VALUE$}", row.row.name)?;
     for platform in report.shown() {
-        let (text, style) = row.cell(platform.name).map_or(("-".into(), DIM), cell);
+        let (text, style) = row.cell(platform.name).map_or(("-".into(), DIM), |of| cell(row, of));
         // Padding goes first: codes must not count as columns.
         let padding = CELL.saturating_sub(text.chars().count());
         write!(out, "{:padding$}{style}{text}{style:#}", "")?;
@@ -70,9 +72,13 @@ fn line(report: &Report, row: &RowReport, out: &mut String) -> std::fmt::Result 
     writeln!(out, "{DIM}{floor:>CELL$}{DIM:#}")
 }
 
-fn cell(cell: &Cell) -> (String, Style) {
-    let Some(ratio) = &cell.ratio else { return ("-".into(), DIM) };
-    let text = times(ratio.value);
+fn cell(row: &RowReport, cell: &Cell) -> (String, Style) {
+    let (Some(ratio), Some(summary)) = (&cell.ratio, cell.summary) else { return ("-".into(), DIM) };
+    // What a start costs is a thing of its own, and many times a plain process's; what work costs only compares.
+    let text = match row.row.section {
+        Section::Start => format!("{} {}", number(summary.median), row.row.unit),
+        Section::Work(_) => times(ratio.value),
+    };
     match ratio.verdict {
         Verdict::Within => (format!("= {text}"), GREEN),
         Verdict::Noise => (format!("~ {text}"), DIM),

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, bail};
 use insula_bench::report::{html, table};
-use insula_bench::{Options, PLATFORMS, rows};
+use insula_bench::{Error, Options, PLATFORMS, rows};
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -72,7 +72,13 @@ pub(crate) fn main(args: Args) -> anyhow::Result<ExitCode> {
     // Before the minutes of measuring, not after them, is when a file that can't be written should be known.
     let page = args.html.as_deref().map(html::Page::at).transpose().context("--html")?;
     let Args { quick, platforms, rows, runs, volume, seed, .. } = args;
-    let report = insula_bench::run(&Options { quick, platforms, rows, runs, volume, seed })?;
+    let report = match insula_bench::run(&Options { quick, platforms, rows, runs, volume, seed }) {
+        Err(error @ Error::Interrupted) => {
+            eprintln!("insula: {error}");
+            return Ok(ExitCode::from(INTERRUPTED));
+        }
+        other => other?,
+    };
     if let Some(page) = page {
         page.write(&report).context("--html")?;
     }

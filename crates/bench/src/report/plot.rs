@@ -10,7 +10,7 @@ const FACTORS: [f64; 22] = [
     0.05, 0.1, 0.2, 0.33, 0.5, 0.67, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0,
 ];
 /// Least room between two marks, in percent of the width.
-const ROOM: f64 = 11.0;
+const ROOM: f64 = 15.0;
 /// Margins within a plot, in percent of the width, so that marks at the ends are whole.
 const MARGIN: f64 = 2.0;
 

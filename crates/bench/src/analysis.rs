@@ -49,7 +49,7 @@ fn judge(row: &Row, measured: &Measured, rng: &mut fastrand::Rng) -> RowReport {
                 _ => compare(row.better, column(lane), native, rng),
             };
             let ratio = ratio.map(|(samples, value, interval)| {
-                let verdict = stats::verdict(value, &interval, floor.unwrap_or(1.0));
+                let verdict = stats::verdict(samples.len(), value, &interval, floor.unwrap_or(1.0));
                 Ratio { value, interval, samples, verdict }
             });
             // A failure now and then is not the reason why there is no value, but it is not left out either.

@@ -77,6 +77,7 @@ pub(crate) fn measure(options: &Options, rows: &[Row]) -> Result<Measured, Error
         lanes: Vec::new(),
         absent: Vec::new(),
         columns: BTreeMap::new(),
+        farewells: Vec::new(),
         serial: 0,
         stopped: false,
         scratch: &scratch,
@@ -98,6 +99,8 @@ struct Session<'a> {
     lanes: Vec<Lane>,
     absent: Vec<(&'static str, String)>,
     columns: BTreeMap<(&'static str, usize), Column>,
+    /// Command lines that remove what platforms keep (images), of those too that turned out not to work.
+    farewells: Vec<Vec<String>>,
     /// Sandboxes started so far; their names come from it.
     serial: u32,
     stopped: bool,
@@ -151,6 +154,7 @@ impl Session<'_> {
     /// Tries a platform with the program that does nothing, with and without limits. The inner error is the reason why it doesn't work.
     fn admit(&mut self, name: &'static str, found: Found) -> Result<Result<Lane, String>, Error> {
         let Found { platform, version, otherwise } = found;
+        self.farewells.extend(platform.farewell());
         let unlimited = platform.unlimited().map(str::to_owned);
         let launcher = Launcher::new(Vec::new());
         let mut lane = Lane { name, version, notes: Vec::new(), platform, launcher, unlimited, failures: BTreeMap::new() };
@@ -368,14 +372,10 @@ impl Session<'_> {
         Section::all().filter(|section| self.rows.iter().any(|row| row.section == *section)).collect()
     }
 
-    /// Removes what platforms keep (images); sandboxes are already gone.
+    /// Removes what platforms keep; sandboxes are already gone.
     fn farewell(&mut self) {
         self.progress.finish();
-        for lane in &self.lanes {
-            if let Some(argv) = lane.platform.farewell() {
-                quietly(&argv);
-            }
-        }
+        self.farewells.iter().for_each(|argv| quietly(argv));
     }
 }
 

@@ -7,8 +7,8 @@ const OVERHEAD: f64 = 1.6;
 /// A row's nominal time lies between these, in seconds.
 const SHORTEST: f64 = 0.004;
 const LONGEST: f64 = 0.1;
-/// Fewer rounds say nothing, more say nothing new.
-const FEWEST: u32 = 3;
+/// Fewer rounds decide nothing, more say nothing new.
+const FEWEST: u32 = 5;
 const MOST: u32 = 60;
 
 /// What a run is allowed to take.
@@ -47,7 +47,7 @@ pub(crate) fn plan(budget: Budget, spent: Duration, fixed: f64, rows: usize, run
 
 /// Whether another round may begin, when those before took `mean` each.
 pub(crate) fn another(budget: Budget, spent: Duration, mean: Duration, done: u32) -> bool {
-    done < FEWEST || spent + mean.mul_f64(1.05) <= budget.total
+    done < 1 || spent + mean.mul_f64(1.05) <= budget.total
 }
 
 #[cfg(test)]
@@ -82,6 +82,6 @@ mod tests {
         let second = Duration::from_secs(1);
         assert!(another(QUICK, QUICK.total - 10 * second, 5 * second, 9));
         assert!(!another(QUICK, QUICK.total - 3 * second, 5 * second, 9));
-        assert!(another(QUICK, QUICK.total, 5 * second, FEWEST - 1));
+        assert!(another(QUICK, QUICK.total, 5 * second, 0));
     }
 }

@@ -30,6 +30,8 @@ impl Platform for Engine {
         let volume = format!("{}:/volume", host::text(scratch.volume()));
         let words = [self.program.as_str(), "run", "--rm", "--name", id, "--network", "none", "--volume", &volume];
         let mut argv: Vec<String> = words.into_iter().map(str::to_owned).collect();
+        // Left alone, engines raise these, which not every host lets them.
+        argv.extend(["--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024"].map(str::to_owned));
         if job.limits() {
             let limits = host::limits();
             argv.push(format!("--memory={}", limits.memory));

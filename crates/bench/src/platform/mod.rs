@@ -148,6 +148,7 @@ impl Errand<'_> {
 /// Looks for the platform `name`; a reason if it is not there.
 pub(crate) fn find(name: &str, errand: &mut Errand<'_>, host: &host::Host) -> Result<Found, String> {
     let found = |platform: Box<dyn Platform>, version: String| Found { platform, version, otherwise: None };
+    let hybrid = (host.cgroups == host::Cgroups::Hybrid).then(oci::without_unified);
     match name {
         NATIVE | AGAIN => Ok(found(Box::new(native::Native), "a plain process".into())),
         "container" => {
@@ -158,11 +159,13 @@ pub(crate) fn find(name: &str, errand: &mut Errand<'_>, host: &host::Host) -> Re
         "bwrap" => Ok(found(Box::new(bwrap::Bwrap), errand.version(name)?)),
         "docker" | "podman" => {
             let (engine, version) = engine::Engine::prepare(name, errand)?;
-            Ok(found(Box::new(engine), version))
+            // podman starts containers with crun; docker's daemon would not notice.
+            let otherwise = (name == "podman").then_some(hybrid).flatten();
+            Ok(Found { platform: Box::new(engine), version, otherwise })
         }
         runtime => {
             let version = errand.version(runtime)?;
-            let otherwise = (runtime == "crun" && host.cgroups == host::Cgroups::Hybrid).then(oci::without_unified);
+            let otherwise = (runtime == "crun").then_some(hybrid).flatten();
             Ok(Found { platform: Box::new(oci::Oci::new(name, runtime.into())), version, otherwise })
         }
     }

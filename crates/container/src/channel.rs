@@ -105,9 +105,9 @@ impl Channel {
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let received = loop {
             match rustix::net::recvmsg(&self.0, &mut [IoSliceMut::new(&mut bytes)], &mut control, RecvFlags::CMSG_CLOEXEC) {
-                Err(Errno::INTR) => {}
-                // The other end was closed while something of ours was still unread there.
-                Err(Errno::CONNRESET) => return Ok(Message::End),
+                // The latter: the other end was closed while something of ours was still unread there. It is told once, before what
+                // the other end has said; that is read next, or the end.
+                Err(Errno::INTR | Errno::CONNRESET) => {}
                 result => break result.on("hear from", "the other end").map_err(failed)?,
             }
         };

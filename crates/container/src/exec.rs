@@ -12,7 +12,7 @@ use insula_sys::process::{self, Fork, Spaces};
 use insula_sys::seccomp::Instruction;
 use insula_sys::{Context, mount};
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{CWD, OFlags};
+use rustix::fs::OFlags;
 use std::convert::Infallible;
 use std::path::Path;
 
@@ -121,8 +121,7 @@ impl Parts<'_> {
         }
         let mut identity = init::identity(&process)?;
         if process.terminal {
-            let root =
-                mount::open_inside(CWD, Path::new("/"), OFlags::PATH | OFlags::DIRECTORY).on("open", "/").map_err(failed)?;
+            let root = mount::open_place(Path::new("/"), OFlags::DIRECTORY).on("open", "/").map_err(failed)?;
             identity.slave = Some(init::open_console(&root, &process, channel)?);
         }
         identity.find_program()?;

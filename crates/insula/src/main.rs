@@ -1,13 +1,22 @@
 //! `insula`: runs a workload behind an isolation boundary, and measures what the boundary costs.
 //!
 //! [`cli`] is what can be said on the command line; each file of [`commands`] is one verb (or one family of verbs) and turns what
-//! was said into a plan, hands it to a boundary, and prints what came of it.
+//! was said into a plan, hands it to a boundary, and prints what came of it. [`attend`] stands between the user's terminal and a
+//! program in the foreground.
 
+mod attend;
 mod cli;
 mod commands;
+mod table;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    // Before anything else is done: starting anew costs least now.
+    let starts_processes = std::env::args_os().skip(1).any(|arg| ["run", "create", "exec"].iter().any(|verb| arg == *verb));
+    if starts_processes && let Err(error) = insula_sys::exe::seal() {
+        eprintln!("insula: {error}");
+        return ExitCode::from(125);
+    }
     cli::main()
 }

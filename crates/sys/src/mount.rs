@@ -130,6 +130,14 @@ pub fn pivot(mount: impl AsFd) -> Result<()> {
     rustix::process::chdir("/").on("enter", "/")
 }
 
+/// Opens an absolute path of this process's own root as a place (`O_PATH`).
+///
+/// # Errors
+/// There is no such file.
+pub fn open_place(path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    rustix::fs::openat(rustix::fs::CWD, path, flags | OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+}
+
 /// Opens a path below a root as a place (`O_PATH`); symbolic links lead nowhere outside, magic ones nowhere at all.
 ///
 /// # Errors

@@ -8,7 +8,7 @@ use insula_sys::process::{self, SchedAttr};
 use insula_sys::seccomp::Instruction;
 use insula_sys::{Context, Errno, capability, mount, seccomp, signals, tty};
 use rustix::fd::OwnedFd;
-use rustix::fs::{CWD, FileType, Gid, Mode, OFlags, Uid};
+use rustix::fs::{FileType, Gid, Mode, OFlags, Uid};
 use rustix::process::Signal;
 use std::convert::Infallible;
 use std::io::Write;
@@ -62,7 +62,7 @@ pub(crate) fn identity(process: &Process) -> Result<Identity, Error> {
     let mut env = process.env.clone();
     let has_home = env.iter().any(|text| text.starts_with("HOME="));
     if process.user.lookup.is_some() || !has_home {
-        let root = mount::open_inside(CWD, Path::new("/"), OFlags::PATH | OFlags::DIRECTORY).on("open", "/").map_err(failed)?;
+        let root = mount::open_place(Path::new("/"), OFlags::DIRECTORY).on("open", "/").map_err(failed)?;
         let text = user.lookup.clone().unwrap_or_else(|| user.uid.to_string());
         let found = users::look_up(&root, &text, &user);
         // Only its home is wanted when the number is given; a broken file is no reason to fail then.
@@ -270,7 +270,8 @@ fn become_user(process: &Process, user: &User, mut filter: Option<Filter<'_>>, a
     let (_, mine, _) = capability::get().map_err(failed)?;
     let have = |set: insula_spec::CapSet| set.bits() & mine;
     capability::set(have(effective), have(permitted), have(inheritable)).map_err(failed)?;
-    capability::set_ambient(have(ambient)).map_err(failed)?;
+    // The kernel keeps only what is permitted and inheritable too; configurations in the wild (runc's own sample) ask for more.
+    capability::set_ambient(have(ambient.and(permitted).and(inheritable))).map_err(failed)?;
     rustix::thread::set_keep_capabilities(false).on("keep", "capabilities").map_err(failed)?;
     if process.no_new_privileges {
         rustix::thread::set_no_new_privs(true).on("set", "no-new-privileges").map_err(failed)?;

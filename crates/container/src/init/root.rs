@@ -11,7 +11,7 @@ use insula_spec::plan::{Propagation, PropagationKind, RootSource};
 use insula_sys::mount::{self, Change};
 use insula_sys::{Context, Errno};
 use rustix::fd::OwnedFd;
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::mount::MountPropagationFlags;
 use std::path::{Path, PathBuf};
 
@@ -38,7 +38,7 @@ pub(super) fn finish(plan: &Plan) -> Result<(), Error> {
         rustix::mount::mount_change("/", flags(plan.propagation)).on("set the propagation of", "/").map_err(failed)?;
     }
     if plan.root.readonly {
-        let root = mount::open_inside(CWD, Path::new("/"), OFlags::PATH).on("open", "/").map_err(failed)?;
+        let root = mount::open_place(Path::new("/"), OFlags::empty()).on("open", "/").map_err(failed)?;
         let change = Change { set: attr::RDONLY, ..Change::default() };
         mount::set_attributes(&root, change).on("make read-only", "/").map_err(failed)?;
     }
@@ -75,8 +75,7 @@ fn directory(path: &Path, propagation: Propagation) -> Result<OwnedFd, Error> {
             path.display()
         ))
     };
-    let place =
-        rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(wrong)?;
+    let place = mount::open_place(path, OFlags::DIRECTORY).map_err(wrong)?;
     let root = mount::copy(&place, Path::new(""), true).map_err(wrong)?;
     if propagation.kind == PropagationKind::Shared {
         make_parent_private(path)?;
@@ -104,14 +103,14 @@ fn host_overlay(slot: &Path, keep: Option<&Path>) -> Result<OwnedFd, Error> {
         }
     };
     // An overlay's layers must be attached: the scratch file system lies on the sandbox's own directory, in this namespace only.
-    let slot_dir = mount::open_inside(CWD, slot, OFlags::PATH | OFlags::DIRECTORY).on("open", slot.display()).map_err(failed)?;
+    let slot_dir = mount::open_place(slot, OFlags::DIRECTORY).on("open", slot.display()).map_err(failed)?;
     mount::attach(&scratch, &slot_dir).on("mount on", slot.display()).map_err(failed)?;
     place(&scratch, "root")?;
     let layers = match keep {
         Some(keep) => keep.to_owned(),
         None => slot.to_owned(),
     };
-    let layers_dir = rustix::fs::openat(CWD, &layers, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    let layers_dir = mount::open_place(&layers, OFlags::DIRECTORY);
     let layers_dir = layers_dir.on("use", layers.display()).map_err(failed)?;
     let mut root = None;
     for (number, lower) in host_file_systems(slot, keep)?.iter().enumerate() {

@@ -110,7 +110,7 @@ impl Random {
         ];
         let names: Vec<&str> = syscalls::x86_64::Sysno::iter().map(|call| call.name()).collect();
         let arches = self.pick(&[&[Arch::X86_64][..], &[Arch::X86_64, Arch::X86]]).to_vec();
-        let rules = (0..self.below(40))
+        let rules = (0..self.below(16))
             .map(|_| Rule {
                 calls: (0..self.below(12) + 1).map(|_| self.pick(&names).to_owned()).collect(),
                 conditions: (0..self.below(4)).map(|_| self.condition()).collect(),

@@ -1,4 +1,49 @@
-//! One file a verb.
+//! One file a verb, or a family of verbs that are alike.
 
 pub(crate) mod bench;
+pub(crate) mod completion;
+pub(crate) mod diff;
 pub(crate) mod doctor;
+pub(crate) mod exec;
+pub(crate) mod features;
+pub(crate) mod lifecycle;
+pub(crate) mod list;
+pub(crate) mod logs;
+pub(crate) mod man;
+pub(crate) mod ps;
+pub(crate) mod run;
+pub(crate) mod spec;
+pub(crate) mod update;
+
+use anyhow::Context;
+use insula_spec::{Id, Plan, oci};
+use std::io::Read;
+use std::path::Path;
+
+/// The plan of a bundle on disk.
+pub(crate) fn plan_of_bundle(id: Id, bundle: &Path) -> anyhow::Result<Plan> {
+    let absolute = std::fs::canonicalize(bundle).with_context(|| format!("can't use {} as bundle", bundle.display()))?;
+    let path = absolute.join("config.json");
+    let config = read_limited(&path, oci::MAX_CONFIG)
+        .with_context(|| format!("can't read {} (`insula spec` writes one)", path.display()))?;
+    Ok(oci::plan(id, &absolute, &config)?)
+}
+
+/// A file's content, unless it is larger than anybody writes by hand.
+pub(crate) fn read_limited(path: &Path, limit: u64) -> anyhow::Result<Vec<u8>> {
+    // A pipe without a writer would keep us for ever.
+    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC | rustix::fs::OFlags::NONBLOCK;
+    let file = std::fs::File::from(rustix::fs::open(path, flags, rustix::fs::Mode::empty())?);
+    let mut bytes = Vec::new();
+    file.take(limit + 1).read_to_end(&mut bytes)?;
+    anyhow::ensure!(bytes.len() as u64 <= limit, "it is larger than {} MiB", limit >> 20);
+    Ok(bytes)
+}
+
+/// Writes a process's number for whoever called us, in one piece.
+pub(crate) fn write_pid_file(path: &Path, pid: i32) -> anyhow::Result<()> {
+    let name = path.file_name().context("--pid-file: names no file")?;
+    let draft = path.with_file_name(format!(".{}", name.to_string_lossy()));
+    let written = std::fs::write(&draft, pid.to_string()).and_then(|()| std::fs::rename(&draft, path));
+    written.with_context(|| format!("can't write --pid-file {}", path.display()))
+}

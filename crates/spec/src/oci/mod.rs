@@ -91,6 +91,14 @@ pub fn update_resources(file: &str, json: &[u8]) -> Result<crate::resources::Res
     resources::plan(&parse(file, json)?)
 }
 
+/// One mount from the JSON form that `mounts` holds.
+///
+/// # Errors
+/// The same as [`plan`].
+pub fn mount(file: &str, json: &[u8]) -> Result<crate::plan::Mount, Error> {
+    mounts::plan(0, &parse(file, json)?, Path::new("/"))
+}
+
 /// A system-call policy from the JSON file that `--security-opt seccomp=FILE` takes (the OCI form).
 ///
 /// # Errors

@@ -1,0 +1,18 @@
+//! `insula completion`: words for the shell's tab key.
+
+use crate::cli::Cli;
+use clap::CommandFactory;
+use std::process::ExitCode;
+
+/// Print the completions for a shell
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  insula completion bash > /etc/bash_completion.d/insula\n  source <(insula completion zsh)")]
+pub(crate) struct Args {
+    /// The shell
+    shell: clap_complete::Shell,
+}
+
+pub(crate) fn main(args: Args) -> anyhow::Result<ExitCode> {
+    clap_complete::generate(args.shell, &mut Cli::command(), "insula", &mut std::io::stdout());
+    Ok(ExitCode::SUCCESS)
+}

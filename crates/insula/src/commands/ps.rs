@@ -1,0 +1,47 @@
+//! `insula ps`: the processes of a container, as `runc ps` has it.
+
+use super::list::Format;
+use crate::cli::Global;
+use anyhow::{Context, ensure};
+use insula_boundary::Boundary;
+use std::process::{Command, ExitCode};
+
+/// List the processes of a sandbox
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  insula ps web\n  insula ps --format json web\n  insula ps web -o pid,rss,args")]
+pub(crate) struct Args {
+    /// The sandbox
+    id: String,
+    /// Options of ps(1); -ef unless given
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTIONS")]
+    options: Vec<String>,
+    /// Form of the output; json gives numbers only
+    #[arg(short, long, value_enum, default_value = "table", value_name = "FORMAT")]
+    format: Format,
+}
+
+pub(crate) fn main(global: &Global, args: Args) -> anyhow::Result<ExitCode> {
+    let mut pids = global.containers().open(&args.id.parse()?)?.processes()?;
+    pids.sort_unstable();
+    pids.dedup();
+    if args.format == Format::Json {
+        println!("{}", serde_json::to_string(&pids)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let options = if args.options.is_empty() { vec!["-ef".to_owned()] } else { args.options };
+    let output = Command::new("ps").args(&options).output().context("can't run ps; install procps, or use --format json")?;
+    ensure!(output.status.success(), "ps: {}", String::from_utf8_lossy(&output.stderr).trim());
+    let text = String::from_utf8_lossy(&output.stdout);
+    let mut lines = text.lines();
+    let head = lines.next().unwrap_or_default();
+    let column =
+        head.split_whitespace().position(|word| word == "PID").context("ps: with these options it shows no column PID")?;
+    println!("{head}");
+    for line in lines {
+        let pid = line.split_whitespace().nth(column).and_then(|word| word.parse().ok());
+        if pid.is_some_and(|pid: i32| pids.binary_search(&pid).is_ok()) {
+            println!("{line}");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,171 @@
+//! `insula run`: a command, a root directory or a bundle, in the foreground or not.
+
+mod options;
+mod plan;
+
+pub(crate) use options::Args;
+pub(crate) use plan::size;
+
+use crate::attend::{Attendant, Output};
+use crate::cli::{Coded, Global};
+use anyhow::Context;
+use insula_boundary::{Boundary, Options, Sandbox, Session};
+use insula_spec::{Id, Plan};
+use insula_sys::process::{self, Ended, Fork, Spaces};
+use insula_sys::tty;
+use rustix::fd::OwnedFd;
+use rustix::fs::{Mode, OFlags};
+use std::process::ExitCode;
+
+pub(crate) fn main(global: &Global, args: Args) -> anyhow::Result<ExitCode> {
+    let run = || {
+        let plan = plan::make(&args)?;
+        global.note(&format!("run {}", plan.id));
+        if args.detach { detached(global, &args, plan) } else { foreground(global, &args, plan) }
+    };
+    run().map_err(Coded::of_run)
+}
+
+/// The program as a foreground job; it is removed when it ends.
+fn foreground(global: &Global, args: &Args, plan: Plan) -> anyhow::Result<ExitCode> {
+    let session = session(&plan);
+    let attendant = Attendant::new(session)?;
+    let options = Options {
+        console_socket: args.console_socket.clone(),
+        preserve_fds: args.preserve_fds,
+        attached: true,
+        session,
+        stdio: None,
+        remove: true,
+    };
+    let mut sandbox = global.containers().create(plan, options)?;
+    started(sandbox.as_mut(), args)?;
+    let job = sandbox.job().context("the program can't be waited for")?;
+    let ended = attendant.stay(job, Output::Ours);
+    sandbox.delete(true)?;
+    let ended = ended?;
+    explain(ended);
+    Ok(ExitCode::from(ended.code()))
+}
+
+fn started(sandbox: &mut dyn Sandbox, args: &Args) -> anyhow::Result<()> {
+    sandbox.start()?;
+    let Some(path) = &args.pid_file else { return Ok(()) };
+    let pid = sandbox.processes()?.first().copied().unwrap_or_default();
+    super::write_pid_file(path, pid).inspect_err(|_| drop(sandbox.delete(true)))
+}
+
+/// As a job of our terminal if a shell would start it so: it reads our terminal, and no filter but ours stands between them.
+fn session(plan: &Plan) -> Session {
+    let stdin = rustix::stdio::stdin();
+    let shares_terminal = plan.process.reaper && !plan.process.terminal && rustix::termios::isatty(stdin);
+    // Without the filter it could type into the terminal it shares (TIOCSTI); then it gets a session without one.
+    if !shares_terminal || plan.process.seccomp.is_none() {
+        return Session::Own;
+    }
+    Session::Job { foreground: tty::foreground(stdin) == Some(rustix::process::getpgrp()) }
+}
+
+/// A word on an end that leaves users guessing.
+fn explain(ended: Ended) {
+    const SIGSYS: i32 = 31;
+    if ended == Ended::Killed(SIGSYS) {
+        eprintln!("insula: the program made a system call that its seccomp policy answers with its end");
+    }
+}
+
+/// A process of ours stays with the program in the background; this one tells its name when it runs.
+fn detached(global: &Global, args: &Args, plan: Plan) -> anyhow::Result<ExitCode> {
+    let id = plan.id.clone();
+    let (told, tell) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).context("can't make a pipe")?;
+    match process::fork(Spaces::empty(), None)? {
+        Fork::Parent(_) => {
+            drop(tell);
+            hear(&told, &id)
+        }
+        Fork::Child => {
+            drop(told);
+            let _ = rustix::process::setsid();
+            let code = match background(global, args, plan, &tell) {
+                Ok(()) => 0,
+                Err(error) => {
+                    let error = Coded::of_run(error);
+                    let code = error.downcast_ref::<Coded>().map_or(125, Coded::code);
+                    let _ = rustix::io::write(&tell, format!("{code}{error:#}").as_bytes());
+                    1
+                }
+            };
+            process::exit(code)
+        }
+    }
+}
+
+/// Waits for the background process's word: nothing but the end of the pipe means that it didn't get that far.
+fn hear(told: &OwnedFd, id: &Id) -> anyhow::Result<ExitCode> {
+    let mut text = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        match rustix::io::read(told, &mut buffer) {
+            Ok(0) => break,
+            Ok(length) => text.extend_from_slice(&buffer[..length]),
+            Err(insula_sys::Errno::INTR) => {}
+            Err(errno) => return Err(errno).context("can't hear from the background process"),
+        }
+        if text == b"ok" {
+            println!("{id}");
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let (code, message) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    if message.is_empty() {
+        anyhow::bail!("the background process ended before the program ran");
+    }
+    Err(Coded::new(code.parse().unwrap_or(125), message.to_owned()).into())
+}
+
+fn background(global: &Global, args: &Args, plan: Plan, tell: &OwnedFd) -> anyhow::Result<()> {
+    let attendant = Attendant::new(Session::Own)?;
+    let id = plan.id.clone();
+    let terminal = plan.process.terminal;
+    let (pipe, stdio, _keep_open) = streams(args)?;
+    let options = Options {
+        console_socket: args.console_socket.clone(),
+        preserve_fds: args.preserve_fds,
+        attached: true,
+        session: Session::Own,
+        stdio: (!terminal).then_some(stdio),
+        remove: args.rm,
+    };
+    let containers = global.containers();
+    let mut sandbox = containers.create(plan, options)?;
+    started(sandbox.as_mut(), args)?;
+    let slot = containers.store().find(&id)?;
+    let file = std::fs::File::create(slot.path().join("output")).context("can't keep the program's output")?;
+    rustix::io::write(tell, b"ok").context("can't tell that the program runs")?;
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).context("can't open /dev/null")?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&null)?;
+    rustix::stdio::dup2_stderr(&null)?;
+    let job = sandbox.job().context("the program can't be waited for")?;
+    let ended = attendant.stay(job, Output::File(file, (!terminal).then_some(pipe)))?;
+    if args.rm {
+        sandbox.delete(true)?;
+    } else {
+        slot.write_exit(ended.code())?;
+    }
+    Ok(())
+}
+
+/// The reading end of a detached program's output; its streams; and with `-i` the end that keeps its input open.
+fn streams(args: &Args) -> anyhow::Result<(OwnedFd, [OwnedFd; 3], Option<OwnedFd>)> {
+    let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).context("can't make a pipe");
+    let (read, write) = pipe()?;
+    let errors = write.try_clone()?;
+    if args.interactive {
+        let (input, open) = pipe()?;
+        return Ok((read, [input, write, errors], Some(open)));
+    }
+    let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).context("can't open /dev/null")?;
+    Ok((read, [null, write, errors], None))
+}

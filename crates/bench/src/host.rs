@@ -67,6 +67,14 @@ pub(crate) fn cores() -> usize {
 }
 
 impl Host {
+    /// A sentence of warning if others were already using the machine when the benchmark began.
+    pub fn busy(&self) -> Option<String> {
+        let (load, cores) = (self.load, self.cores);
+        (load > cores as f64 / 2.0).then(|| {
+            format!("the machine was busy (load {load:.1} on {cores} cores): expect wide intervals; run it again when it is idle")
+        })
+    }
+
     /// Looks at the machine; `root` and `volume` are where the disk rows run.
     pub(crate) fn look(root: &Path, volume: &Path) -> Host {
         let name = uname();

@@ -112,6 +112,9 @@ struct Session<'a> {
 impl Session<'_> {
     /// Everything from the first platform to the last round. Returns the plan and how many rounds were completed.
     fn all(&mut self, options: &Options, host: &Host) -> Result<(Plan, u32), Error> {
+        if let Some(warning) = host.busy() {
+            self.progress.say(&warning);
+        }
         self.find_platforms(options, host)?;
         let (fixed, rows) = self.warm_up()?;
         let budget = if options.quick { schedule::QUICK } else { schedule::FULL };

@@ -64,7 +64,11 @@ fn write(report: &Report, page: &mut String) -> fmt::Result {
     write!(page, "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">")?;
     write!(page, "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><title>{title}</title>")?;
     write!(page, "<style>{STYLE}</style></head><body><main><header><p class=\"brand\">insula bench</p><h1>{title}</h1>")?;
-    write!(page, "<p class=\"machine\">{}</p></header>", machine(report))?;
+    write!(page, "<p class=\"machine\">{}</p>", machine(report))?;
+    if let Some(warning) = report.host.busy() {
+        write!(page, "<p class=\"busy\">{}</p>", escape(&warning))?;
+    }
+    write!(page, "</header>")?;
     cards(report, page)?;
     overview(report, page)?;
     for (section, rows) in report.sections() {
@@ -128,8 +132,10 @@ fn verdicts(rows: &[&RowReport], platform: &str, page: &mut String) -> fmt::Resu
     let count = |verdict: Verdict| found.iter().filter(|&&one| one == verdict).count();
     let order = [Verdict::Cheaper, Verdict::Within, Verdict::Noise, Verdict::Open, Verdict::Dearer];
     let parts = order.map(|verdict| (class(verdict), count(verdict), verdict.words()));
-    let dearer = count(Verdict::Dearer);
-    write!(page, "{}<p class=\"label\">{dearer} of {} rows of work dearer than native</p>", plot::shares(&parts), found.len())
+    let (dearer, open, all) = (count(Verdict::Dearer), count(Verdict::Open), found.len());
+    let undecided = if open > 0 { format!(", {open} undecided") } else { String::new() };
+    let bar = plot::shares(&parts);
+    write!(page, "{bar}<p class=\"label\">{dearer} of {all} rows of work dearer than native{undecided}</p>")
 }
 
 const OVERVIEW: &str = "<section><h2>Cost of the work itself, beside a plain process</h2><p>Geometric means over the rows of each \

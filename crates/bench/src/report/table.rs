@@ -38,6 +38,9 @@ fn write(report: &Report, out: &mut String) -> std::fmt::Result {
     writeln!(out, "{BOLD}insula bench{BOLD:#}  {}, {} cores, {}, cgroups {:?}", host.cpu, host.cores, host.kernel, host.cgroups)?;
     let stopped = if report.interrupted { ", stopped by the user" } else { "" };
     writeln!(out, "{} rounds in {:.0} s, seed {}{stopped}", report.rounds, report.took, report.seed)?;
+    if let Some(warning) = host.busy() {
+        writeln!(out, "{YELLOW}{warning}{YELLOW:#}")?;
+    }
     for (section, rows) in report.sections() {
         write!(out, "\n{BOLD}{:<NAME$}{:>VALUE$}", section.title(), "native")?;
         for platform in report.shown() {

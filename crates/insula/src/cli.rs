@@ -139,6 +139,9 @@ impl Coded {
 
     /// What `run` and `exec` end with: 125 unless the program itself was at fault.
     pub(crate) fn of_run(error: anyhow::Error) -> anyhow::Error {
+        if error.is::<Coded>() {
+            return error;
+        }
         let code = error.downcast_ref::<insula_boundary::Error>().map_or(125, insula_boundary::Error::exit_code);
         Coded { code, error: format!("{error:#}") }.into()
     }

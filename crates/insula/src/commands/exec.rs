@@ -1,6 +1,6 @@
 //! `insula exec`: one more process in a sandbox.
 
-use super::{read_limited, write_pid_file};
+use super::{check_preserved, read_limited, write_pid_file};
 use crate::attend::{Attendant, Output};
 use crate::cli::{Coded, Global};
 use anyhow::{Context, ensure};
@@ -17,7 +17,7 @@ pub(crate) struct Args {
     /// The sandbox
     id: String,
     /// The program and its arguments
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
+    #[arg(trailing_var_arg = true, value_name = "CMD")]
     words: Vec<String>,
     /// Give it a terminal of its own
     #[arg(short, long)]
@@ -65,6 +65,7 @@ pub(crate) fn main(global: &Global, args: Args) -> anyhow::Result<ExitCode> {
 }
 
 fn run(global: &Global, args: Args) -> anyhow::Result<ExitCode> {
+    check_preserved(args.preserve_fds)?;
     let mut sandbox = global.containers().open(&args.id.parse()?)?;
     let process = process(&args, &sandbox.entry().plan.process)?;
     ensure!(

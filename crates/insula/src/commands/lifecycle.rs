@@ -1,7 +1,7 @@
 //! The verbs of the OCI runtime specification, with runc's command lines: a container made, started, signalled and removed by
 //! separate calls. Source: runtime-spec `runtime.md`, `runc(8)`.
 
-use super::{plan_of_bundle, write_pid_file};
+use super::{check_preserved, plan_of_bundle, write_pid_file};
 use crate::cli::Global;
 use anyhow::{Context, bail};
 use insula_boundary::{Boundary, Error, Options, Sandbox, Status};
@@ -30,6 +30,7 @@ pub(crate) struct Create {
 }
 
 pub(crate) fn create(global: &Global, args: Create) -> anyhow::Result<ExitCode> {
+    check_preserved(args.preserve_fds)?;
     let plan = plan_of_bundle(args.id.parse()?, &args.bundle)?;
     if plan.process.terminal && args.console_socket.is_none() {
         bail!("process.terminal is true, so --console-socket is needed: nobody would hold the terminal's other end");

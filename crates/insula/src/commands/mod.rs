@@ -15,7 +15,7 @@ pub(crate) mod run;
 pub(crate) mod spec;
 pub(crate) mod update;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use insula_spec::{Id, Plan, oci};
 use std::io::Read;
 use std::path::Path;
@@ -46,4 +46,17 @@ pub(crate) fn write_pid_file(path: &Path, pid: i32) -> anyhow::Result<()> {
     let draft = path.with_file_name(format!(".{}", name.to_string_lossy()));
     let written = std::fs::write(&draft, pid.to_string()).and_then(|()| std::fs::rename(&draft, path));
     written.with_context(|| format!("can't write --pid-file {}", path.display()))
+}
+
+/// Descriptors to pass on must have come from who called us: the program would miss one that isn't there.
+pub(crate) fn check_preserved(count: u32) -> anyhow::Result<()> {
+    const CLOEXEC: u64 = 0o2000000;
+    for number in (3_u64..).take(count as usize) {
+        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}")).unwrap_or_default();
+        let flags = info.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("flags:")?.trim(), 8).ok());
+        // One that exec would close is ours.
+        let passed = flags.is_some_and(|flags| flags & CLOEXEC == 0);
+        ensure!(passed, "--preserve-fds {count}: no descriptor {number} was passed to insula; they are counted from 3");
+    }
+    Ok(())
 }

@@ -19,6 +19,7 @@ use std::process::ExitCode;
 
 pub(crate) fn main(global: &Global, args: Args) -> anyhow::Result<ExitCode> {
     let run = || {
+        super::check_preserved(args.preserve_fds)?;
         let plan = plan::make(&args)?;
         global.note(&format!("run {}", plan.id));
         if args.detach { detached(global, &args, plan) } else { foreground(global, &args, plan) }

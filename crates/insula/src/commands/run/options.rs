@@ -20,7 +20,7 @@ can read what you can read, and runs as you; what it writes goes to memory (or -
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// The program and its arguments; with --bundle, the sandbox's name
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
+    #[arg(trailing_var_arg = true, value_name = "CMD")]
     pub(crate) words: Vec<String>,
 
     /// What stands between the program and the host

@@ -1,0 +1,183 @@
+//! What the tests of the built program share: a store of their own, bundles to run, terminals to run in, and patience with a limit.
+
+#![allow(dead_code, reason = "each test uses a part of this")]
+
+pub(crate) mod bundle;
+pub(crate) mod pty;
+
+use std::ffi::OsStr;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long something may take before it counts as stuck: no measure of speed, only the end of patience on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A directory with a store in it; whatever is still in the store at the end is removed.
+pub(crate) struct World {
+    dir: tempfile::TempDir,
+}
+
+impl World {
+    /// None for who isn't root: containers need it on most hosts.
+    pub(crate) fn new() -> Option<World> {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("skipped: this test makes containers, which needs root");
+            return None;
+        }
+        Some(World { dir: tempfile::tempdir().unwrap() })
+    }
+
+    /// A path in the directory.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// A file in the directory.
+    pub(crate) fn file(&self, name: &str, content: &str) -> PathBuf {
+        let path = self.path(name);
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+
+    /// A directory in the directory.
+    pub(crate) fn directory(&self, name: &str) -> PathBuf {
+        let path = self.path(name);
+        std::fs::create_dir_all(&path).unwrap();
+        path
+    }
+
+    /// Where the store is.
+    pub(crate) fn store(&self) -> PathBuf {
+        self.path("store")
+    }
+
+    /// The program with this store, in the directory; its input is empty.
+    pub(crate) fn insula<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_insula"));
+        command.arg("--root").arg(self.store()).args(args).current_dir(self.dir.path()).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs the program to its end.
+    pub(crate) fn output<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Output {
+        output(&mut self.insula(args))
+    }
+
+    /// Runs the program, which must end well; what it wrote.
+    #[track_caller]
+    pub(crate) fn ok<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> String {
+        let output = self.output(args);
+        assert!(output.status.success(), "{}", told(&output));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs the program, which must fail with this code; its one line about it.
+    #[track_caller]
+    pub(crate) fn fails<S: AsRef<OsStr>>(&self, code: i32, args: impl IntoIterator<Item = S>) -> String {
+        let output = self.output(args);
+        assert_eq!(output.status.code(), Some(code), "{}", told(&output));
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(text.lines().count(), 1, "not one line: {text:?}");
+        text.trim_end().to_owned()
+    }
+
+    /// How a sandbox is.
+    #[track_caller]
+    pub(crate) fn state(&self, id: &str) -> serde_json::Value {
+        serde_json::from_str(&self.ok(["state", id])).unwrap()
+    }
+
+    /// Waits until a sandbox is in this state.
+    #[track_caller]
+    pub(crate) fn until(&self, id: &str, status: &str) {
+        eventually(&format!("{id} is {status}"), || self.state(id)["status"] == status);
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let Ok(entries) = std::fs::read_dir(self.store()) else { return };
+        for entry in entries.flatten() {
+            let _ = self.insula([OsStr::new("delete"), OsStr::new("--force"), &entry.file_name()]).output();
+        }
+    }
+}
+
+/// What a program did, for a failed assertion.
+pub(crate) fn told(output: &Output) -> String {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    format!("{}\nstdout: {}\nstderr: {}", output.status, text(&output.stdout), text(&output.stderr))
+}
+
+/// What a program wrote.
+pub(crate) fn stdout(output: &Output) -> &str {
+    std::str::from_utf8(&output.stdout).unwrap()
+}
+
+/// What a program complained of.
+pub(crate) fn stderr(output: &Output) -> &str {
+    std::str::from_utf8(&output.stderr).unwrap()
+}
+
+/// Runs a command to its end, within our patience.
+#[track_caller]
+pub(crate) fn output(command: &mut Command) -> Output {
+    finish(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+}
+
+/// Waits for a process's end, within our patience; what it wrote into the pipes it was given.
+#[track_caller]
+pub(crate) fn finish(mut child: Child) -> Output {
+    fn reader(pipe: Option<impl Read + Send + 'static>) -> std::thread::JoinHandle<Vec<u8>> {
+        std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            pipe.map(|mut pipe| pipe.read_to_end(&mut bytes));
+            bytes
+        })
+    }
+    let (out, err) = (reader(child.stdout.take()), reader(child.stderr.take()));
+    let status = ended(&mut child);
+    // Whoever still holds a pipe keeps it from ending: that too must not last for ever.
+    eventually("the output's end", || out.is_finished() && err.is_finished());
+    Output { status, stdout: out.join().unwrap(), stderr: err.join().unwrap() }
+}
+
+/// Waits for a process's end, within our patience.
+#[track_caller]
+pub(crate) fn ended(child: &mut Child) -> ExitStatus {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match child.try_wait().unwrap() {
+            Some(status) => return status,
+            None if Instant::now() > deadline => {
+                let _ = child.kill();
+                panic!("process {} doesn't end", child.id());
+            }
+            None => std::thread::sleep(Duration::from_millis(5)),
+        }
+    }
+}
+
+/// Waits until something is so, within our patience.
+#[track_caller]
+pub(crate) fn eventually(what: &str, mut so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !so() {
+        assert!(Instant::now() < deadline, "still not so: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A file's text; nothing if there is none.
+pub(crate) fn read(path: impl AsRef<Path>) -> String {
+    std::fs::read_to_string(path).unwrap_or_default()
+}
+
+/// Sends a signal by name to a process.
+#[track_caller]
+pub(crate) fn signal(name: &str, pid: impl ToString) {
+    let status = Command::new("sh").args(["-c", "kill -s \"$0\" \"$1\"", name, &pid.to_string()]).status().unwrap();
+    assert!(status.success(), "kill -{name}");
+}

@@ -21,7 +21,7 @@ fn main() {
     }
     let mut cargo = Command::new(variable("CARGO"));
     cargo
-        .args(["build", "--package", "workload", "--release", "--target", &target, "--target-dir"])
+        .args(["build", "--package", "workload", "--profile", "workload", "--target", &target, "--target-dir"])
         .arg(&out)
         .current_dir(&workspace);
     for (name, _) in env::vars_os() {
@@ -33,7 +33,7 @@ fn main() {
     }
     let status = cargo.status().unwrap_or_else(|error| panic!("cargo could not be started: {error}"));
     assert!(status.success(), "the program 'workload' could not be built ({status}); its errors stand above");
-    println!("cargo::rustc-env=WORKLOAD={}", out.join(target).join("release/workload").display());
+    println!("cargo::rustc-env=WORKLOAD={}", out.join(target).join("workload/workload").display());
 }
 
 fn variable(name: &str) -> String {

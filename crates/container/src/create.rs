@@ -8,7 +8,7 @@ use crate::init::{self, LATE, space};
 use crate::sandbox::Container;
 use crate::{cgroup, hooks, seccomp, userns};
 use insula_boundary::store::Slot;
-use insula_boundary::{Entry, Error, Init, Options, Session, Status, Store};
+use insula_boundary::{Entry, Error, Init, Options, Status, Store};
 use insula_spec::Plan;
 use insula_spec::plan::{Namespace, Process};
 use insula_sys::process::{self, Child, Fork, Spaces};
@@ -54,11 +54,10 @@ impl Parts {
     /// Makes everything that was put on record.
     fn assemble(mut self, container: &mut Container) -> Result<(), Error> {
         let plan = container.plan().clone();
-        self.groups.create(&plan.resources)?;
-        let cgroup = self.groups.unified()?;
+        let cgroup = self.groups.create_unified(&plan.resources)?;
         let start_socket = if self.options.attached { None } else { Some(listen(container.slot())?) };
         let (ours, theirs) = channel::pair()?;
-        let (stops, stops_told) = stops_pipe(&plan.process, self.options.session)?;
+        let (stops, stops_told) = stops_pipe(&plan.process)?;
         let restore = set_spaces_of_children(&plan, &self.joins)?;
         let fork = process::fork(first_spaces(&plan), cgroup.as_ref().map(AsFd::as_fd)).map_err(|error| explain(error, &plan))?;
         let child = match fork {
@@ -99,13 +98,13 @@ impl Parts {
         let pid = child.pid;
         let init = process::start_time(pid).map(|started| Init { pid: pid.as_raw_pid(), started });
         container.started_with(child, ours, stops);
-        let recorded = init.map_err(failed).and_then(|init| container.slot().write_init(init));
-        // An unrecorded first process must end: it does when the channel closes.
-        recorded?;
+        // Whatever fails from here on, the first process ends when the channel closes.
+        self.groups.create_v1(&plan.resources)?;
+        container.slot().write_init(init.map_err(failed)?)?;
         if plan.namespaces.creates(Namespace::User) {
             userns::map(pid, &plan.namespaces.uid_map, &plan.namespaces.gid_map)?;
-            container.send(Message::Continue)?;
         }
+        container.send(Message::OnRecord(pid.as_raw_pid()))?;
         if hooks::wants_caller(&plan.hooks) {
             container.until_namespaces_made()?;
             let state = hooks::state(plan, Status::Creating, pid.as_raw_pid());
@@ -113,7 +112,7 @@ impl Parts {
             hooks::run(&plan.hooks.create_runtime, "createRuntime", &state)?;
             container.send(Message::Continue)?;
         }
-        container.send(Message::OnRecord(pid.as_raw_pid()))
+        Ok(())
     }
 }
 
@@ -191,9 +190,9 @@ pub(crate) fn start_address(slot: &Slot) -> rustix::io::Result<SocketAddrUnix> {
     SocketAddrUnix::new(format!("/proc/self/fd/{}/start", slot.dir().as_raw_fd()))
 }
 
-/// Where a first process of ours tells of stops: only a caller whose terminal is shared can do something about them.
-pub(crate) fn stops_pipe(process: &Process, session: Session) -> Result<(Option<OwnedFd>, Option<OwnedFd>), Error> {
-    if !process.reaper || session == Session::Own {
+/// Where a first process of ours tells how the program is stopped or killed, which its own end can't tell.
+pub(crate) fn stops_pipe(process: &Process) -> Result<(Option<OwnedFd>, Option<OwnedFd>), Error> {
+    if !process.reaper {
         return Ok((None, None));
     }
     let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).on("make", "a pipe").map_err(failed)?;

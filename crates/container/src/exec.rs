@@ -56,7 +56,7 @@ pub(crate) fn exec(
     drop((theirs, options.stdio.take()));
     ours.send(Message::OnRecord(child.pid.as_raw_pid()))?;
     match hear(&ours, console.as_ref()) {
-        Ok(terminal) => Ok(Job { pid: child.pid.as_raw_pid(), pidfd: child.pidfd, terminal, stops: None }),
+        Ok(terminal) => Ok(Job { pid: child.pid.as_raw_pid(), pidfd: child.pidfd, terminal, news: None }),
         Err(error) => {
             process::kill(&child.pidfd);
             let _ = process::reap(&child.pidfd);
@@ -112,6 +112,8 @@ impl Parts<'_> {
         let Parts { plan, groups, pidfd, spaces, process, filter, listener, options } = self;
         let Message::OnRecord(pid) = channel.receive()? else { process::exit(1) };
         init::before_root_is_gone(&process)?;
+        // From here on the container's processes can see us.
+        let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
         groups.join_v1()?;
         if !spaces.is_empty() {
             process::join_process(pidfd, spaces).map_err(failed)?;

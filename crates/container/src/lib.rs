@@ -27,6 +27,7 @@ mod userns;
 pub use hooks::state;
 
 use insula_boundary::{Boundary, Error, Options, Result, Sandbox, Store, Support};
+use insula_spec::plan::Namespace;
 use insula_spec::{Id, Plan};
 
 /// The boundary `container`.
@@ -45,6 +46,17 @@ impl Containers {
     pub fn store(&self) -> &Store {
         &self.store
     }
+}
+
+/// Keeps our program file from a container in which somebody could see a process of ours: it may start this process anew, so it
+/// comes before anything has an effect.
+///
+/// # Errors
+/// The file can't be protected.
+pub fn protect_program_file(plan: &Plan) -> insula_sys::Result<()> {
+    let alone = plan.namespaces.creates(Namespace::Pid);
+    let looks_at_others = plan.process.capabilities.bounding.has("SYS_PTRACE");
+    if alone && !looks_at_others { Ok(()) } else { insula_sys::exe::seal() }
 }
 
 impl Boundary for Containers {

@@ -245,7 +245,7 @@ impl Sandbox for Container {
     fn job(&mut self) -> Option<Job> {
         let making = self.making.as_mut()?;
         let pidfd = making.child.pidfd.try_clone().ok()?;
-        Some(Job { pid: making.child.pid.as_raw_pid(), pidfd, terminal: making.terminal.take(), stops: making.stops.take() })
+        Some(Job { pid: making.child.pid.as_raw_pid(), pidfd, terminal: making.terminal.take(), news: making.stops.take() })
     }
 
     fn pause(&mut self) -> Result<()> {

@@ -1,7 +1,7 @@
 //! The command line: verbs, global options, and how an error reaches the user.
 
 use crate::commands::{bench, completion, diff, doctor, exec, features, lifecycle, list, logs, man, ps, run, spec, update};
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{ArgMatches, Command, ValueEnum};
 use insula_boundary::Store;
 use insula_container::Containers;
 use std::io::Write;
@@ -20,16 +20,6 @@ Examples:
 
 Exit codes: of run and exec, the program's own, 128+n if signal n killed it, 127 if there is no such
 program, 126 if it can't be run, 125 if insula failed; of the other verbs, 0, 1, or 2 for a wrong option.";
-
-/// Run a workload behind an isolation boundary, and measure what the boundary costs.
-#[derive(Parser)]
-#[command(name = "insula", version, max_term_width = 100, after_help = EXAMPLES)]
-pub(crate) struct Cli {
-    #[command(flatten)]
-    global: Global,
-    #[command(subcommand)]
-    command: Command,
-}
 
 /// Options of every verb.
 #[derive(clap::Args, Clone)]
@@ -60,60 +50,93 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-#[derive(Subcommand)]
-enum Command {
-    Run(Box<run::Args>),
-    Exec(exec::Args),
-    List(list::Args),
-    Ps(ps::Args),
-    Logs(logs::Args),
-    Diff(diff::Args),
-    Doctor(doctor::Args),
-    Bench(bench::Args),
-    Create(lifecycle::Create),
-    Start(lifecycle::Start),
-    State(lifecycle::State),
-    Kill(lifecycle::Kill),
-    Delete(lifecycle::Delete),
-    Pause(lifecycle::Pause),
-    Resume(lifecycle::Resume),
-    Update(Box<update::Args>),
-    Spec(spec::Args),
-    Features(features::Args),
-    Completion(completion::Args),
-    #[command(hide = true)]
-    Man(man::Args),
+/// One word of the command line after `insula`.
+struct Verb {
+    name: &'static str,
+    /// Adds its options and its help.
+    options: fn(Command) -> Command,
+    /// Does it.
+    main: fn(&Global, &ArgMatches) -> anyhow::Result<ExitCode>,
+}
+
+/// A verb whose options are a [`clap::Args`].
+macro_rules! verb {
+    ($name:literal, $args:ty, $main:expr) => {
+        Verb {
+            name: $name,
+            options: <$args as clap::Args>::augment_args,
+            main: |global, matches| {
+                let main: fn(&Global, $args) -> anyhow::Result<ExitCode> = $main;
+                main(global, <$args as clap::FromArgMatches>::from_arg_matches(matches)?)
+            },
+        }
+    };
+}
+
+/// Every verb, in the order in which help shows them.
+const VERBS: [Verb; 20] = [
+    verb!("run", run::Args, run::main),
+    verb!("exec", exec::Args, exec::main),
+    verb!("list", list::Args, list::main),
+    verb!("ps", ps::Args, ps::main),
+    verb!("logs", logs::Args, logs::main),
+    verb!("diff", diff::Args, |_, args| diff::main(args)),
+    verb!("doctor", doctor::Args, |_, args| doctor::main(args)),
+    verb!("bench", bench::Args, |_, args| bench::main(args)),
+    verb!("create", lifecycle::Create, lifecycle::create),
+    verb!("start", lifecycle::Start, lifecycle::start),
+    verb!("state", lifecycle::State, lifecycle::state),
+    verb!("kill", lifecycle::Kill, lifecycle::kill),
+    verb!("delete", lifecycle::Delete, lifecycle::delete),
+    verb!("pause", lifecycle::Pause, lifecycle::pause),
+    verb!("resume", lifecycle::Resume, lifecycle::resume),
+    verb!("update", update::Args, update::main),
+    verb!("spec", spec::Args, |_, args| spec::main(args)),
+    verb!("features", features::Args, |_, args| features::main(args)),
+    verb!("completion", completion::Args, |_, args| completion::main(args)),
+    verb!("man", man::Args, |_, args| man::main(args)),
+];
+
+/// The whole command line.
+pub(crate) fn command() -> Command {
+    command_with(&|_| true)
+}
+
+/// The command line with some of the verbs.
+fn command_with(wanted: &dyn Fn(&str) -> bool) -> Command {
+    let command = Command::new("insula")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Run a workload behind an isolation boundary, and measure what the boundary costs")
+        .after_help(EXAMPLES)
+        .max_term_width(100)
+        .subcommand_required(true)
+        .arg_required_else_help(true);
+    let verbs = VERBS.iter().filter(|verb| wanted(verb.name));
+    let verbs = verbs.map(|verb| (verb.options)(Command::new(verb.name)));
+    <Global as clap::Args>::augment_args(command).subcommands(verbs)
+}
+
+/// What was said. Putting a verb's options together takes longer than reading the line, so it is done for the one that is said; only
+/// where that doesn't work out (help, a mistake) for all.
+fn parse() -> ArgMatches {
+    let said = std::env::args().skip(1).find(|word| VERBS.iter().any(|verb| verb.name == word));
+    let one = said.and_then(|said| command_with(&|name| name == said).try_get_matches().ok());
+    one.unwrap_or_else(|| command().get_matches())
 }
 
 /// Parses the command line, runs the verb, and turns an error into one line and an exit code.
 pub(crate) fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let global = cli.global;
-    let result = global.check().and_then(|()| match cli.command {
-        Command::Run(args) => run::main(&global, *args),
-        Command::Exec(args) => exec::main(&global, args),
-        Command::List(args) => list::main(&global, args),
-        Command::Ps(args) => ps::main(&global, args),
-        Command::Logs(args) => logs::main(&global, args),
-        Command::Diff(args) => diff::main(args),
-        Command::Doctor(args) => doctor::main(args),
-        Command::Bench(args) => bench::main(args),
-        Command::Create(args) => lifecycle::create(&global, args),
-        Command::Start(args) => lifecycle::start(&global, args),
-        Command::State(args) => lifecycle::state(&global, args),
-        Command::Kill(args) => lifecycle::kill(&global, args),
-        Command::Delete(args) => lifecycle::delete(&global, args),
-        Command::Pause(args) => lifecycle::pause(&global, args),
-        Command::Resume(args) => lifecycle::resume(&global, args),
-        Command::Update(args) => update::main(&global, *args),
-        Command::Spec(args) => spec::main(args),
-        Command::Features(args) => features::main(args),
-        Command::Completion(args) => completion::main(args),
-        Command::Man(args) => man::main(args),
-    });
+    let matches = parse();
+    let global = <Global as clap::FromArgMatches>::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let verb = matches.subcommand().and_then(|(name, of_verb)| Some((VERBS.iter().find(|verb| verb.name == name)?, of_verb)));
+    let Some((verb, of_verb)) = verb else {
+        command().get_matches();
+        return ExitCode::from(2);
+    };
+    let result = global.check().and_then(|()| (verb.main)(&global, of_verb));
     result.unwrap_or_else(|error| {
         global.report(&error);
-        let ours = error.downcast_ref::<Coded>().map(|coded| coded.code);
+        let ours = error.downcast_ref::<Coded>().map(Coded::code);
         ExitCode::from(ours.unwrap_or(1))
     })
 }

@@ -12,9 +12,7 @@ mod table;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    // Before anything else is done: starting anew costs least now.
-    let starts_processes = std::env::args_os().skip(1).any(|arg| ["run", "create", "exec"].iter().any(|verb| arg == *verb));
-    if starts_processes && let Err(error) = insula_sys::exe::seal() {
+    if let Err(error) = insula_sys::exe::check() {
         eprintln!("insula: {error}");
         return ExitCode::from(125);
     }

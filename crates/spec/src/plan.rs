@@ -423,6 +423,7 @@ pub fn check(plan: &Plan) -> Result<(), crate::Error> {
         "hostname",
         "needs a uts namespace in linux.namespaces; it would rename the host",
     )?;
+    check_lengths(plan)?;
     for (name, value) in &plan.sysctl {
         let space = sysctl_namespace(name);
         let bad = name.split(['.', '/']).any(|part| part.is_empty() || part == "..") || value.contains('\0');
@@ -434,6 +435,33 @@ pub fn check(plan: &Plan) -> Result<(), crate::Error> {
         refuse(!space.is_some_and(|space| spaces.has(space)), "linux.sysctl", &problem)?;
     }
     Ok(())
+}
+
+/// The most mounts, or paths hidden, or devices: each is a mount, and the kernel's work grows with the square of their number.
+const MOST_MOUNTS: usize = 4096;
+
+/// The most hooks at one point, which run one after the other.
+const MOST_HOOKS: usize = 256;
+
+/// Refuses lists that nobody means, before days are spent on them.
+fn check_lengths(plan: &Plan) -> Result<(), crate::Error> {
+    let hooks = &plan.hooks;
+    let lists = [
+        ("mounts", plan.mounts.len(), MOST_MOUNTS),
+        ("linux.maskedPaths", plan.masked_paths.len(), MOST_MOUNTS),
+        ("linux.readonlyPaths", plan.readonly_paths.len(), MOST_MOUNTS),
+        ("linux.devices", plan.devices.len(), MOST_MOUNTS),
+        ("hooks.prestart", hooks.prestart.len(), MOST_HOOKS),
+        ("hooks.createRuntime", hooks.create_runtime.len(), MOST_HOOKS),
+        ("hooks.createContainer", hooks.create_container.len(), MOST_HOOKS),
+        ("hooks.startContainer", hooks.start_container.len(), MOST_HOOKS),
+        ("hooks.poststart", hooks.poststart.len(), MOST_HOOKS),
+        ("hooks.poststop", hooks.poststop.len(), MOST_HOOKS),
+    ];
+    match lists.iter().find(|(_, length, most)| length > most) {
+        Some((field, length, most)) => Err(crate::Error::field(*field, format!("{length} entries; at most {most} are taken"))),
+        None => Ok(()),
+    }
 }
 
 /// The namespace that a kernel parameter belongs to.

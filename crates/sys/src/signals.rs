@@ -108,10 +108,20 @@ pub fn send(pid: rustix::process::Pid, signal: i32) {
     unsafe { libc::kill(pid.as_raw_pid(), signal) };
 }
 
-/// Sends a signal to this very process.
-pub fn raise(signal: i32) {
-    // SAFETY: kill reads no memory.
-    unsafe { libc::kill(libc::getpid(), signal) };
+/// Sends a signal to this process, or to its whole group, and lets it have its default action here and now, though it is held back
+/// otherwise. Returns, if it does, whether this process was stopped and has been continued: the kernel doesn't stop for its terminal
+/// who has no shell above it.
+pub fn undergo(signal: i32, group: bool) -> bool {
+    default_action(signal);
+    let (this, cont) = (sigset([signal]), sigset([libc::SIGCONT]));
+    let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the sets and the time are initialised and live through the calls; no old set and no details are asked for.
+    unsafe {
+        libc::kill(if group { 0 } else { libc::getpid() }, signal);
+        libc::sigprocmask(libc::SIG_UNBLOCK, &raw const this, std::ptr::null_mut());
+        libc::sigprocmask(libc::SIG_BLOCK, &raw const this, std::ptr::null_mut());
+        libc::sigtimedwait(&raw const cont, std::ptr::null_mut(), &raw const now) == libc::SIGCONT
+    }
 }
 
 /// Sends a signal to every process of this process's group.

@@ -14,8 +14,16 @@ pub(super) fn read(path: &Path) -> Result<String, Error> {
 
 /// Writes a value; the kernel's refusal names the file and the value.
 pub(super) fn write(path: &Path, value: &str) -> Result<(), Error> {
+    write_to(&open_write(path)?, path, value)
+}
+
+pub(super) fn open_write(path: &Path) -> Result<std::fs::File, Error> {
     let opened = rustix::fs::openat(CWD, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
-    let mut file = std::fs::File::from(opened.on("open the cgroup file", path.display()).map_err(failed)?);
+    opened.on("open the cgroup file", path.display()).map(std::fs::File::from).map_err(failed)
+}
+
+/// Writes one value of several into a file that is open; `path` is its name, for the message.
+pub(super) fn write_to(mut file: &std::fs::File, path: &Path, value: &str) -> Result<(), Error> {
     file.write_all(value.as_bytes()).on("write", format_args!("{value:?} into {}", path.display())).map_err(failed)
 }
 

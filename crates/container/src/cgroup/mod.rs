@@ -3,7 +3,7 @@
 //! The three layouts of hosts are one case here: each controller that is needed is looked for in a v1 hierarchy first, then in the
 //! unified one. A container joins only what carries a limit: every group made costs time at start and end, on v1 once for each
 //! controller. [`plan`] decides which groups there will be, before any is made, so that they can be put on record;
-//! [`Groups::create`] makes them and writes the limits; the first process joins by itself:
+//! [`Groups::create_unified`] and [`Groups::create_v1`] make them and write the limits; the first process joins by itself:
 //!
 //! - on v2 it is made inside its group ([`Groups::unified`]);
 //! - on v1 it writes `0` into `tasks` ([`Groups::join_v1`]). Moving a process by its number through `cgroup.procs` waits until every
@@ -185,15 +185,15 @@ impl Groups {
         self.list.iter().map(|group| group.path.clone()).collect()
     }
 
-    /// Makes the groups and writes the limits.
-    pub(crate) fn create(&self, resources: &Resources) -> Result<(), Error> {
-        for group in &self.list {
-            match group.version {
-                1 => v1::create(group, resources)?,
-                _ => v2::create(group, resources)?,
-            }
-        }
-        Ok(())
+    /// Makes the v2 group and writes its limits; opened, for a process to be made in.
+    pub(crate) fn create_unified(&self, resources: &Resources) -> Result<Option<OwnedFd>, Error> {
+        self.list.iter().filter(|group| group.version == 2).try_for_each(|group| v2::create(group, resources))?;
+        self.unified()
+    }
+
+    /// Makes the v1 groups and writes their limits.
+    pub(crate) fn create_v1(&self, resources: &Resources) -> Result<(), Error> {
+        self.list.iter().filter(|group| group.version == 1).try_for_each(|group| v1::create(group, resources))
     }
 
     /// The v2 group, opened, for a process to be made in.
@@ -224,19 +224,25 @@ pub(crate) fn recorded(paths: &[PathBuf]) -> Groups {
     let group = |path: &PathBuf| {
         let unified = path.join("cgroup.controllers").exists();
         let version = if unified { 2 } else { 1 };
-        // A v1 hierarchy's files tell which controllers it has.
+        // The files of a v1 group tell which controllers it has.
         let known = [
             ("memory", "memory.limit_in_bytes"),
             ("cpu", "cpu.shares"),
             ("cpuset", "cpuset.cpus"),
             ("pids", "pids.max"),
             ("blkio", "blkio.reset_stats"),
+            ("hugetlb", "hugetlb.2MB.limit_in_bytes"),
             ("net_cls", "net_cls.classid"),
             ("net_prio", "net_prio.ifpriomap"),
+            ("rdma", "rdma.max"),
             ("devices", "devices.allow"),
             ("freezer", "freezer.state"),
         ];
-        let controllers = known.iter().filter(|(_, file)| !unified && path.join(file).exists()).map(|(name, _)| *name).collect();
+        let controllers = if unified {
+            v2::carried(path, &known.map(|(name, _)| name))
+        } else {
+            known.iter().filter(|(_, file)| path.join(file).exists()).map(|(name, _)| *name).collect()
+        };
         Group { path: path.clone(), version, controllers, name: String::new(), mount_point: PathBuf::new() }
     };
     Groups { list: paths.iter().map(group).collect() }
@@ -251,11 +257,9 @@ impl Groups {
     /// Changes limits of a container that exists. `id` and `path` are what its plan said.
     pub(crate) fn update(&self, resources: &Resources) -> Result<(), Error> {
         for controller in needed(resources) {
-            let there = self.carrying(controller).is_some() || self.list.iter().any(Group::is_unified);
-            if !there {
+            if self.carrying(controller).is_none() {
                 let problem = format!(
-                    "it was started without a limit of {controller}, so it is in no group of that controller on this host (cgroup v1); \
-                     start it with one"
+                    "it was started without a limit of {controller}, so it is in no group of that controller; start it with one"
                 );
                 return Err(Error::Unsupported(problem));
             }

@@ -135,8 +135,9 @@ fn hugetlb(dir: &Path, resources: &Resources) -> Result<(), Error> {
 
 /// Device rules are written one after the other: the kernel keeps the state they add up to.
 fn devices(dir: &Path, rules: &[DeviceRule]) -> Result<(), Error> {
+    let (allow, deny) = (files::open_write(&dir.join("devices.allow"))?, files::open_write(&dir.join("devices.deny"))?);
     for rule in super::devices::with_defaults(rules) {
-        let file = if rule.allow { "devices.allow" } else { "devices.deny" };
+        let (name, file) = if rule.allow { ("devices.allow", &allow) } else { ("devices.deny", &deny) };
         let number = |n: Option<u32>| n.map_or_else(|| "*".to_owned(), |n| n.to_string());
         let all = rule.kind == 'a' && rule.major.is_none() && rule.minor.is_none();
         let value = if all {
@@ -144,7 +145,7 @@ fn devices(dir: &Path, rules: &[DeviceRule]) -> Result<(), Error> {
         } else {
             format!("{} {}:{} {}", rule.kind, number(rule.major), number(rule.minor), rule.access)
         };
-        put(dir, file, Some(value))?;
+        files::write_to(file, &dir.join(name), &value)?;
     }
     Ok(())
 }

@@ -31,6 +31,13 @@ pub(super) fn update(group: &Group, resources: &Resources) -> Result<(), Error> 
     write(group, resources)
 }
 
+/// Those of v1's names whose controllers a group that exists has.
+pub(super) fn carried(dir: &Path, names: &[&'static str]) -> Vec<&'static str> {
+    let there = std::fs::read_to_string(dir.join("cgroup.controllers")).unwrap_or_default();
+    let has = |name: &str| v2_name(name).is_some_and(|name| there.split_whitespace().any(|word| word == name));
+    names.iter().copied().filter(|name| has(name)).collect()
+}
+
 /// A controller's name here; device nodes are judged by a program, not a controller.
 fn v2_name(name: &str) -> Option<&str> {
     match name {
@@ -72,21 +79,28 @@ fn enable(group: &Group, controllers: &[&str]) -> Result<(), Error> {
     Ok(())
 }
 
+/// Writes what this group carries: on a hybrid host the rest is in hierarchies of v1.
 fn write(group: &Group, resources: &Resources) -> Result<(), Error> {
     let dir = &group.path;
-    memory(dir, &resources.memory)?;
-    cpu(dir, &resources.cpu)?;
-    put(dir, "pids.max", resources.pids.map(or_max))?;
-    block_io(dir, &resources.block_io)?;
-    for (size, limit) in &resources.hugepages {
-        put(dir, &format!("hugetlb.{size}.max"), Some(limit))?;
-    }
-    rdma(dir, resources)?;
-    let v1_only = resources.net_class.is_some() || !resources.net_priorities.is_empty();
-    if v1_only && group.controllers.iter().any(|name| name.starts_with("net_")) {
-        return Err(Error::Unsupported(
-            "linux.resources.network: classes and priorities exist in cgroup v1 only; remove them".into(),
-        ));
+    for controller in &group.controllers {
+        match *controller {
+            "memory" => memory(dir, &resources.memory)?,
+            "cpu" => cpu(dir, &resources.cpu)?,
+            "cpuset" => cpuset(dir, &resources.cpu)?,
+            "pids" => put(dir, "pids.max", resources.pids.map(or_max))?,
+            "blkio" => block_io(dir, &resources.block_io)?,
+            "hugetlb" => {
+                for (size, limit) in &resources.hugepages {
+                    put(dir, &format!("hugetlb.{size}.max"), Some(limit))?;
+                }
+            }
+            "rdma" => rdma(dir, resources)?,
+            "net_cls" | "net_prio" => {
+                let problem = "linux.resources.network: classes and priorities exist in cgroup v1 only; remove them";
+                return Err(Error::Unsupported(problem.into()));
+            }
+            _ => {}
+        }
     }
     resources.unified.iter().try_for_each(|(file, value)| files::write(&dir.join(file), value))
 }
@@ -143,13 +157,16 @@ fn cpu(dir: &Path, cpu: &Cpu) -> Result<(), Error> {
         files::write(&dir.join("cpu.max"), &format!("{quota} {period}"))?;
     }
     put(dir, "cpu.max.burst", cpu.burst)?;
-    put(dir, "cpuset.cpus", cpu.cpus.as_ref())?;
-    put(dir, "cpuset.mems", cpu.mems.as_ref())?;
     if cpu.realtime_runtime.is_some() || cpu.realtime_period.is_some() {
         let problem = "linux.resources.cpu: realtimeRuntime and realtimePeriod exist in cgroup v1 only; remove them";
         return Err(Error::Unsupported(problem.into()));
     }
     Ok(())
+}
+
+fn cpuset(dir: &Path, cpu: &Cpu) -> Result<(), Error> {
+    put(dir, "cpuset.cpus", cpu.cpus.as_ref())?;
+    put(dir, "cpuset.mems", cpu.mems.as_ref())
 }
 
 /// From 2…262144 to 1…10000, so that the ends meet.

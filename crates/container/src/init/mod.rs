@@ -26,6 +26,7 @@ use insula_sys::seccomp::Instruction;
 use insula_sys::{Context, net};
 use rustix::fd::OwnedFd;
 use rustix::net::SocketFlags;
+use rustix::process::DumpableBehavior;
 use std::convert::Infallible;
 use std::path::Path;
 
@@ -43,7 +44,7 @@ pub(crate) struct Start<'p> {
     pub(crate) joins: Vec<(Namespace, OwnedFd)>,
     /// A directory of the store's: something to mount an overlay on.
     pub(crate) slot: &'p Path,
-    /// For a reaper: where stops are told.
+    /// For a reaper: where it tells how the program is stopped or killed.
     pub(crate) stops: Option<OwnedFd>,
     pub(crate) stdio: Option<[OwnedFd; 3]>,
     pub(crate) session: insula_boundary::Session,
@@ -83,29 +84,21 @@ fn prepare(start: Start<'_>, told: &mut Option<Channel>) -> Result<Infallible, E
     } = start;
     let channel = told.insert(channel);
     rustix::process::umask(rustix::fs::Mode::empty());
-    if plan.namespaces.creates(Namespace::User) {
-        expect_continue(channel)?;
-        become_root()?;
+    if attached {
+        program::die_with_parent()?;
     }
-    join_namespaces(&joins)?;
-    drop(joins);
-    groups.join_v1()?;
-    unshare_late(plan)?;
+    let pid = join_spaces(plan, groups, channel, joins)?;
     program::before_root_is_gone(&plan.process)?;
+    // Our program file is open to whoever may look at us, and a process in a PID namespace that others share may (CVE-2019-5736).
+    let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
     if hooks::wants_caller(&plan.hooks) {
         channel.send(Message::NamespacesMade)?;
         expect_continue(channel)?;
     }
-    if plan.namespaces.creates(Namespace::Net) {
-        net::loopback_up().map_err(failed)?;
-    }
-    name_host(plan)?;
     let terminal = root::change(plan, groups, slot, channel)?;
     sysctl::write(&plan.sysctl)?;
     root::finish(plan)?;
 
-    // The caller has put us on record, or is dead and so are we.
-    let Message::OnRecord(pid) = channel.receive()? else { process::exit(1) };
     let listener = listener.map(|socket| Notified { socket, message: notification(plan, pid) });
     let mut identity = program::identity(&plan.process)?;
     identity.slave = terminal;
@@ -119,6 +112,36 @@ fn prepare(start: Start<'_>, told: &mut Option<Channel>) -> Result<Infallible, E
         filter.as_deref(),
         program::Surroundings { stdio, session, preserve_fds, attached, stops, listener },
     )
+}
+
+/// Enters the namespaces and groups; gives back our number outside.
+///
+/// The kernel takes longest for a network namespace: meanwhile the caller, on another processor, makes the groups. But a user
+/// namespace's root has no right to the host's groups, so there they come first.
+fn join_spaces(plan: &Plan, groups: &Groups, channel: &Channel, joins: Vec<(Namespace, OwnedFd)>) -> Result<i32, Error> {
+    let groups_first = plan.namespaces.has(Namespace::User);
+    let join_groups = || {
+        // The caller has put us on record, or is dead and so are we.
+        let Message::OnRecord(pid) = channel.receive()? else { process::exit(1) };
+        groups.join_v1().map(|()| pid)
+    };
+    let mut pid = if groups_first { join_groups()? } else { 0 };
+    if plan.namespaces.creates(Namespace::User) {
+        become_root()?;
+    }
+    join_namespaces(&joins)?;
+    if plan.namespaces.creates(Namespace::Net) {
+        process::unshare(Spaces::NET).on("make", "a network namespace").map_err(failed)?;
+        net::loopback_up().map_err(failed)?;
+    }
+    name_host(plan)?;
+    if !groups_first {
+        pid = join_groups()?;
+    }
+    if plan.namespaces.creates(Namespace::Cgroup) {
+        process::unshare(Spaces::CGROUP).on("make", "a cgroup namespace").map_err(failed)?;
+    }
+    Ok(pid)
 }
 
 fn expect_continue(channel: &Channel) -> Result<(), Error> {
@@ -162,17 +185,8 @@ pub(crate) fn space(kind: Namespace) -> Spaces {
 }
 
 /// Namespaces that are made in the first process rather than with it: the cgroup namespace, whose root is the groups we are in
-/// now; and those that take the kernel longest, while the caller on another processor makes its part.
+/// then; and the one that takes the kernel longest.
 pub(crate) const LATE: [Namespace; 2] = [Namespace::Cgroup, Namespace::Net];
-
-fn unshare_late(plan: &Plan) -> Result<(), Error> {
-    let late = LATE.iter().filter(|kind| plan.namespaces.creates(**kind)).map(|kind| space(*kind));
-    let spaces = late.fold(Spaces::empty(), |all, one| all | one);
-    if spaces.is_empty() {
-        return Ok(());
-    }
-    process::unshare(spaces).on("make namespaces for", &plan.id).map_err(failed)
-}
 
 fn name_host(plan: &Plan) -> Result<(), Error> {
     if let Some(name) = &plan.hostname {

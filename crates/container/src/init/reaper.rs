@@ -15,7 +15,7 @@ use insula_sys::signals::{self, SignalFd};
 use insula_sys::{capability, seccomp};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::process::{DumpableBehavior, Pid, Signal, WaitOptions};
+use rustix::process::{Pid, Signal, WaitOptions};
 
 /// What the first process needs from here on.
 const CALLS: &str =
@@ -28,6 +28,8 @@ pub(super) fn split(stops: Option<OwnedFd>, attached: bool) -> Result<(), Error>
     match process::fork(Spaces::empty(), None).map_err(failed)? {
         Fork::Child => Ok(()),
         Fork::Parent(child) => {
+            // What is sent to the caller's group reaches the caller, who sends on what the program is to have: once.
+            let _ = rustix::process::setpgid(None, None);
             // The channel among them: its end must be the program's exec. What owns them is never dropped, as this never returns.
             let keep: Vec<_> = [Some(incoming.as_fd()), stops.as_ref().map(AsFd::as_fd)].into_iter().flatten().collect();
             process::close_all_except(&keep);
@@ -42,7 +44,6 @@ pub(super) fn split(stops: Option<OwnedFd>, attached: bool) -> Result<(), Error>
 /// Gives up all but what the work needs.
 fn confine() -> Result<(), Error> {
     let kill = CapSet::EMPTY.with("KILL").unwrap_or_default().bits();
-    let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
     let _ = rustix::thread::set_name(c"insula-init");
     capability::limit_bounding(kill).map_err(failed)?;
     let (_, mine, _) = capability::get().map_err(failed)?;
@@ -74,14 +75,20 @@ fn reap(program: Pid, stops: Option<&OwnedFd>) {
             continue;
         }
         if let Some(signal) = status.stopping_signal() {
-            if let Some(stops) = stops {
-                let _ = rustix::io::write(stops, &[signal as u8]);
-            }
+            tell(stops, signal as u8);
         } else if let Some(code) = status.exit_status() {
             process::exit(code);
         } else if let Some(signal) = status.terminating_signal() {
+            // A code of its own could be the same.
+            tell(stops, 128 + signal as u8);
             process::exit(128 + signal);
         }
+    }
+}
+
+fn tell(stops: Option<&OwnedFd>, word: u8) {
+    if let Some(stops) = stops {
+        let _ = rustix::io::write(stops, &[word]);
     }
 }
 

@@ -1,7 +1,6 @@
 //! `insula completion`: words for the shell's tab key.
 
-use crate::cli::Cli;
-use clap::CommandFactory;
+use crate::cli;
 use std::process::ExitCode;
 
 /// Print the completions for a shell
@@ -13,6 +12,6 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn main(args: Args) -> anyhow::Result<ExitCode> {
-    clap_complete::generate(args.shell, &mut Cli::command(), "insula", &mut std::io::stdout());
+    clap_complete::generate(args.shell, &mut cli::command(), "insula", &mut std::io::stdout());
     Ok(ExitCode::SUCCESS)
 }

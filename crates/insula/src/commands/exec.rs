@@ -66,12 +66,16 @@ pub(crate) fn main(global: &Global, args: Args) -> anyhow::Result<ExitCode> {
 
 fn run(global: &Global, args: Args) -> anyhow::Result<ExitCode> {
     check_preserved(args.preserve_fds)?;
+    insula_sys::exe::seal()?;
     let mut sandbox = global.containers().open(&args.id.parse()?)?;
-    let process = process(&args, &sandbox.entry().plan.process)?;
+    let mut process = process(&args, &sandbox.entry().plan.process)?;
     ensure!(
         !(process.terminal && args.detach && args.console_socket.is_none()),
         "a terminal with --detach needs --console-socket: nobody would hold its other end"
     );
+    if !args.detach {
+        process.console_size = process.console_size.or_else(crate::attend::size_of_ours);
+    }
     let attendant = if args.detach { None } else { Some(Attendant::new(Session::Own)?) };
     let options = ExecOptions {
         console_socket: args.console_socket.clone(),
@@ -86,7 +90,7 @@ fn run(global: &Global, args: Args) -> anyhow::Result<ExitCode> {
     }
     match attendant {
         None => Ok(ExitCode::SUCCESS),
-        Some(attendant) => Ok(ExitCode::from(attendant.stay(job, Output::Ours)?.code())),
+        Some(attendant) => Ok(attendant.stay(job, Output::Ours)?.conclude()),
     }
 }
 

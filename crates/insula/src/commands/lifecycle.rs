@@ -35,6 +35,7 @@ pub(crate) fn create(global: &Global, args: Create) -> anyhow::Result<ExitCode> 
     if plan.process.terminal && args.console_socket.is_none() {
         bail!("process.terminal is true, so --console-socket is needed: nobody would hold the terminal's other end");
     }
+    insula_container::protect_program_file(&plan)?;
     global.note(&format!("create {}", plan.id));
     let options = Options { console_socket: args.console_socket, preserve_fds: args.preserve_fds, ..Options::default() };
     let mut sandbox = global.containers().create(plan, options)?;

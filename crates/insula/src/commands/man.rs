@@ -1,13 +1,13 @@
 //! `insula man`: the manual pages, for packagers and `make install`.
 
-use crate::cli::Cli;
+use crate::cli;
 use anyhow::Context;
-use clap::CommandFactory;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Write the manual pages into a directory
 #[derive(clap::Args)]
+#[command(hide = true)]
 pub(crate) struct Args {
     /// The directory
     #[arg(value_name = "DIR")]
@@ -16,6 +16,6 @@ pub(crate) struct Args {
 
 pub(crate) fn main(args: Args) -> anyhow::Result<ExitCode> {
     std::fs::create_dir_all(&args.dir).with_context(|| format!("can't make {}", args.dir.display()))?;
-    clap_mangen::generate_to(Cli::command(), &args.dir).with_context(|| format!("can't write into {}", args.dir.display()))?;
+    clap_mangen::generate_to(cli::command(), &args.dir).with_context(|| format!("can't write into {}", args.dir.display()))?;
     Ok(ExitCode::SUCCESS)
 }

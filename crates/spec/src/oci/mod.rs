@@ -109,12 +109,17 @@ pub fn seccomp_policy(file: &str, json: &[u8]) -> Result<crate::seccomp::Policy,
 
 /// Reads JSON, naming the field at which it stops being what is expected.
 fn parse<T: DeserializeOwned>(file: &str, json: &[u8]) -> Result<T, Error> {
+    // The name of the field costs several times the reading, so it is only asked for when there is something to tell.
+    if let Ok(value) = serde_json::from_slice(json) {
+        return Ok(value);
+    }
     let mut reader = serde_json::Deserializer::from_slice(json);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let at = error.path().to_string();
         Error::Parse {
             file: file.to_owned(),
-            at: if at == "." { "the whole".into() } else { at },
+            // "?" is a place that the parser can't name, as the text ends there or isn't JSON.
+            at: if at == "." || at == "?" { "the whole".into() } else { at },
             problem: one_line(error.inner()),
         }
     })?;

@@ -11,7 +11,7 @@ use crate::cli::{Coded, Global};
 use anyhow::Context;
 use insula_boundary::{Boundary, Options, Sandbox, Session};
 use insula_spec::{Id, Plan};
-use insula_sys::process::{self, Ended, Fork, Spaces};
+use insula_sys::process::{self, Fork, Spaces};
 use insula_sys::tty;
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
@@ -21,6 +21,7 @@ pub(crate) fn main(global: &Global, args: Args) -> anyhow::Result<ExitCode> {
     let run = || {
         super::check_preserved(args.preserve_fds)?;
         let plan = plan::make(&args)?;
+        insula_container::protect_program_file(&plan)?;
         global.note(&format!("run {}", plan.id));
         if args.detach { detached(global, &args, plan) } else { foreground(global, &args, plan) }
     };
@@ -28,7 +29,8 @@ pub(crate) fn main(global: &Global, args: Args) -> anyhow::Result<ExitCode> {
 }
 
 /// The program as a foreground job; it is removed when it ends.
-fn foreground(global: &Global, args: &Args, plan: Plan) -> anyhow::Result<ExitCode> {
+fn foreground(global: &Global, args: &Args, mut plan: Plan) -> anyhow::Result<ExitCode> {
+    plan.process.console_size = plan.process.console_size.or_else(crate::attend::size_of_ours);
     let session = session(&plan);
     let attendant = Attendant::new(session)?;
     let options = Options {
@@ -42,11 +44,11 @@ fn foreground(global: &Global, args: &Args, plan: Plan) -> anyhow::Result<ExitCo
     let mut sandbox = global.containers().create(plan, options)?;
     started(sandbox.as_mut(), args)?;
     let job = sandbox.job().context("the program can't be waited for")?;
-    let ended = attendant.stay(job, Output::Ours);
+    let outcome = attendant.stay(job, Output::Ours);
     sandbox.delete(true)?;
-    let ended = ended?;
-    explain(ended);
-    Ok(ExitCode::from(ended.code()))
+    let outcome = outcome?;
+    explain(outcome.killed);
+    Ok(outcome.conclude())
 }
 
 fn started(sandbox: &mut dyn Sandbox, args: &Args) -> anyhow::Result<()> {
@@ -64,13 +66,15 @@ fn session(plan: &Plan) -> Session {
     if !shares_terminal || plan.process.seccomp.is_none() {
         return Session::Own;
     }
-    Session::Job { foreground: tty::foreground(stdin) == Some(rustix::process::getpgrp()) }
+    // Into a pipe: whoever reads from it may want the terminal too, and neither has it until it asks.
+    let alone = rustix::termios::isatty(rustix::stdio::stdout());
+    Session::Job { foreground: alone && tty::foreground(stdin) == Some(rustix::process::getpgrp()) }
 }
 
 /// A word on an end that leaves users guessing.
-fn explain(ended: Ended) {
+fn explain(killed: Option<i32>) {
     const SIGSYS: i32 = 31;
-    if ended == Ended::Killed(SIGSYS) {
+    if killed == Some(SIGSYS) {
         eprintln!("insula: the program made a system call that its seccomp policy answers with its end");
     }
 }
@@ -149,7 +153,7 @@ fn background(global: &Global, args: &Args, plan: Plan, tell: &OwnedFd) -> anyho
     rustix::stdio::dup2_stdout(&null)?;
     rustix::stdio::dup2_stderr(&null)?;
     let job = sandbox.job().context("the program can't be waited for")?;
-    let ended = attendant.stay(job, Output::File(file, (!terminal).then_some(pipe)))?;
+    let ended = attendant.stay(job, Output::File(file, (!terminal).then_some(pipe)))?.ended;
     if args.rm {
         sandbox.delete(true)?;
     } else {

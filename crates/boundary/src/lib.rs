@@ -176,8 +176,9 @@ pub struct Job {
     pub pidfd: OwnedFd,
     /// The other end of its terminal.
     pub terminal: Option<OwnedFd>,
-    /// From a first process of ours: one byte, the signal's number, whenever the program was stopped.
-    pub stops: Option<OwnedFd>,
+    /// From a first process of ours: one byte whenever the program was stopped, the signal's number; and one when a signal killed it,
+    /// 128 and the number.
+    pub news: Option<OwnedFd>,
 }
 
 /// How a sandbox is, runtime-spec `runtime.md#state`.

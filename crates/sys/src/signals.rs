@@ -48,7 +48,7 @@ impl SignalFd {
         // SAFETY: the buffer has the size that is given.
         let got = unsafe { libc::read(self.0.as_raw_fd(), (&raw mut info).cast(), size) };
         let whole = got == size as isize;
-        whole.then(|| Received { signal: info.ssi_signo as i32, from_kernel: info.ssi_code == libc::SI_KERNEL })
+        whole.then_some(Received { signal: info.ssi_signo as i32, from_kernel: info.ssi_code == libc::SI_KERNEL })
     }
 }
 

@@ -227,7 +227,7 @@ pub struct Stats {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No sandbox has this name.
-    #[error("no sandbox is named {0}; `insula list` shows them")]
+    #[error("a sandbox named {0} does not exist; `insula list` shows those that do")]
     NotFound(Id),
     /// The name is taken.
     #[error("a sandbox named {0} exists already; remove it with `insula delete {0}` or choose another name")]

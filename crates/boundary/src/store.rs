@@ -9,6 +9,7 @@
 //! | `init` | before the first process may go on | its number and start time |
 //! | `start` | with the first process | a socket: who connects starts the program; gone when started |
 //! | `exit` | by whoever waited for it | the exit code |
+//! | `cgroups` | before it gets groups that it was started without | all that it got so |
 //!
 //! One process at a time may change a sandbox: it holds a lock on the directory.
 
@@ -201,6 +202,29 @@ impl Slot {
         let text = fs::read_to_string(self.path.join("init")).ok()?;
         let (pid, started) = text.trim_end().split_once(' ')?;
         Some(Init { pid: pid.parse().ok()?, started: started.parse().ok()? })
+    }
+
+    /// Writes which groups it gets, or has got, after its start.
+    ///
+    /// # Errors
+    /// The file can't be written.
+    pub fn write_later_cgroups(&self, paths: &[PathBuf]) -> Result<()> {
+        let json = serde_json::to_vec(paths).map_err(|error| Error::Failed(format!("can't write the state: {error}")))?;
+        self.write("cgroups", &json)
+    }
+
+    /// The groups it got after its start.
+    ///
+    /// # Errors
+    /// The file can't be read or isn't ours.
+    pub fn read_later_cgroups(&self) -> Result<Vec<PathBuf>> {
+        let path = self.path.join("cgroups");
+        let bytes = match fs::read(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            bytes => bytes.map_err(|error| failed("read", &path, &error))?,
+        };
+        serde_json::from_slice(&bytes)
+            .map_err(|error| Error::Failed(format!("{}: not a state of this program's: {error}", path.display())))
     }
 
     /// Writes the exit code.

@@ -187,18 +187,17 @@ fn hide(root: &OwnedFd, plan: &Plan) -> Result<(), Error> {
     for path in &plan.masked_paths {
         let Some(target) = existing(root, path)? else { continue };
         let is_dir = mount::is_dir(&target).on("look at", path.display()).map_err(failed)?;
-        let cover = if is_dir {
-            // One empty directory covers them all.
-            if empty.is_none() {
-                let set = attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;
-                empty = Some(mount::make("tmpfs", "tmpfs", &["nr_blocks=1".into(), "nr_inodes=1".into()], set).map_err(failed)?);
-            }
-            empty.as_ref().map(|empty| mount::copy(empty, Path::new(""), false)).ok_or(Errno::IO).and_then(|copy| copy)
-        } else {
-            devices::null(root).and_then(|null| mount::copy(null, Path::new(""), false))
+        let cover = match &empty {
+            _ if !is_dir => devices::null(root).and_then(|null| mount::copy(null, Path::new(""), false)),
+            // One empty directory covers them all. It is copied from where it is attached: kernels before 6.15 copy no other.
+            Some(empty) => mount::copy(empty, Path::new(""), false),
+            None => Ok(empty_directory()?),
         };
         let cover = cover.on("cover", path.display()).map_err(failed)?;
         mount::attach(&cover, &target).on("cover", path.display()).map_err(failed)?;
+        if is_dir {
+            empty.get_or_insert(cover);
+        }
     }
     for path in &plan.readonly_paths {
         let Some(target) = existing(root, path)? else { continue };
@@ -208,6 +207,11 @@ fn hide(root: &OwnedFd, plan: &Plan) -> Result<(), Error> {
         mount::attach(&copy, &target).on("make read-only", path.display()).map_err(failed)?;
     }
     Ok(())
+}
+
+fn empty_directory() -> Result<OwnedFd, Error> {
+    let set = attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;
+    mount::make("tmpfs", "tmpfs", &["nr_blocks=1".into(), "nr_inodes=1".into()], set).map_err(failed)
 }
 
 /// Opens a path that is to be hidden; there is nothing to hide where there is nothing.

@@ -1,0 +1,51 @@
+# Two commands matter: `make demo` and `make test`. Both install what they miss (as root, on Debian).
+
+TARGET := x86_64-unknown-linux-gnu
+OUT := $(abspath $(or $(CARGO_TARGET_DIR),target))/$(TARGET)
+INSULA := $(OUT)/release/insula
+PREFIX ?= /usr/local
+# Programs that are measured beside ours, and that tests compare with.
+PEERS := runc crun bubblewrap
+# Programs that only tests need.
+TOOLS := strace procps qemu-system-x86
+
+.PHONY: build demo test check unit lab install clean peers tools
+.DEFAULT_GOAL := build
+
+build:
+	cargo build --release --package insula
+
+demo: peers build
+	$(INSULA) doctor || true
+	$(INSULA) bench --quick --html insula-bench.html
+	@echo "The report with plots: $(CURDIR)/insula-bench.html"
+
+test: peers tools check unit lab
+
+check:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+unit:
+	cargo test --workspace
+
+# What needs a host with cgroup v2 alone runs in a machine of its own, under software emulation.
+lab:
+	cargo build --package xtask --package insula
+	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="$(OUT)/debug/xtask lab --" cargo test --package insula --test cgroup_v2
+
+install: build
+	install -D -m 755 $(INSULA) $(DESTDIR)$(PREFIX)/bin/insula
+	$(INSULA) man $(DESTDIR)$(PREFIX)/share/man/man1
+	mkdir -p $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions
+	$(INSULA) completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/insula
+	$(INSULA) completion zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_insula
+
+clean:
+	cargo clean
+
+peers:
+	@./.ci/packages $(PEERS)
+
+tools:
+	@./.ci/packages $(TOOLS)

@@ -73,6 +73,16 @@ impl World {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// Runs the program, which must end well; what it starts goes on and holds nothing of ours.
+    #[track_caller]
+    pub(crate) fn hands_off<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) {
+        let errors = self.path("errors");
+        let mut command = self.insula(args);
+        command.stdout(Stdio::null()).stderr(std::fs::File::create(&errors).unwrap());
+        let status = ended(&mut command.spawn().unwrap());
+        assert!(status.success(), "{status}: {}", read(errors));
+    }
+
     /// Runs the program, which must fail with this code; its one line about it.
     #[track_caller]
     pub(crate) fn fails<S: AsRef<OsStr>>(&self, code: i32, args: impl IntoIterator<Item = S>) -> String {

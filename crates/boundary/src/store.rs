@@ -16,7 +16,7 @@
 use crate::{Error, Result};
 use insula_spec::{Id, Plan};
 use rustix::fd::OwnedFd;
-use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -262,13 +262,18 @@ impl Slot {
     }
 
     /// A file is there with all its content or not at all: it gets its name when it is complete.
+    ///
+    /// By the directory, not by its path: that may belong to another sandbox of the name by now.
     fn write(&self, name: &str, content: &[u8]) -> Result<()> {
-        let path = self.path.join(name);
-        let draft = self.path.join(format!(".{name}"));
-        let written = fs::File::create(&draft).and_then(|mut file| file.write_all(content));
-        written.and_then(|()| fs::rename(&draft, &path)).map_err(|error| {
-            let _ = fs::remove_file(&draft);
-            failed("write", &path, &error)
+        let draft = format!(".{name}");
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let written = rustix::fs::openat(&self.dir, &draft, flags, Mode::from_raw_mode(0o644))
+            .map_err(std::io::Error::from)
+            .and_then(|file| fs::File::from(file).write_all(content));
+        let named = written.and_then(|()| Ok(rustix::fs::renameat(&self.dir, &draft, &self.dir, name)?));
+        named.map_err(|error| {
+            let _ = rustix::fs::unlinkat(&self.dir, &draft, AtFlags::empty());
+            failed("write", &self.path.join(name), &error)
         })
     }
 }

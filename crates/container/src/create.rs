@@ -29,6 +29,8 @@ pub(crate) fn create(store: &Store, plan: Plan, options: Options) -> Result<Cont
     let console = connect_console(&plan, options.console_socket.as_deref())?;
     let listener = connect_listener(&plan.process)?;
     let groups = cgroup::plan(&plan)?;
+    // Before they are on record as ours: what is ours is removed, with all that is in it.
+    groups.check_free()?;
     let slot = store.reserve(&plan.id)?;
     let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let owner = rustix::process::getuid().as_raw();

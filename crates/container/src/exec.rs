@@ -140,17 +140,34 @@ impl Parts<'_> {
     }
 }
 
-/// The processes in a PID namespace, as numbers here.
+/// The processes in a PID namespace and in those below it, as numbers here; none that has ended.
 pub(crate) fn in_pid_namespace_of(pid: i32) -> Vec<i32> {
-    let namespace = |pid: &str| rustix::fs::readlink(format!("/proc/{pid}/ns/pid"), Vec::new());
-    let Ok(wanted) = namespace(&pid.to_string()) else { return Vec::new() };
+    let namespace = |pid: i32| rustix::fs::readlink(format!("/proc/{pid}/ns/pid"), Vec::new());
+    let Ok(wanted) = namespace(pid) else { return Vec::new() };
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-    let numbers = names.filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()));
-    let inside = numbers.filter(|name| match namespace(name) {
-        Ok(theirs) => theirs == wanted,
-        // It has ended in the meantime, or isn't ours to look at: then it isn't in there either.
-        Err(_) => false,
-    });
-    inside.filter_map(|name| name.parse().ok()).collect()
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let mut inside = Vec::new();
+    let mut elsewhere = Vec::new();
+    for pid in pids {
+        // One that has ended in the meantime, or isn't ours to look at, isn't in there either.
+        let (Some(parent), Ok(theirs)) = (parent_of(pid), namespace(pid)) else { continue };
+        if theirs == wanted { inside.push(pid) } else { elsewhere.push((pid, parent)) }
+    }
+    // A namespace made inside has other processes' children only.
+    loop {
+        let (children, rest): (Vec<_>, Vec<_>) = elsewhere.into_iter().partition(|(_, parent)| inside.contains(parent));
+        if children.is_empty() {
+            return inside;
+        }
+        inside.extend(children.iter().map(|(pid, _)| *pid));
+        elsewhere = rest;
+    }
+}
+
+/// The parent of a process that hasn't ended.
+fn parent_of(pid: i32) -> Option<i32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let ended = matches!(fields.next()?, "Z" | "X");
+    if ended { None } else { fields.next()?.parse().ok() }
 }

@@ -14,6 +14,7 @@ use insula_sys::{Context, Errno};
 use rustix::fd::OwnedFd;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::Pid;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// A container: one this process has just made, or one found in the store.
@@ -123,8 +124,43 @@ impl Container {
         Error::State { id: self.entry.plan.id.clone(), status: self.status(), problem }
     }
 
-    fn groups(&self) -> cgroup::Groups {
-        cgroup::recorded(&self.entry.cgroups)
+    fn groups(&self) -> Result<cgroup::Groups> {
+        let mut paths = self.all_cgroups()?;
+        // One that was to be made later may not have been.
+        paths.retain(|path| self.entry.cgroups.contains(path) || path.exists());
+        Ok(cgroup::recorded(&paths))
+    }
+
+    /// Those it was made with, and those it got later.
+    fn all_cgroups(&self) -> Result<Vec<PathBuf>> {
+        let mut paths = self.entry.cgroups.clone();
+        paths.extend(self.slot.read_later_cgroups()?);
+        Ok(paths)
+    }
+
+    /// Moves all of it into further groups, frozen or not.
+    fn put_into(&self, more: &cgroup::Groups, resources: &Resources, init: Init, frozen: bool) -> Result<()> {
+        more.check_free()?;
+        let mut paths = self.slot.read_later_cgroups()?;
+        paths.extend(more.paths());
+        paths.sort();
+        paths.dedup();
+        // On record before they are there.
+        self.slot.write_later_cgroups(&paths)?;
+        let put = || {
+            more.create_unified(resources)?;
+            more.create_v1(resources)?;
+            if frozen {
+                more.freeze(true)?;
+            }
+            more.adopt(|| exec::in_pid_namespace_of(init.pid))
+        };
+        put().inspect_err(|_| {
+            if frozen {
+                let _ = more.freeze(false);
+            }
+            more.disband();
+        })
     }
 
     /// Starts a container that another process has made, over its socket.
@@ -167,9 +203,10 @@ impl Container {
     fn kill_all(&self) -> Result<()> {
         if let Some((_, pidfd)) = self.init()? {
             process::kill(&pidfd);
-            self.groups().kill();
+            let groups = self.groups()?;
+            groups.kill();
             // A frozen process doesn't see the signal.
-            let _ = self.groups().freeze(false);
+            let _ = groups.freeze(false);
             if !process::wait_ended(&pidfd, Some(Duration::from_secs(10))).map_err(failed)? {
                 return Err(self.wrong_state("its first process doesn't end; try again, or look for a hung device in dmesg"));
             }
@@ -225,11 +262,11 @@ impl Sandbox for Container {
         if ![Status::Running, Status::Created].contains(&self.status()) {
             return Err(self.wrong_state("a process can only be added to a running container"));
         }
-        exec::exec(self.plan(), init, &pidfd, &self.groups(), process, options)
+        exec::exec(self.plan(), init, &pidfd, &self.groups()?, process, options)
     }
 
     fn signal(&mut self, signal: i32, all: bool) -> Result<()> {
-        let (_, pidfd) = self.living("there is no process to signal")?;
+        let (_, pidfd) = self.living("container not running, there is no process to signal")?;
         if all {
             for pid in self.processes()? {
                 if let Some(pid) = Pid::from_raw(pid) {
@@ -239,7 +276,7 @@ impl Sandbox for Container {
             return Ok(());
         }
         let sent = process::signal(&pidfd, signal).map_err(failed)?;
-        if sent { Ok(()) } else { Err(self.wrong_state("there is no process to signal")) }
+        if sent { Ok(()) } else { Err(self.wrong_state("container not running, there is no process to signal")) }
     }
 
     fn job(&mut self) -> Option<Job> {
@@ -253,10 +290,19 @@ impl Sandbox for Container {
         if ![Status::Running, Status::Created].contains(&self.status()) {
             return Err(self.wrong_state("only a running container can be paused"));
         }
-        if self.groups().freeze(true)? {
-            return Ok(());
+        let (init, _) = self.living("only a running container can be paused")?;
+        let groups = self.groups()?;
+        if groups.can_freeze() {
+            return groups.freeze(true).map(drop);
         }
-        let problem = "it is in no cgroup that can freeze on this host; start it with a limit, or linux.cgroupsPath";
+        let no_limit = Resources::default();
+        let more = groups.lacking(self.plan(), init.pid, &no_limit)?;
+        if more.can_freeze() {
+            self.put_into(&more, &no_limit, init, true)?;
+            // Those that came last may still be on the way.
+            return more.freeze(true).map(drop);
+        }
+        let problem = "this host has no cgroup that can freeze it; mount the hierarchy cgroup2, or freezer";
         Err(Error::Unsupported(format!("{}: {problem}", self.plan().id)))
     }
 
@@ -265,23 +311,27 @@ impl Sandbox for Container {
         if self.status() != Status::Paused {
             return Err(self.wrong_state("only a paused container can be resumed"));
         }
-        self.groups().freeze(false).map(drop)
+        self.groups()?.freeze(false).map(drop)
     }
 
     fn update(&mut self, resources: &Resources) -> Result<()> {
         self.slot.lock()?;
-        self.living("only a container with processes can be changed")?;
-        self.groups().update(resources)
+        let (init, _) = self.living("only a container with processes can be changed")?;
+        let more = self.groups()?.lacking(self.plan(), init.pid, resources)?;
+        if !more.is_empty() {
+            self.put_into(&more, resources, init, false)?;
+        }
+        self.groups()?.update(resources)
     }
 
     fn stats(&self) -> Result<Stats> {
         self.living("only a running container uses anything")?;
-        Ok(self.groups().stats())
+        Ok(self.groups()?.stats())
     }
 
     fn processes(&self) -> Result<Vec<i32>> {
         let (init, _) = self.living("only a running container has processes")?;
-        let of_group = self.groups().processes();
+        let of_group = self.groups()?.processes();
         if !of_group.is_empty() {
             return Ok(of_group);
         }
@@ -293,7 +343,7 @@ impl Sandbox for Container {
 
     fn status(&self) -> Status {
         match self.init() {
-            Ok(Some(_)) if self.groups().is_frozen() => Status::Paused,
+            Ok(Some(_)) if self.groups().is_ok_and(|groups| groups.is_frozen()) => Status::Paused,
             Ok(Some(_)) if self.slot.has("start") => Status::Created,
             // Between the first process and its start socket's end, or until the maker lets go.
             Ok(Some(_)) => Status::Running,
@@ -307,9 +357,7 @@ impl Sandbox for Container {
     }
 
     fn delete(&mut self, force: bool) -> Result<()> {
-        if self.making.is_none() {
-            self.slot.lock()?;
-        }
+        self.slot.lock()?;
         if !force && self.init()?.is_some() {
             return Err(self.wrong_state("stop it first, or remove it with --force"));
         }
@@ -318,7 +366,7 @@ impl Sandbox for Container {
             // Ours to reap; who waited for it before has done so.
             let _ = process::reap(&making.child.pidfd);
         }
-        cgroup::remove(&self.entry.cgroups)?;
+        cgroup::remove(&self.all_cgroups()?)?;
         let poststop = &self.plan().hooks.poststop;
         if !poststop.is_empty() {
             hooks::run_and_report(poststop, "poststop", &hooks::state(self.plan(), Status::Stopped, 0));

@@ -40,13 +40,19 @@ pub(super) fn writable(path: &Path) -> bool {
 pub(super) fn make(path: &Path) -> Result<(), Error> {
     match rustix::fs::mkdir(path, Mode::from_raw_mode(0o755)) {
         Ok(()) => Ok(()),
-        Err(Errno::EXIST) if processes(path).is_empty() => Ok(()),
-        Err(Errno::EXIST) => {
-            Err(Error::Failed(format!("linux.cgroupsPath: {} is in use by other processes; choose another", path.display())))
-        }
+        Err(Errno::EXIST) => check_free(path),
         Err(Errno::NOENT) => std::fs::create_dir_all(path).on("make the cgroup", path.display()).map_err(failed),
         Err(errno) => Err(errno).on("make the cgroup", path.display()).map_err(failed),
     }
+}
+
+/// Refuses a group that holds processes: they are somebody else's.
+pub(super) fn check_free(path: &Path) -> Result<(), Error> {
+    if processes(path).is_empty() {
+        return Ok(());
+    }
+    let problem = "is in use by other processes; choose another name, or another linux.cgroupsPath";
+    Err(Error::Failed(format!("the cgroup {} {problem}", path.display())))
 }
 
 /// The processes in a group and in those below it.

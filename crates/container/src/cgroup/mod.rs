@@ -11,6 +11,7 @@
 
 mod devices;
 mod files;
+mod later;
 mod v1;
 mod v2;
 
@@ -88,11 +89,20 @@ struct Place {
 
 impl Place {
     fn new(id: Id, path: Option<PathBuf>) -> Result<Place, Error> {
+        Place::of("/proc/self/cgroup".as_ref(), id, path)
+    }
+
+    /// The place beside the groups of a process.
+    fn of_process(pid: i32, id: Id, path: Option<PathBuf>) -> Result<Place, Error> {
+        Place::of(format!("/proc/{pid}/cgroup").as_ref(), id, path)
+    }
+
+    fn of(memberships: &Path, id: Id, path: Option<PathBuf>) -> Result<Place, Error> {
         if let Some(path) = path.as_ref().filter(|path| path.components().any(|part| part == Component::ParentDir)) {
             return Err(Error::Failed(format!("linux.cgroupsPath: {} climbs with ..", path.display())));
         }
         let mounts = parse_mountinfo(&files::read("/proc/self/mountinfo".as_ref())?);
-        let memberships = parse_membership(&files::read("/proc/self/cgroup".as_ref())?);
+        let memberships = parse_membership(&files::read(memberships)?);
         Ok(Place { layout: layout(&mounts), hierarchies: hierarchies(&mounts, &memberships), id, path })
     }
 
@@ -180,6 +190,11 @@ impl Groups {
         self.list.push(Group { path, version: 1, controllers: vec![controller], name, mount_point });
     }
 
+    /// Makes sure that nobody else's processes are in these groups.
+    pub(crate) fn check_free(&self) -> Result<(), Error> {
+        self.list.iter().try_for_each(|group| files::check_free(&group.path))
+    }
+
     /// The groups' directories.
     pub(crate) fn paths(&self) -> Vec<PathBuf> {
         self.list.iter().map(|group| group.path.clone()).collect()
@@ -254,16 +269,8 @@ impl Groups {
         self.list.iter().find(|group| group.controllers.contains(&controller))
     }
 
-    /// Changes limits of a container that exists. `id` and `path` are what its plan said.
+    /// Changes limits of a container that exists and is in all groups that are needed for them ([`Self::lacking`]).
     pub(crate) fn update(&self, resources: &Resources) -> Result<(), Error> {
-        for controller in needed(resources) {
-            if self.carrying(controller).is_none() {
-                let problem = format!(
-                    "it was started without a limit of {controller}, so it is in no group of that controller; start it with one"
-                );
-                return Err(Error::Unsupported(problem));
-            }
-        }
         for group in &self.list {
             match group.version {
                 1 => v1::write(group, resources)?,

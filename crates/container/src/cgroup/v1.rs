@@ -46,11 +46,11 @@ fn put(dir: &Path, file: &str, value: Option<impl ToString>) -> Result<(), Error
 
 fn memory(dir: &Path, memory: &Memory) -> Result<(), Error> {
     let current = |file: &str| files::read(&dir.join(file)).ok()?.trim().parse::<i64>().ok();
-    if let (Some(true), Some(limit)) = (memory.check_before_update, memory.limit.filter(|limit| *limit > 0)) {
-        if current("memory.usage_in_bytes").is_some_and(|used| used > limit) {
-            let problem = format!("linux.resources.memory.limit: {limit} is less than what is in use; free some first");
-            return Err(Error::Failed(problem));
-        }
+    if let (Some(true), Some(limit)) = (memory.check_before_update, memory.limit.filter(|limit| *limit > 0))
+        && current("memory.usage_in_bytes").is_some_and(|used| used > limit)
+    {
+        let problem = format!("linux.resources.memory.limit: {limit} is less than what is in use; free some first");
+        return Err(Error::Failed(problem));
     }
     // Memory alone may never be allowed more than memory and swap together, so the order depends on which way it goes.
     let raises_both = match (memory.swap, current("memory.limit_in_bytes")) {

@@ -26,6 +26,12 @@ pub(super) fn create(group: &Group, resources: &Resources) -> Result<(), Error> 
     Ok(())
 }
 
+/// Switches on what a group that exists is to carry, too.
+pub(super) fn switch_on(group: &Group) -> Result<(), Error> {
+    let controllers: Vec<&str> = group.controllers.iter().filter_map(|name| v2_name(name)).collect();
+    enable(group, &controllers)
+}
+
 /// Changes the limits of a group that exists.
 pub(super) fn update(group: &Group, resources: &Resources) -> Result<(), Error> {
     write(group, resources)

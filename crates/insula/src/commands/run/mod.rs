@@ -9,7 +9,7 @@ pub(crate) use plan::size;
 use crate::attend::{Attendant, Output};
 use crate::cli::{Coded, Global};
 use anyhow::Context;
-use insula_boundary::{Boundary, Options, Sandbox, Session};
+use insula_boundary::{Boundary, Job, Options, Sandbox, Session};
 use insula_spec::{Id, Plan};
 use insula_sys::process::{self, Fork, Spaces};
 use insula_sys::tty;
@@ -42,8 +42,7 @@ fn foreground(global: &Global, args: &Args, mut plan: Plan) -> anyhow::Result<Ex
         remove: true,
     };
     let mut sandbox = global.containers().create(plan, options)?;
-    started(sandbox.as_mut(), args)?;
-    let job = sandbox.job().context("the program can't be waited for")?;
+    let job = started(sandbox.as_mut(), args)?;
     let outcome = attendant.stay(job, Output::Ours);
     sandbox.delete(true)?;
     let outcome = outcome?;
@@ -51,11 +50,13 @@ fn foreground(global: &Global, args: &Args, mut plan: Plan) -> anyhow::Result<Ex
     Ok(outcome.conclude())
 }
 
-fn started(sandbox: &mut dyn Sandbox, args: &Args) -> anyhow::Result<()> {
+fn started(sandbox: &mut dyn Sandbox, args: &Args) -> anyhow::Result<Job> {
     sandbox.start()?;
-    let Some(path) = &args.pid_file else { return Ok(()) };
-    let pid = sandbox.processes()?.first().copied().unwrap_or_default();
-    super::write_pid_file(path, pid).inspect_err(|_| drop(sandbox.delete(true)))
+    let job = sandbox.job().context("the program can't be waited for")?;
+    if let Some(path) = &args.pid_file {
+        super::write_pid_file(path, job.pid).inspect_err(|_| drop(sandbox.delete(true)))?;
+    }
+    Ok(job)
 }
 
 /// As a job of our terminal if a shell would start it so: it reads our terminal, and no filter but ours stands between them.
@@ -144,7 +145,7 @@ fn background(global: &Global, args: &Args, plan: Plan, tell: &OwnedFd) -> anyho
     };
     let containers = global.containers();
     let mut sandbox = containers.create(plan, options)?;
-    started(sandbox.as_mut(), args)?;
+    let job = started(sandbox.as_mut(), args)?;
     let slot = containers.store().find(&id)?;
     let file = std::fs::File::create(slot.path().join("output")).context("can't keep the program's output")?;
     rustix::io::write(tell, b"ok").context("can't tell that the program runs")?;
@@ -152,12 +153,15 @@ fn background(global: &Global, args: &Args, plan: Plan, tell: &OwnedFd) -> anyho
     rustix::stdio::dup2_stdin(&null)?;
     rustix::stdio::dup2_stdout(&null)?;
     rustix::stdio::dup2_stderr(&null)?;
-    let job = sandbox.job().context("the program can't be waited for")?;
     let ended = attendant.stay(job, Output::File(file, (!terminal).then_some(pipe)))?.ended;
     if args.rm {
         sandbox.delete(true)?;
     } else {
-        slot.write_exit(ended.code())?;
+        slot.lock()?;
+        // Who has removed it in the meantime doesn't ask how it ended.
+        if slot.has("state.json") {
+            slot.write_exit(ended.code())?;
+        }
     }
     Ok(())
 }

@@ -69,12 +69,17 @@ impl Store {
         Store { root }
     }
 
+    /// The directory that a sandbox of this name has, whether or not there is one.
+    pub fn path_of(&self, id: &Id) -> PathBuf {
+        self.root.join(id.as_str())
+    }
+
     /// The place for a new sandbox, locked. (Who holds the lock may still be making it.)
     ///
     /// # Errors
     /// [`Error::Exists`], or the directory can't be made.
     pub fn reserve(&self, id: &Id) -> Result<Slot> {
-        let path = self.root.join(id.as_str());
+        let path = self.path_of(id);
         let make = || fs::DirBuilder::new().mode(0o700).create(&path);
         let made = match make() {
             Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -99,7 +104,7 @@ impl Store {
     /// # Errors
     /// [`Error::NotFound`], or the directory can't be opened.
     pub fn find(&self, id: &Id) -> Result<Slot> {
-        let path = self.root.join(id.as_str());
+        let path = self.path_of(id);
         match rustix::fs::stat(&path) {
             Err(Errno::NOENT) => Err(Error::NotFound(id.clone())),
             _ => open_slot(path),

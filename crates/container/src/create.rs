@@ -17,7 +17,8 @@ use insula_sys::{Context, Errno};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
-use std::path::Path;
+use rustix::process::Pid;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Makes a container whose program waits for the start.
@@ -31,20 +32,32 @@ pub(crate) fn create(store: &Store, plan: Plan, options: Options) -> Result<Cont
     let groups = cgroup::plan(&plan)?;
     // Before they are on record as ours: what is ours is removed, with all that is in it.
     groups.check_free()?;
-    let slot = store.reserve(&plan.id)?;
+    let mut parts = Parts { place: store.path_of(&plan.id), groups, filter, joins, listener, options };
+    let first = parts.make_first_early(&plan)?;
+    let slot = match store.reserve(&plan.id) {
+        Ok(slot) => slot,
+        Err(error) => {
+            if let Some(first) = first {
+                first.abandon();
+            }
+            return Err(error);
+        }
+    };
     let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let owner = rustix::process::getuid().as_raw();
-    let entry = Entry { boundary: "container".into(), created, plan, cgroups: groups.paths(), remove: options.remove, owner };
-    let written = slot.write_entry(&entry);
-    let mut container = Container::made(slot, entry, console);
-    let parts = Parts { groups, filter, joins, listener, options };
-    written.and_then(|()| parts.assemble(&mut container)).inspect_err(|_| container.undo())?;
+    let cgroups = parts.groups.paths();
+    let entry = Entry { boundary: "container".into(), created, plan, cgroups, remove: parts.options.remove, owner };
+    let mut container = Container::made(slot, entry, console, first);
+    let recorded = container.record();
+    recorded.and_then(|()| parts.assemble(&mut container)).inspect_err(|_| container.undo())?;
     container.slot().unlock();
     Ok(container)
 }
 
 /// What has been prepared before anything is made.
 struct Parts {
+    /// Where the record will be.
+    place: PathBuf,
     groups: cgroup::Groups,
     filter: Option<Vec<Instruction>>,
     joins: Vec<(Namespace, OwnedFd)>,
@@ -52,27 +65,47 @@ struct Parts {
     options: Options,
 }
 
+/// The first process, and what connects its maker with it.
+#[derive(Debug)]
+pub(crate) struct FirstProcess {
+    pub(crate) child: Child,
+    pub(crate) channel: Channel,
+    pub(crate) stops: Option<OwnedFd>,
+}
+
+impl FirstProcess {
+    /// Ends it; all that it has are namespaces, which go with it.
+    fn abandon(self) {
+        process::kill(&self.child.pidfd);
+        let _ = process::reap(&self.child.pidfd);
+    }
+}
+
 impl Parts {
-    /// Makes everything that was put on record.
-    fn assemble(mut self, container: &mut Container) -> Result<(), Error> {
-        let plan = container.plan().clone();
-        let cgroup = self.groups.create_unified(&plan.resources)?;
-        let start_socket = if self.options.attached { None } else { Some(listen(container.slot())?) };
+    /// Makes the first process before there is a record, if nothing speaks against it: the kernel takes long over its network
+    /// namespace, and here another processor goes on meanwhile. Until it hears that it is on record it makes nothing that outlives
+    /// it, and it doesn't outlive us. On v2 its group must be there first; one that others will start needs its socket.
+    fn make_first_early(&mut self, plan: &Plan) -> Result<Option<FirstProcess>, Error> {
+        let early = self.options.attached && !self.groups.iter().any(cgroup::Group::is_unified);
+        if early { self.make_first(plan, None, None).map(Some) } else { Ok(None) }
+    }
+
+    fn make_first(&mut self, plan: &Plan, start_socket: Option<OwnedFd>, cgroup: Option<OwnedFd>) -> Result<FirstProcess, Error> {
         let (ours, theirs) = channel::pair()?;
         let (stops, stops_told) = stops_pipe(&plan.process)?;
-        let restore = set_spaces_of_children(&plan, &self.joins)?;
-        let fork = process::fork(first_spaces(&plan), cgroup.as_ref().map(AsFd::as_fd)).map_err(|error| explain(error, &plan))?;
-        let child = match fork {
+        let restore = set_spaces_of_children(plan, &self.joins)?;
+        let fork = process::fork(first_spaces(plan), cgroup.as_ref().map(AsFd::as_fd)).map_err(|error| explain(error, plan))?;
+        match fork {
             Fork::Child => {
                 drop((ours, stops));
                 init::run(init::Start {
-                    plan: &plan,
+                    plan,
                     groups: &self.groups,
                     channel: theirs,
                     start_socket,
                     filter: self.filter.take(),
                     joins: std::mem::take(&mut self.joins),
-                    slot: container.slot().path(),
+                    slot: &self.place,
                     stops: stops_told,
                     stdio: self.options.stdio.take(),
                     session: self.options.session,
@@ -81,25 +114,36 @@ impl Parts {
                     listener: self.listener.take(),
                 })
             }
-            Fork::Parent(child) => child,
+            Fork::Parent(child) => {
+                let first = FirstProcess { child, channel: ours, stops };
+                match restore.restore() {
+                    Ok(()) => Ok(first),
+                    Err(error) => {
+                        first.abandon();
+                        Err(error)
+                    }
+                }
+            }
+        }
+    }
+
+    /// Makes everything that was put on record.
+    fn assemble(mut self, container: &mut Container) -> Result<(), Error> {
+        let plan = container.plan().clone();
+        let pid = match container.first_pid() {
+            Some(pid) => pid,
+            None => {
+                let cgroup = self.groups.create_unified(&plan.resources)?;
+                let start_socket = if self.options.attached { None } else { Some(listen(container.slot())?) };
+                container.set_first(self.make_first(&plan, start_socket, cgroup)?)
+            }
         };
-        drop((theirs, stops_told, start_socket));
-        restore.restore()?;
-        self.accompany(container, &plan, child, ours, stops)
+        self.accompany(container, &plan, pid)
     }
 
     /// Does for the first process what only the caller can.
-    fn accompany(
-        self,
-        container: &mut Container,
-        plan: &Plan,
-        child: Child,
-        ours: Channel,
-        stops: Option<OwnedFd>,
-    ) -> Result<(), Error> {
-        let pid = child.pid;
+    fn accompany(self, container: &mut Container, plan: &Plan, pid: Pid) -> Result<(), Error> {
         let init = process::start_time(pid).map(|started| Init { pid: pid.as_raw_pid(), started });
-        container.started_with(child, ours, stops);
         // Whatever fails from here on, the first process ends when the channel closes.
         self.groups.create_v1(&plan.resources)?;
         container.slot().write_init(init.map_err(failed)?)?;

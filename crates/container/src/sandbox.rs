@@ -2,7 +2,7 @@
 
 use crate::cgroup;
 use crate::channel::{Channel, Message, failed};
-use crate::create::start_address;
+use crate::create::{FirstProcess, start_address};
 use crate::{exec, hooks};
 use insula_boundary::store::Slot;
 use insula_boundary::{Entry, Error, ExecOptions, Init, Job, Result, Sandbox, Stats, Status};
@@ -40,8 +40,12 @@ struct Making {
 }
 
 impl Container {
-    pub(crate) fn made(slot: Slot, entry: Entry, console: Option<OwnedFd>) -> Container {
-        Container { slot, entry, making: None, console }
+    pub(crate) fn made(slot: Slot, entry: Entry, console: Option<OwnedFd>, first: Option<FirstProcess>) -> Container {
+        let mut container = Container { slot, entry, making: None, console };
+        if let Some(first) = first {
+            container.set_first(first);
+        }
+        container
     }
 
     pub(crate) fn opened(slot: Slot, entry: Entry) -> Container {
@@ -56,8 +60,22 @@ impl Container {
         &self.slot
     }
 
-    pub(crate) fn started_with(&mut self, child: Child, channel: Channel, stops: Option<OwnedFd>) {
+    /// Writes what will be made.
+    pub(crate) fn record(&self) -> Result<()> {
+        self.slot.write_entry(&self.entry)
+    }
+
+    /// Takes the first process in; gives its number.
+    pub(crate) fn set_first(&mut self, first: FirstProcess) -> Pid {
+        let FirstProcess { child, channel, stops } = first;
+        let pid = child.pid;
         self.making = Some(Making { child, channel, stops, terminal: None, ready: false, started: false });
+        pid
+    }
+
+    /// The number of the first process, if it has been made.
+    pub(crate) fn first_pid(&self) -> Option<Pid> {
+        self.making.as_ref().map(|making| making.child.pid)
     }
 
     pub(crate) fn send(&self, message: Message) -> Result<()> {

@@ -6,6 +6,7 @@
 //! Source: runtime-spec 1.2, `config.md` and `config-linux.md`.
 
 mod mounts;
+mod position;
 mod process;
 mod resources;
 mod seccomp;
@@ -109,26 +110,11 @@ pub fn seccomp_policy(file: &str, json: &[u8]) -> Result<crate::seccomp::Policy,
 
 /// Reads JSON, naming the field at which it stops being what is expected.
 fn parse<T: DeserializeOwned>(file: &str, json: &[u8]) -> Result<T, Error> {
-    // The name of the field costs several times the reading, so it is only asked for when there is something to tell.
-    if let Ok(value) = serde_json::from_slice(json) {
-        return Ok(value);
-    }
-    let mut reader = serde_json::Deserializer::from_slice(json);
-    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
-        let at = error.path().to_string();
-        Error::Parse {
-            file: file.to_owned(),
-            // "?" is a place that the parser can't name, as the text ends there or isn't JSON.
-            at: if at == "." || at == "?" { "the whole".into() } else { at },
-            problem: one_line(error.inner()),
-        }
-    })?;
-    reader.end().map_err(|error| Error::Parse {
+    serde_json::from_slice(json).map_err(|error| Error::Parse {
         file: file.to_owned(),
-        at: "after the end".into(),
+        at: position::field_at(json, error.line(), error.column()),
         problem: one_line(&error),
-    })?;
-    Ok(value)
+    })
 }
 
 /// A parser's message without line breaks, and no longer than a line: it may quote what it read.

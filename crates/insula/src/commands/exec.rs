@@ -2,7 +2,7 @@
 
 use super::{check_preserved, read_limited, write_pid_file};
 use crate::attend::{Attendant, Output};
-use crate::cli::{Coded, Global};
+use crate::global::{Coded, Global};
 use anyhow::{Context, ensure};
 use insula_boundary::{Boundary, ExecOptions, Session};
 use insula_spec::oci;

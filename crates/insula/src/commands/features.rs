@@ -11,7 +11,8 @@ use std::process::ExitCode;
 pub(crate) struct Args {}
 
 pub(crate) fn main(_: Args) -> anyhow::Result<ExitCode> {
-    let mount_options = "async atime bind defaults dev diratime exec idmap noatime nodev nodiratime noexec norelatime \
+    let mount_options = "acl async atime bind defaults dev diratime dirsync exec idmap lazytime loud noacl noatime nodev nodiratime noexec \
+        noiversion nolazytime nomand norelatime silent sync \
         nostrictatime nosuid nosymfollow private ratime rbind rdev rdiratime relatime rexec ridmap rnoatime rnodev rnodiratime rnoexec \
         rnorelatime rnostrictatime rnosuid rnosymfollow ro rprivate rrelatime rro rrw rshared rslave rstrictatime rsuid rsymfollow \
         runbindable rw shared slave strictatime suid symfollow tmpcopyup unbindable";

@@ -2,7 +2,7 @@
 //! separate calls. Source: runtime-spec `runtime.md`, `runc(8)`.
 
 use super::{check_preserved, plan_of_bundle, write_pid_file};
-use crate::cli::Global;
+use crate::global::Global;
 use anyhow::{Context, bail};
 use insula_boundary::{Boundary, Error, Options, Sandbox, Status};
 use insula_spec::Id;

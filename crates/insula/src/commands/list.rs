@@ -1,6 +1,6 @@
 //! `insula list`: all sandboxes.
 
-use crate::cli::Global;
+use crate::global::Global;
 use crate::table;
 use clap::ValueEnum;
 use insula_boundary::{Boundary, Error, Status};

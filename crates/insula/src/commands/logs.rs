@@ -1,6 +1,6 @@
 //! `insula logs`: what a detached program wrote.
 
-use crate::cli::Global;
+use crate::global::Global;
 use anyhow::Context;
 use std::process::ExitCode;
 

@@ -1,9 +1,9 @@
 //! `insula ps`: the processes of a container, as `runc ps` has it.
 
 use super::list::Format;
-use crate::cli::Global;
+use crate::global::Global;
 use anyhow::{Context, ensure};
-use insula_boundary::Boundary;
+use insula_boundary::{Boundary, Status};
 use std::process::{Command, ExitCode};
 
 /// List the processes of a sandbox
@@ -21,7 +21,8 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn main(global: &Global, args: Args) -> anyhow::Result<ExitCode> {
-    let mut pids = global.containers().open(&args.id.parse()?)?.processes()?;
+    let sandbox = global.containers().open(&args.id.parse()?)?;
+    let mut pids = if sandbox.status() == Status::Stopped { Vec::new() } else { sandbox.processes()? };
     pids.sort_unstable();
     pids.dedup();
     if args.format == Format::Json {

@@ -2,7 +2,7 @@
 
 use super::read_limited;
 use super::run::size;
-use crate::cli::Global;
+use crate::global::Global;
 use anyhow::{Context, ensure};
 use insula_boundary::Boundary;
 use insula_spec::oci;

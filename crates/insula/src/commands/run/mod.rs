@@ -7,7 +7,7 @@ pub(crate) use options::Args;
 pub(crate) use plan::size;
 
 use crate::attend::{Attendant, Output};
-use crate::cli::{Coded, Global};
+use crate::global::{Coded, Global};
 use anyhow::Context;
 use insula_boundary::{Boundary, Job, Options, Sandbox, Session};
 use insula_spec::{Id, Plan};

@@ -1,0 +1,119 @@
+//! What every verb shares: the options before it, the store they name, and how an error reaches the user.
+
+use clap::ValueEnum;
+use insula_boundary::Store;
+use insula_container::Containers;
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+/// Options of every verb.
+#[derive(clap::Args, Clone)]
+pub(crate) struct Global {
+    /// Directory in which the state of sandboxes is kept
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
+    pub(crate) root: Option<PathBuf>,
+    /// Also write errors to this file, for the program that called us
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
+    pub(crate) log: Option<PathBuf>,
+    /// Form of the lines in --log
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "text", help_heading = "Global options")]
+    pub(crate) log_format: LogFormat,
+    /// Write what is done to --log too
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub(crate) debug: bool,
+    /// Have systemd make the cgroups
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub(crate) systemd_cgroup: bool,
+}
+
+/// Form of log lines.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// A line of words.
+    Text,
+    /// An object a line.
+    Json,
+}
+
+/// An error with the exit code that goes with it.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub(crate) struct Coded {
+    code: u8,
+    error: String,
+}
+
+impl Coded {
+    /// An error with a code.
+    pub(crate) fn new(code: u8, error: String) -> Coded {
+        Coded { code, error }
+    }
+
+    /// The code.
+    pub(crate) fn code(&self) -> u8 {
+        self.code
+    }
+
+    /// What `run` and `exec` end with: 125 unless the program itself was at fault.
+    pub(crate) fn of_run(error: anyhow::Error) -> anyhow::Error {
+        if error.is::<Coded>() {
+            return error;
+        }
+        let code = error.downcast_ref::<insula_boundary::Error>().map_or(125, insula_boundary::Error::exit_code);
+        Coded { code, error: format!("{error:#}") }.into()
+    }
+}
+
+impl Global {
+    /// The containers of this user's store.
+    pub(crate) fn containers(&self) -> Containers {
+        Containers::new(Store::new(self.root.clone().unwrap_or_else(default_root)))
+    }
+
+    /// Refuses what this version can't do.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        if self.systemd_cgroup {
+            anyhow::bail!(
+                "--systemd-cgroup: cgroups are made directly in this version; leave the option out, and name them with linux.cgroupsPath"
+            );
+        }
+        Ok(())
+    }
+
+    /// Writes what is done to the log, with --debug.
+    pub(crate) fn note(&self, message: &str) {
+        if self.debug {
+            self.write_log("debug", message);
+        }
+    }
+
+    /// One line to the user, and the same to the log.
+    pub(crate) fn report(&self, error: &anyhow::Error) {
+        let line = format!("{error:#}").replace('\n', "; ");
+        eprintln!("insula: {line}");
+        self.write_log("error", &line);
+    }
+
+    fn write_log(&self, level: &str, message: &str) {
+        let Some(path) = &self.log else { return };
+        let time = humantime::format_rfc3339_seconds(SystemTime::now());
+        let line = match self.log_format {
+            LogFormat::Json => serde_json::json!({"level": level, "msg": message, "time": time.to_string()}).to_string(),
+            LogFormat::Text => format!("time=\"{time}\" level={level} msg={message:?}"),
+        };
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
+        if let Err(error) = file.and_then(|mut file| writeln!(file, "{line}")) {
+            eprintln!("insula: can't write --log {}: {error}", path.display());
+        }
+    }
+}
+
+/// `/run/insula` for root, a place of their own for others.
+fn default_root() -> PathBuf {
+    if rustix::process::geteuid().is_root() {
+        return PathBuf::from("/run/insula");
+    }
+    let own = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty()).map(PathBuf::from);
+    own.unwrap_or_else(|| PathBuf::from(format!("/tmp/insula-{}", rustix::process::getuid().as_raw()))).join("insula")
+}

@@ -4,6 +4,7 @@
 
 pub(crate) mod bundle;
 pub(crate) mod pty;
+pub(crate) mod runtime;
 
 use std::ffi::OsStr;
 use std::io::Read;

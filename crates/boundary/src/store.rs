@@ -5,7 +5,7 @@
 //!
 //! | file | written | says |
 //! |---|---|---|
-//! | `state.json` | before anything is made | the plan, and where cgroups and files *will* be |
+//! | `state.json` | before anything is made that outlives its maker | the plan, and where cgroups and files *will* be |
 //! | `init` | before the first process may go on | its number and start time |
 //! | `start` | with the first process | a socket: who connects starts the program; gone when started |
 //! | `exit` | by whoever waited for it | the exit code |

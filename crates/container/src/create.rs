@@ -1,7 +1,8 @@
 //! Making a container, the caller's side.
 //!
 //! The order is what makes a crash harmless: first the record of what will be, then the things themselves. Whoever finds the record
-//! later can remove everything it names, whether or not it came to be.
+//! later can remove everything it names, whether or not it came to be. Only a first process may be there before the record: all it
+//! has are namespaces, and when its channel to us closes, it ends.
 
 use crate::channel::{self, Channel, Message, failed};
 use crate::init::{self, LATE, space};

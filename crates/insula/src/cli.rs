@@ -2,6 +2,7 @@
 
 use crate::commands::{bench, completion, diff, doctor, exec, features, lifecycle, list, logs, man, ps, run, spec, update};
 use crate::global::{Coded, Global};
+use clap::error::ErrorKind;
 use clap::{ArgMatches, Command};
 use std::process::ExitCode;
 
@@ -15,7 +16,7 @@ Examples:
   insula bench --quick              what isolation costs on this machine
 
 Exit codes: of run and exec, the program's own, 128+n if signal n killed it, 127 if there is no such
-program, 126 if it can't be run, 125 if insula failed; of the other verbs, 0, 1, or 2 for a wrong option.";
+program, 126 if it can't be run, 125 if insula failed; of the other verbs, 0 or 1. 2: a wrong option.";
 
 /// One word of the command line after `insula`.
 struct Verb {
@@ -73,14 +74,15 @@ pub(crate) fn command() -> Command {
 fn command_with(wanted: &dyn Fn(&str) -> bool) -> Command {
     let command = Command::new("insula")
         .version(env!("CARGO_PKG_VERSION"))
-        .about("Run a workload behind an isolation boundary, and measure what the boundary costs")
         .after_help(EXAMPLES)
         .max_term_width(100)
         .subcommand_required(true)
         .arg_required_else_help(true);
     let verbs = VERBS.iter().filter(|verb| wanted(verb.name));
     let verbs = verbs.map(|verb| (verb.options)(Command::new(verb.name)));
-    <Global as clap::Args>::augment_args(command).subcommands(verbs)
+    <Global as clap::Args>::augment_args(command)
+        .about("Run a workload behind an isolation boundary, and measure what the boundary costs")
+        .subcommands(verbs)
 }
 
 /// What was said. Putting a verb's options together takes longer than reading the line, so it is done for the one that is said; only
@@ -88,7 +90,27 @@ fn command_with(wanted: &dyn Fn(&str) -> bool) -> Command {
 fn parse() -> ArgMatches {
     let said = std::env::args().skip(1).find(|word| VERBS.iter().any(|verb| verb.name == word));
     let one = said.and_then(|said| command_with(&|name| name == said).try_get_matches().ok());
-    one.unwrap_or_else(|| command().get_matches())
+    one.unwrap_or_else(|| command().try_get_matches().unwrap_or_else(|error| refuse(&error)))
+}
+
+/// Shows the help that was asked for, or tells of a mistake in one line.
+fn refuse(error: &clap::Error) -> ! {
+    if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        error.exit();
+    }
+    let text = error.render().to_string();
+    let (said, after) = text.split_once("\nUsage: ").unwrap_or((&text, ""));
+    let said = said.strip_prefix("error: ").unwrap_or(said);
+    let parts: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("For more")).collect();
+    let usage = after.lines().next().unwrap_or_default();
+    let verb = usage.split_whitespace().nth(1).filter(|word| VERBS.iter().any(|verb| verb.name == *word));
+    let said_verb = || std::env::args().skip(1).find(|word| VERBS.iter().any(|verb| verb.name == word));
+    let help = match verb.map(str::to_owned).or_else(said_verb) {
+        Some(verb) => format!("insula {verb} --help"),
+        None => "insula --help".to_owned(),
+    };
+    crate::show::warn(format_args!("insula: {}; see `{help}`", crate::show::printable(&parts.join(" ").replace(" tip: ", "; "))));
+    std::process::exit(2)
 }
 
 /// Parses the command line, runs the verb, and turns an error into one line and an exit code.
@@ -97,7 +119,6 @@ pub(crate) fn main() -> ExitCode {
     let global = <Global as clap::FromArgMatches>::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let verb = matches.subcommand().and_then(|(name, of_verb)| Some((VERBS.iter().find(|verb| verb.name == name)?, of_verb)));
     let Some((verb, of_verb)) = verb else {
-        command().get_matches();
         return ExitCode::from(2);
     };
     let result = global.check().and_then(|()| (verb.main)(&global, of_verb));

@@ -90,8 +90,8 @@ impl Global {
 
     /// One line to the user, and the same to the log.
     pub(crate) fn report(&self, error: &anyhow::Error) {
-        let line = format!("{error:#}").replace('\n', "; ");
-        eprintln!("insula: {line}");
+        let line = without_numbers(&format!("{error:#}").replace('\n', "; "));
+        crate::show::warn(format_args!("insula: {line}"));
         self.write_log("error", &line);
     }
 
@@ -104,7 +104,7 @@ impl Global {
         };
         let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
         if let Err(error) = file.and_then(|mut file| writeln!(file, "{line}")) {
-            eprintln!("insula: can't write --log {}: {error}", path.display());
+            crate::show::warn(format_args!("insula: can't write --log {}: {error}", path.display()));
         }
     }
 }
@@ -116,4 +116,27 @@ fn default_root() -> PathBuf {
     }
     let own = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty()).map(PathBuf::from);
     own.unwrap_or_else(|| PathBuf::from(format!("/tmp/insula-{}", rustix::process::getuid().as_raw()))).join("insula")
+}
+
+/// An error without the number that the standard library adds to the kernel's words.
+fn without_numbers(text: &str) -> String {
+    let mut pieces = text.split(" (os error ");
+    let mut line = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        match piece.split_once(')') {
+            Some((number, rest)) if number.bytes().all(|byte| byte.is_ascii_digit()) => line.push_str(rest),
+            _ => line.extend([" (os error ", piece]),
+        }
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn errors_are_words() {
+        assert_eq!(super::without_numbers("a: b (os error 2)"), "a: b");
+        assert_eq!(super::without_numbers("a (os error 2); c (os error 13): d"), "a; c: d");
+        assert_eq!(super::without_numbers("a (os error x) (os error"), "a (os error x) (os error");
+    }
 }

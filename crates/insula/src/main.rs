@@ -8,13 +8,14 @@ mod attend;
 mod cli;
 mod commands;
 mod global;
+mod show;
 mod table;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     if let Err(error) = insula_sys::exe::check() {
-        eprintln!("insula: {error}");
+        crate::show::warn(format_args!("insula: {error}"));
         return ExitCode::from(125);
     }
     cli::main()

@@ -1,6 +1,7 @@
 //! `insula completion`: words for the shell's tab key.
 
 use crate::cli;
+use crate::show::show;
 use std::process::ExitCode;
 
 /// Print the completions for a shell
@@ -12,6 +13,8 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn main(args: Args) -> anyhow::Result<ExitCode> {
-    clap_complete::generate(args.shell, &mut cli::command(), "insula", &mut std::io::stdout());
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut cli::command(), "insula", &mut script);
+    show(script)?;
     Ok(ExitCode::SUCCESS)
 }

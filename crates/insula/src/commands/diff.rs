@@ -4,6 +4,7 @@
 //! directory marked opaque has replaced one. Source: `Documentation/filesystems/overlayfs.rst`.
 
 use super::list::Format;
+use crate::show::{printable, show};
 use anyhow::{Context, ensure};
 use rustix::fs::{AtFlags, CWD, FileType};
 use std::collections::BTreeMap;
@@ -36,13 +37,11 @@ pub(crate) fn main(args: Args) -> anyhow::Result<ExitCode> {
         walk(&dir.join(&name), &mount_point, &mut changes)?;
     }
     if args.format == Format::Json {
-        let list: Vec<_> =
-            changes.iter().map(|(path, kind)| serde_json::json!({"path": path, "change": kind.to_string()})).collect();
-        println!("{}", serde_json::to_string(&list)?);
+        let one = |(path, kind): (&PathBuf, &char)| serde_json::json!({"path": path.to_string_lossy(), "change": kind});
+        show(format!("{}\n", serde_json::to_string(&changes.iter().map(one).collect::<Vec<_>>())?))?;
     } else {
-        for (path, kind) in &changes {
-            println!("{kind} {}", path.display());
-        }
+        let one = |(path, kind): (&PathBuf, &char)| format!("{kind} {}\n", printable(&path.to_string_lossy()));
+        show(changes.iter().map(one).collect::<String>())?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -2,6 +2,7 @@
 //!
 //! Source: runtime-spec `features.md`, `features-linux.md`.
 
+use crate::show::show;
 use insula_spec::{caps, oci};
 use serde_json::json;
 use std::process::ExitCode;
@@ -45,6 +46,6 @@ pub(crate) fn main(_: Args) -> anyhow::Result<ExitCode> {
         },
         "annotations": {"org.insula.version": env!("CARGO_PKG_VERSION")}
     });
-    println!("{}", serde_json::to_string_pretty(&features)?);
+    show(format!("{features:#}\n"))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -3,6 +3,7 @@
 
 use super::{check_preserved, plan_of_bundle, write_pid_file};
 use crate::global::Global;
+use crate::show::show;
 use anyhow::{Context, bail};
 use insula_boundary::{Boundary, Error, Options, Sandbox, Status};
 use insula_spec::Id;
@@ -82,7 +83,7 @@ pub(crate) fn state(global: &Global, args: State) -> anyhow::Result<ExitCode> {
     if let Some(code) = slot.read_exit() {
         state["exitCode"] = code.into();
     }
-    println!("{}", serde_json::to_string_pretty(&state)?);
+    show(format!("{state:#}\n"))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,6 +1,7 @@
 //! `insula list`: all sandboxes.
 
 use crate::global::Global;
+use crate::show::{printable, show};
 use crate::table;
 use clap::ValueEnum;
 use insula_boundary::{Boundary, Error, Status};
@@ -60,13 +61,14 @@ pub(crate) fn main(global: &Global, args: Args) -> anyhow::Result<ExitCode> {
     let text =
         |object: &serde_json::Value, key: &str| object[key].as_str().map_or_else(|| object[key].to_string(), str::to_owned);
     if args.quiet {
-        objects.iter().for_each(|object| println!("{}", text(object, "id")));
+        show(objects.iter().map(|object| text(object, "id") + "\n").collect::<String>())?;
     } else if args.format == Format::Json {
-        println!("{}", serde_json::to_string(&objects)?);
+        show(format!("{}\n", serde_json::to_string(&objects)?))?;
     } else {
-        let row = |object| ["id", "pid", "status", "bundle", "created", "owner"].map(|key| text(object, key)).to_vec();
+        let row =
+            |object| ["id", "pid", "status", "bundle", "created", "owner"].map(|key| printable(&text(object, key))).to_vec();
         let rows: Vec<Vec<String>> = objects.iter().map(row).collect();
-        print!("{}", table::lines(&["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"], &rows));
+        show(table::lines(&["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"], &rows))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,8 +1,13 @@
 //! `insula logs`: what a detached program wrote.
 
 use crate::global::Global;
+use crate::show::show;
 use anyhow::Context;
+use std::io::Read;
 use std::process::ExitCode;
+
+/// More than is ever kept, in bytes.
+const MOST: u64 = 64 << 20;
 
 /// Show what a program in the background wrote (its first 16 MiB)
 #[derive(clap::Args)]
@@ -14,7 +19,9 @@ pub(crate) struct Args {
 pub(crate) fn main(global: &Global, args: Args) -> anyhow::Result<ExitCode> {
     let slot = global.containers().store().find(&args.id.parse()?)?;
     let file = std::fs::File::open(slot.path().join("output"));
-    let mut file = file.with_context(|| format!("{} has no output kept; only `run --detach` keeps it", args.id))?;
-    std::io::copy(&mut file, &mut std::io::stdout()).context("can't show the output")?;
+    let file = file.with_context(|| format!("{} has no output kept; only `run --detach` keeps it", args.id))?;
+    let mut kept = Vec::new();
+    file.take(MOST).read_to_end(&mut kept).context("can't read the output")?;
+    show(kept)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -2,6 +2,7 @@
 
 use super::list::Format;
 use crate::global::Global;
+use crate::show::show;
 use anyhow::{Context, ensure};
 use insula_boundary::{Boundary, Status};
 use std::process::{Command, ExitCode};
@@ -26,7 +27,7 @@ pub(crate) fn main(global: &Global, args: Args) -> anyhow::Result<ExitCode> {
     pids.sort_unstable();
     pids.dedup();
     if args.format == Format::Json {
-        println!("{}", serde_json::to_string(&pids)?);
+        show(format!("{}\n", serde_json::to_string(&pids)?))?;
         return Ok(ExitCode::SUCCESS);
     }
     let options = if args.options.is_empty() { vec!["-ef".to_owned()] } else { args.options };
@@ -37,12 +38,14 @@ pub(crate) fn main(global: &Global, args: Args) -> anyhow::Result<ExitCode> {
     let head = lines.next().unwrap_or_default();
     let column =
         head.split_whitespace().position(|word| word == "PID").context("ps: with these options it shows no column PID")?;
-    println!("{head}");
+    let mut table = format!("{head}\n");
     for line in lines {
         let pid = line.split_whitespace().nth(column).and_then(|word| word.parse().ok());
         if pid.is_some_and(|pid: i32| pids.binary_search(&pid).is_ok()) {
-            println!("{line}");
+            table.push_str(line);
+            table.push('\n');
         }
     }
+    show(table)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -8,6 +8,7 @@ pub(crate) use plan::size;
 
 use crate::attend::{Attendant, Output};
 use crate::global::{Coded, Global};
+use crate::show::show;
 use anyhow::Context;
 use insula_boundary::{Boundary, Job, Options, Sandbox, Session};
 use insula_spec::{Id, Plan};
@@ -76,7 +77,7 @@ fn session(plan: &Plan) -> Session {
 fn explain(killed: Option<i32>) {
     const SIGSYS: i32 = 31;
     if killed == Some(SIGSYS) {
-        eprintln!("insula: the program made a system call that its seccomp policy answers with its end");
+        crate::show::warn(format_args!("insula: the program made a system call that its seccomp policy answers with its end"));
     }
 }
 
@@ -118,7 +119,7 @@ fn hear(told: &OwnedFd, id: &Id) -> anyhow::Result<ExitCode> {
             Err(errno) => return Err(errno).context("can't hear from the background process"),
         }
         if text == b"ok" {
-            println!("{id}");
+            show(format!("{id}\n"))?;
             return Ok(ExitCode::SUCCESS);
         }
     }

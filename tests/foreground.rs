@@ -289,7 +289,7 @@ fn a_pager_and_the_program_share_the_terminal() {
     let Some(world) = World::new() else { return };
     let mut terminal = Terminal::new(&world);
     // What stands right of the pipe may read keys while the program runs.
-    terminal.line("insula run -- sh -c 'echo one; sleep 1000' | (read line; read key < /dev/tty; echo \"$line and $key\")");
+    terminal.line("insula run -- sh -c 'echo one; exec sleep 1000' | (read line; read key < /dev/tty; echo \"$line and $key\")");
     terminal.keys("key\n");
     terminal.expect("one and key\n");
     terminal.keys("\u{3}");
@@ -424,6 +424,20 @@ fn a_window_that_is_closed_ends_it_all() {
         terminal.hang_up();
         eventually("nothing is left", || world.ok(["list", "-q"]).is_empty());
     }
+    // Also of what is stopped, for whatever reason.
+    for script in ["echo up; exec sleep 1000", "echo up; exec cat"] {
+        let mut terminal = Terminal::new(&world);
+        let (stop, background) = if script.contains("cat") { ("", " &") } else { ("\u{1a}", "") };
+        terminal.line(&format!("insula run -- sh -c '{script}'{background}"));
+        terminal.expect("up\n");
+        terminal.keys(stop);
+        eventually("it is stopped", || {
+            terminal.keys("\n");
+            terminal.command("jobs").contains("Stopped") || terminal.text().contains("+  Stopped")
+        });
+        terminal.hang_up();
+        eventually("nothing is left", || world.ok(["list", "-q"]).is_empty());
+    }
 }
 
 #[test]
@@ -450,4 +464,62 @@ fn without_a_shell_above_nothing_stops_for_ever() {
     std::thread::sleep(std::time::Duration::from_millis(300));
     signal("USR1", child.id());
     assert_eq!(ended(&mut child).code(), Some(3));
+}
+
+#[test]
+fn a_program_that_is_added_has_the_terminal_too() {
+    let Some(world) = World::new() else { return };
+    world.ok(["run", "-d", "--name", "web", "--", "sleep", "1000"]);
+    let mut terminal = Terminal::new(&world);
+    for option in ["", "-t "] {
+        assert_eq!(terminal.command(&format!("insula exec {option}web stty size")), "24 80\n", "{option}");
+        terminal.line(&format!("while :; do insula exec {option}web sh -c 'echo round; exec sleep 1000'; done"));
+        terminal.expect("round\n");
+        terminal.keys("\u{3}");
+        assert!(!terminal.expect("ready> ").contains("round"), "{option}");
+        assert_eq!(terminal.command(&format!("insula exec {option}web sh -c 'exit 9'; echo code=$?")), "code=9\n");
+    }
+    // Stopped and continued with us, though it leads a session.
+    let count = "n=0; while :; do n=$((n+1)); echo $n > /dev/shm/count; read -t 0.05 -u 9; done";
+    terminal.line(&format!("insula exec web bash -c 'mkfifo /tmp/f; exec 9<>/tmp/f; echo 0 > /dev/shm/count; echo up; {count}'"));
+    terminal.expect("up\n");
+    let counted = || world.ok(["exec", "web", "cat", "/dev/shm/count"]);
+    let stands_still = || {
+        let before = counted();
+        std::thread::sleep(std::time::Duration::from_millis(400));
+        before == counted()
+    };
+    terminal.keys("\u{1a}");
+    terminal.expect("Stopped");
+    terminal.expect("ready> ");
+    assert!(stands_still());
+    terminal.line("fg");
+    eventually("it goes on", || !stands_still());
+    terminal.keys("\u{3}");
+    terminal.expect("ready> ");
+    terminal.line("insula exec -it web sh -c 'stty raw; echo up; head -c 3 | od -c'");
+    terminal.expect("up\n");
+    terminal.keys("\u{3}\u{1a}x");
+    terminal.expect("003 032   x");
+    terminal.expect("ready> ");
+    assert!(terminal.is_cooked());
+    terminal.exit();
+}
+
+#[test]
+fn a_bundle_with_a_terminal_has_one() {
+    let Some(world) = World::new() else { return };
+    let bundle =
+        support::bundle::Bundle::script(&world, "bundle", "tty; stty size; read line; echo got $line; exit 3").with(|config| {
+            config["process"]["terminal"] = true.into();
+        });
+    let mut terminal = Terminal::new(&world);
+    terminal.line(&format!("insula run --bundle {} boxed; echo code=$?", bundle.dir()));
+    terminal.expect("/dev/pts/0\n24 80\n");
+    terminal.keys("words\n");
+    terminal.expect("got words\n");
+    terminal.expect("code=3\n");
+    terminal.expect("ready> ");
+    assert!(terminal.is_cooked());
+    terminal.exit();
 }

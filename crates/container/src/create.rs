@@ -130,30 +130,32 @@ impl Parts {
 
     /// Makes everything that was put on record.
     fn assemble(mut self, container: &mut Container) -> Result<(), Error> {
-        let plan = container.plan().clone();
         let pid = match container.first_pid() {
             Some(pid) => pid,
             None => {
-                let cgroup = self.groups.create_unified(&plan.resources)?;
+                let cgroup = self.groups.create_unified(&container.plan().resources)?;
                 let start_socket = if self.options.attached { None } else { Some(listen(container.slot())?) };
-                container.set_first(self.make_first(&plan, start_socket, cgroup)?)
+                let first = self.make_first(container.plan(), start_socket, cgroup)?;
+                container.set_first(first)
             }
         };
-        self.accompany(container, &plan, pid)
+        self.accompany(container, pid)
     }
 
     /// Does for the first process what only the caller can.
-    fn accompany(self, container: &mut Container, plan: &Plan, pid: Pid) -> Result<(), Error> {
+    fn accompany(self, container: &mut Container, pid: Pid) -> Result<(), Error> {
         let init = process::start_time(pid).map(|started| Init { pid: pid.as_raw_pid(), started });
         // Whatever fails from here on, the first process ends when the channel closes.
-        self.groups.create_v1(&plan.resources)?;
+        self.groups.create_v1(&container.plan().resources)?;
         container.slot().write_init(init.map_err(failed)?)?;
-        if plan.namespaces.creates(Namespace::User) {
-            userns::map(pid, &plan.namespaces.uid_map, &plan.namespaces.gid_map)?;
+        let namespaces = &container.plan().namespaces;
+        if namespaces.creates(Namespace::User) {
+            userns::map(pid, &namespaces.uid_map, &namespaces.gid_map)?;
         }
         container.send(Message::OnRecord(pid.as_raw_pid()))?;
-        if hooks::wants_caller(&plan.hooks) {
+        if hooks::wants_caller(&container.plan().hooks) {
             container.until_namespaces_made()?;
+            let plan = container.plan();
             let state = hooks::state(plan, Status::Creating, pid.as_raw_pid());
             hooks::run(&plan.hooks.prestart, "prestart", &state)?;
             hooks::run(&plan.hooks.create_runtime, "createRuntime", &state)?;

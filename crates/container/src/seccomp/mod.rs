@@ -13,7 +13,7 @@ mod tests;
 use insula_spec::seccomp::{Action, Arch, Condition, Policy, Test};
 use insula_sys::seccomp::Instruction;
 use program::{Label, Writer};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 const EPERM: u16 = 1;
 const ENOSYS: u16 = 38;
@@ -56,10 +56,11 @@ fn audit_arch(arch: Arch) -> u32 {
 
 /// The numbers of the calls that rules name, with what is answered.
 fn calls(policy: &Policy, arch: Arch) -> BTreeMap<u32, Answer<'_>> {
+    let numbers = numbers(arch);
     let mut calls: BTreeMap<u32, Answer<'_>> = BTreeMap::new();
     for rule in &policy.rules {
         for name in &rule.calls {
-            let Some(number) = number(name, arch) else { continue };
+            let Some(&number) = numbers.get(name.as_str()) else { continue };
             let answer = calls.entry(number).or_default();
             // A rule without conditions goes before all that have some; of two without, the first.
             let decided = answer.first().is_some_and(|(conditions, _)| conditions.is_empty());
@@ -73,10 +74,12 @@ fn calls(policy: &Policy, arch: Arch) -> BTreeMap<u32, Answer<'_>> {
     calls
 }
 
-fn number(name: &str, arch: Arch) -> Option<u32> {
+/// Numbers by name. The library finds one name by comparing it with all, which for the hundreds of names of a policy takes longer than
+/// everything else here.
+fn numbers(arch: Arch) -> HashMap<&'static str, u32> {
     match arch {
-        Arch::X86_64 => name.parse::<syscalls::x86_64::Sysno>().ok().map(|call| call.id() as u32),
-        Arch::X86 => name.parse::<syscalls::x86::Sysno>().ok().map(|call| call.id() as u32),
+        Arch::X86_64 => syscalls::x86_64::Sysno::iter().map(|call| (call.name(), call.id() as u32)).collect(),
+        Arch::X86 => syscalls::x86::Sysno::iter().map(|call| (call.name(), call.id() as u32)).collect(),
     }
 }
 

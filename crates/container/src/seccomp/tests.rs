@@ -5,6 +5,9 @@ use super::*;
 use insula_spec::CapSet;
 use insula_spec::seccomp::{Rule, default_policy};
 
+/// Of both instruction sets; made once, as it is asked for thousands of times.
+static NUMBERS: std::sync::OnceLock<[HashMap<&str, u32>; 2]> = std::sync::OnceLock::new();
+
 /// What the kernel gives a program: `struct seccomp_data`.
 struct Call {
     number: u32,
@@ -42,7 +45,8 @@ fn oracle(policy: &Policy, call: &Call) -> u32 {
     if *arch == Arch::X86_64 && call.number >= X32_BIT {
         return value(Action::Errno(ENOSYS));
     }
-    let named = |rule: &&Rule| rule.calls.iter().any(|name| number(name, *arch) == Some(call.number));
+    let numbers = &NUMBERS.get_or_init(|| [Arch::X86_64, Arch::X86].map(numbers))[usize::from(*arch == Arch::X86)];
+    let named = |rule: &&Rule| rule.calls.iter().any(|name| numbers.get(name.as_str()) == Some(&call.number));
     let holds = |c: &Condition| {
         let argument = call.arguments[usize::from(c.argument)];
         match c.test {

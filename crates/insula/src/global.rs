@@ -90,7 +90,7 @@ impl Global {
 
     /// One line to the user, and the same to the log.
     pub(crate) fn report(&self, error: &anyhow::Error) {
-        let line = without_numbers(&format!("{error:#}").replace('\n', "; "));
+        let line = one_line(&without_numbers(&format!("{error:#}")));
         crate::show::warn(format_args!("insula: {line}"));
         self.write_log("error", &line);
     }
@@ -107,6 +107,21 @@ impl Global {
             crate::show::warn(format_args!("insula: can't write --log {}: {error}", path.display()));
         }
     }
+}
+
+/// Longest message, in characters; that is room for a path and more.
+const LONGEST_LINE: usize = 4000;
+
+/// A message may quote what came from outside: that must not break the line, write on the terminal or fill it. When it is too long the
+/// middle goes, as what is wrong is said at the end.
+fn one_line(text: &str) -> String {
+    let plain = text.replace('\n', "; ");
+    let plain: Vec<char> = plain.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect();
+    if plain.len() <= LONGEST_LINE {
+        return plain.into_iter().collect();
+    }
+    let (head, tail) = (&plain[..200], &plain[plain.len() - 200..]);
+    head.iter().copied().chain(" … ".chars()).chain(tail.iter().copied()).collect()
 }
 
 /// `/run/insula` for root, a place of their own for others.

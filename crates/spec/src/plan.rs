@@ -410,6 +410,10 @@ pub fn check(plan: &Plan) -> Result<(), crate::Error> {
         "linux.uidMappings",
         "a new user namespace needs uidMappings and gidMappings",
     )?;
+    for (map, field) in [(&spaces.uid_map, "linux.uidMappings"), (&spaces.gid_map, "linux.gidMappings")] {
+        let root = map.iter().any(|range| range.inside == 0);
+        refuse(spaces.creates(Namespace::User) && !root, field, "must map ID 0, which puts the container together")?;
+    }
     let mapped = !spaces.uid_map.is_empty() || !spaces.gid_map.is_empty();
     refuse(mapped && !spaces.has(Namespace::User), "linux.uidMappings", "needs a user namespace in linux.namespaces")?;
     refuse(
@@ -417,6 +421,10 @@ pub fn check(plan: &Plan) -> Result<(), crate::Error> {
         "linux.namespaces",
         "has no new mount namespace; a container needs one for its root",
     )?;
+    for (name, field) in [(&plan.hostname, "hostname"), (&plan.domainname, "domainname")] {
+        let length = name.as_ref().map_or(0, String::len);
+        refuse(length > 64, field, "is longer than the 64 bytes the kernel keeps")?;
+    }
     let named = plan.hostname.is_some() || plan.domainname.is_some();
     refuse(
         named && !spaces.has(Namespace::Uts),

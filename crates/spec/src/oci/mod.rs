@@ -10,6 +10,7 @@ mod position;
 mod process;
 mod resources;
 mod seccomp;
+mod shape;
 mod template;
 
 pub use process::rlimit_number;
@@ -35,7 +36,7 @@ pub const VERSION: &str = "1.2.1";
 /// # Errors
 /// The configuration can't be parsed, contradicts itself or asks for what this program can't do; the error names the field.
 pub fn plan(id: Id, bundle: &Path, config: &[u8]) -> Result<Plan, Error> {
-    let spec: oci::Spec = parse("config.json", config)?;
+    let spec: oci::Spec = parse("config.json", "", config)?;
     version(spec.version())?;
     refuse(spec.vm().is_some(), "vm", "a virtual machine is asked for; the container boundary has none")?;
     let linux = spec.linux().clone().unwrap_or_default_empty();
@@ -49,6 +50,7 @@ pub fn plan(id: Id, bundle: &Path, config: &[u8]) -> Result<Plan, Error> {
         "SELinux mount labels are not supported",
     )?;
     let root = spec.root().as_ref().ok_or_else(|| Error::field("root", "is missing; it names the directory that becomes /"))?;
+    refuse(root.path().as_os_str().is_empty(), "root.path", "is empty; it names the directory that becomes /")?;
     let process = spec.process().as_ref().ok_or_else(|| Error::field("process", "is missing; it names the program to run"))?;
     let namespaces = namespaces(&linux)?;
     let mounts = spec.mounts().as_deref().unwrap_or_default();
@@ -61,7 +63,7 @@ pub fn plan(id: Id, bundle: &Path, config: &[u8]) -> Result<Plan, Error> {
         hostname: spec.hostname().clone().filter(|name| !name.is_empty()),
         domainname: spec.domainname().clone().filter(|name| !name.is_empty()),
         devices: devices(linux.devices().as_deref().unwrap_or_default())?,
-        cgroup_path: linux.cgroups_path().clone().filter(|path| !path.as_os_str().is_empty()),
+        cgroup_path: cgroup_path(linux.cgroups_path().as_deref())?,
         resources: linux.resources().as_ref().map(resources::plan).transpose()?.unwrap_or_default(),
         masked_paths: inside_paths("linux.maskedPaths", linux.masked_paths().as_deref())?,
         readonly_paths: inside_paths("linux.readonlyPaths", linux.readonly_paths().as_deref())?,
@@ -81,7 +83,7 @@ pub fn plan(id: Id, bundle: &Path, config: &[u8]) -> Result<Plan, Error> {
 /// # Errors
 /// The same as [`plan`].
 pub fn exec_process(file: &str, json: &[u8]) -> Result<crate::plan::Process, Error> {
-    process::plan(&parse(file, json)?, None, None)
+    process::plan(&parse(file, "process", json)?, None, None)
 }
 
 /// Limits from the JSON that `update --resources` takes.
@@ -89,7 +91,7 @@ pub fn exec_process(file: &str, json: &[u8]) -> Result<crate::plan::Process, Err
 /// # Errors
 /// The same as [`plan`].
 pub fn update_resources(file: &str, json: &[u8]) -> Result<crate::resources::Resources, Error> {
-    resources::plan(&parse(file, json)?)
+    resources::plan(&parse(file, "linux.resources", json)?)
 }
 
 /// One mount from the JSON form that `mounts` holds.
@@ -97,7 +99,7 @@ pub fn update_resources(file: &str, json: &[u8]) -> Result<crate::resources::Res
 /// # Errors
 /// The same as [`plan`].
 pub fn mount(file: &str, json: &[u8]) -> Result<crate::plan::Mount, Error> {
-    mounts::plan(0, &parse(file, json)?, Path::new("/"))
+    mounts::plan(0, &parse(file, "mounts[]", json)?, Path::new("/"))
 }
 
 /// A system-call policy from the JSON file that `--security-opt seccomp=FILE` takes (the OCI form).
@@ -105,16 +107,18 @@ pub fn mount(file: &str, json: &[u8]) -> Result<crate::plan::Mount, Error> {
 /// # Errors
 /// The same as [`plan`].
 pub fn seccomp_policy(file: &str, json: &[u8]) -> Result<crate::seccomp::Policy, Error> {
-    seccomp::plan(&parse(file, json)?)
+    seccomp::plan(&parse(file, "linux.seccomp", json)?)
 }
 
-/// Reads JSON, naming the field at which it stops being what is expected.
-fn parse<T: DeserializeOwned>(file: &str, json: &[u8]) -> Result<T, Error> {
-    serde_json::from_slice(json).map_err(|error| Error::Parse {
+/// Reads the JSON of what stands at `base` in a configuration, naming the field at which it stops being what is expected.
+fn parse<T: DeserializeOwned>(file: &str, base: &str, json: &[u8]) -> Result<T, Error> {
+    let value = serde_json::from_slice(json).map_err(|error| Error::Parse {
         file: file.to_owned(),
         at: position::field_at(json, error.line(), error.column()),
         problem: one_line(&error),
-    })
+    })?;
+    shape::check(base, json)?;
+    Ok(value)
 }
 
 /// A parser's message without line breaks, and no longer than a line: it may quote what it read.
@@ -180,7 +184,13 @@ fn id_map(field: &str, mappings: Option<&[oci::LinuxIdMapping]>) -> Result<Vec<I
         refuse(bad, &format!("{field}[{i}]"), "the range is empty or passes the last ID")?;
         Ok(IdMap { inside: m.container_id(), outside: m.host_id(), count: m.size() })
     };
-    mappings.iter().enumerate().map(convert).collect()
+    let mapped: Vec<IdMap> = mappings.iter().enumerate().map(convert).collect::<Result<_, _>>()?;
+    for (i, one) in mapped.iter().enumerate() {
+        let overlap = |a: u32, b: u32, with: &IdMap| a < b.saturating_add(with.count) && b < a.saturating_add(one.count);
+        let meets = |with: &&IdMap| overlap(one.inside, with.inside, with) || overlap(one.outside, with.outside, with);
+        refuse(mapped[..i].iter().any(|with| meets(&with)), &format!("{field}[{i}]"), "the range overlaps one before it")?;
+    }
+    Ok(mapped)
 }
 
 fn devices(list: &[oci::LinuxDevice]) -> Result<Vec<Device>, Error> {
@@ -194,6 +204,8 @@ fn devices(list: &[oci::LinuxDevice]) -> Result<Vec<Device>, Error> {
                 return Err(Error::field(format!("{field}.type"), "\"a\" is no device node; use c, b or p"));
             }
         };
+        let owner = [device.uid(), device.gid()];
+        refuse(owner.contains(&Some(u32::MAX)), &field, "4294967295 is no user or group")?;
         Ok(Device {
             path: inside(&format!("{field}.path"), device.path())?,
             kind,
@@ -239,6 +251,17 @@ fn hook_list(point: &str, list: &Option<Vec<oci::Hook>>) -> Result<Vec<Hook>, Er
     list.iter().flatten().enumerate().map(convert).collect()
 }
 
+fn cgroup_path(path: Option<&Path>) -> Result<Option<PathBuf>, Error> {
+    const FIELD: &str = "linux.cgroupsPath";
+    let Some(path) = path.filter(|path| !path.as_os_str().is_empty()) else { return Ok(None) };
+    refuse(path.to_string_lossy().contains(char::is_control), FIELD, "holds a control character, which no group's name can")?;
+    let long = path.as_os_str().len() > 2048 || path.iter().any(|name| name.len() > 255);
+    refuse(long, FIELD, "is longer than 2048 bytes, or a name in it longer than 255")?;
+    let up = path.components().any(|part| part == Component::ParentDir);
+    refuse(up, FIELD, format!("{} climbs with ..; write the path it means", path.display()))?;
+    Ok(Some(path.to_owned()))
+}
+
 fn propagation(name: Option<&str>) -> Result<Propagation, Error> {
     match name {
         None | Some("") => Ok(Propagation::default()),
@@ -272,6 +295,7 @@ fn inside_paths(field: &str, paths: Option<&[String]>) -> Result<Vec<PathBuf>, E
 /// An absolute path inside the container, without `..`.
 pub(crate) fn inside(field: &str, path: &Path) -> Result<PathBuf, Error> {
     refuse(!path.is_absolute(), field, format!("{} is not absolute", path.display()))?;
+    refuse(path.as_os_str().as_encoded_bytes().contains(&0), field, "holds a NUL byte, which no path can")?;
     refuse(path.as_os_str().len() > 4095, field, "is longer than the 4095 bytes a path can have")?;
     let up = path.components().any(|part| part == Component::ParentDir);
     refuse(up, field, format!("{} climbs with ..; write the path it means", path.display()))?;

@@ -13,6 +13,7 @@ pub(super) fn plan(index: usize, mount: &oci::Mount, bundle: &Path) -> Result<Mo
     // Relative targets were allowed before version 1.1 and mean the same from the root.
     let target = Path::new("/").join(mount.destination());
     let target = inside(&format!("{field}.destination"), &target)?;
+    refuse(target == Path::new("/"), &format!("{field}.destination"), "names no place below /; the root itself is root.path")?;
     let mut options = Options::default();
     for option in mount.options().iter().flatten() {
         options.add(option);

@@ -32,7 +32,7 @@ pub(super) fn plan(
         env,
         cwd: inside("process.cwd", process.cwd())?,
         user: user(process.user())?,
-        capabilities: capabilities(process.capabilities().as_ref()),
+        capabilities: capabilities(process.capabilities().as_ref())?,
         no_new_privileges: process.no_new_privileges().unwrap_or(false),
         rlimits: rlimits(process.rlimits().as_deref().unwrap_or_default())?,
         seccomp: policy.map(seccomp::plan).transpose()?,
@@ -62,20 +62,20 @@ fn user(user: &oci::User) -> Result<User, Error> {
     Ok(User { uid: user.uid(), gid: user.gid(), groups, umask, lookup: None })
 }
 
-fn capabilities(sets: Option<&oci::LinuxCapabilities>) -> Capabilities {
-    let Some(sets) = sets else { return Capabilities::default() };
+fn capabilities(sets: Option<&oci::LinuxCapabilities>) -> Result<Capabilities, Error> {
+    let Some(sets) = sets else { return Ok(Capabilities::default()) };
     let convert = |set: &Option<oci::Capabilities>| {
         let names = set.iter().flatten().map(ToString::to_string);
         // The parser knows only names of the kernel's, and so do we: none is left out.
         names.fold(CapSet::EMPTY, |all, name| all.with(&name).unwrap_or(all))
     };
-    Capabilities {
-        bounding: convert(sets.bounding()),
-        effective: convert(sets.effective()),
-        inheritable: convert(sets.inheritable()),
-        permitted: convert(sets.permitted()),
-        ambient: convert(sets.ambient()),
-    }
+    let (effective, permitted) = (convert(sets.effective()), convert(sets.permitted()));
+    let more = effective.minus(permitted).names();
+    refuse(!more.is_empty(), "process.capabilities.effective", format!("{} isn't in permitted too", more.join(" ")))?;
+    let (bounding, inheritable) = (convert(sets.bounding()), convert(sets.inheritable()));
+    let more = inheritable.minus(bounding).names();
+    refuse(!more.is_empty(), "process.capabilities.inheritable", format!("{} isn't in bounding too", more.join(" ")))?;
+    Ok(Capabilities { bounding, effective, inheritable, permitted, ambient: convert(sets.ambient()) })
 }
 
 fn rlimits(list: &[oci::PosixRlimit]) -> Result<Vec<Rlimit>, Error> {

@@ -27,7 +27,8 @@ pub(super) fn plan(resources: &oci::LinuxResources) -> Result<Resources, Error> 
         devices: devices(resources.devices().as_deref().unwrap_or_default())?,
         memory: resources.memory().as_ref().map(memory).transpose()?.unwrap_or_default(),
         cpu: resources.cpu().as_ref().map(cpu).transpose()?.unwrap_or_default(),
-        pids: resources.pids().as_ref().map(oci::LinuxPids::limit),
+        // Zero means "as it is", as everywhere here: with no process at all there would be no container.
+        pids: resources.pids().as_ref().map(oci::LinuxPids::limit).filter(|limit| *limit != 0),
         block_io: resources.block_io().as_ref().map(block_io).transpose()?.unwrap_or_default(),
         hugepages,
         net_class: network.and_then(oci::LinuxNetwork::class_id),

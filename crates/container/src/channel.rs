@@ -5,6 +5,7 @@
 //! | `N` | inside | the namespaces are made; it is the caller's turn (hooks) |
 //! | `C` | caller | go on: IDs are mapped, hooks have run |
 //! | `G` | caller | you are on record, with this number outside: whatever happens now, you will be found |
+//! | `P` | caller | the program that filters system calls; sent last, as it is needed last |
 //! | `T` | inside | here is the terminal (a descriptor travels along) |
 //! | `R` | inside | ready to start |
 //! | `S` | caller | start |
@@ -14,6 +15,7 @@
 //! finds the socket closed and ends too.
 
 use insula_boundary::Error;
+use insula_sys::seccomp::Instruction;
 use insula_sys::{Context, Errno};
 use rustix::fd::OwnedFd;
 use rustix::net::{
@@ -46,6 +48,9 @@ pub(crate) enum Message {
 /// Longest message, in bytes: an error in a line.
 const LONGEST: usize = 4096;
 
+/// Longest filter, in instructions: the kernel takes no longer one.
+const LONGEST_FILTER: usize = 4096;
+
 /// Two ends.
 pub(crate) fn pair() -> Result<(Channel, Channel), Error> {
     let pair = rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None);
@@ -77,6 +82,30 @@ impl Channel {
             Message::End => return Ok(()),
         };
         self.send_bytes(&[byte])
+    }
+
+    /// Sends a compiled policy.
+    pub(crate) fn send_filter(&self, program: &[Instruction]) -> Result<(), Error> {
+        let words = program.iter().flat_map(|instruction| instruction.to_bytes());
+        self.send_bytes(&[b'P'].into_iter().chain(words).collect::<Vec<u8>>())
+    }
+
+    /// Waits for a compiled policy, which must come next.
+    pub(crate) fn receive_filter(&self) -> Result<Vec<Instruction>, Error> {
+        let mut bytes = vec![0; 1 + 8 * LONGEST_FILTER];
+        let length = loop {
+            match rustix::net::recv(&self.0, &mut bytes[..], RecvFlags::empty()) {
+                Err(Errno::INTR) => {}
+                result => break result.on("hear from", "the other end").map_err(failed)?.0,
+            }
+        };
+        match &bytes[..length] {
+            [b'P', words @ ..] => {
+                Ok(words.chunks_exact(8).filter_map(|word| word.try_into().ok()).map(Instruction::from_bytes).collect())
+            }
+            // The caller is gone, or has given up.
+            _ => insula_sys::process::exit(1),
+        }
     }
 
     fn send_bytes(&self, bytes: &[u8]) -> Result<(), Error> {

@@ -7,13 +7,12 @@
 use crate::channel::{self, Channel, Message, failed};
 use crate::init::{self, LATE, space};
 use crate::sandbox::Container;
-use crate::{cgroup, hooks, seccomp, userns};
+use crate::{cgroup, hooks, userns};
 use insula_boundary::store::Slot;
 use insula_boundary::{Entry, Error, Init, Options, Status, Store};
 use insula_spec::Plan;
 use insula_spec::plan::{Namespace, Process};
 use insula_sys::process::{self, Child, Fork, Spaces};
-use insula_sys::seccomp::Instruction;
 use insula_sys::{Context, Errno};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags};
@@ -26,14 +25,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub(crate) fn create(store: &Store, plan: Plan, options: Options) -> Result<Container, Error> {
     hooks::check(&plan.hooks)?;
     check_labels(&plan.process)?;
-    let filter = compile(&plan.process)?;
     let joins = open_namespaces(&plan)?;
     let console = connect_console(&plan, options.console_socket.as_deref())?;
     let listener = connect_listener(&plan.process)?;
     let groups = cgroup::plan(&plan)?;
     // Before they are on record as ours: what is ours is removed, with all that is in it.
     groups.check_free()?;
-    let mut parts = Parts { place: store.path_of(&plan.id), groups, filter, joins, listener, options };
+    let mut parts = Parts { place: store.path_of(&plan.id), groups, joins, listener, options };
     let first = parts.make_first_early(&plan)?;
     let slot = match store.reserve(&plan.id) {
         Ok(slot) => slot,
@@ -60,7 +58,6 @@ struct Parts {
     /// Where the record will be.
     place: PathBuf,
     groups: cgroup::Groups,
-    filter: Option<Vec<Instruction>>,
     joins: Vec<(Namespace, OwnedFd)>,
     listener: Option<OwnedFd>,
     options: Options,
@@ -104,7 +101,6 @@ impl Parts {
                     groups: &self.groups,
                     channel: theirs,
                     start_socket,
-                    filter: self.filter.take(),
                     joins: std::mem::take(&mut self.joins),
                     slot: &self.place,
                     stops: stops_told,
@@ -161,13 +157,8 @@ impl Parts {
             hooks::run(&plan.hooks.create_runtime, "createRuntime", &state)?;
             container.send(Message::Continue)?;
         }
-        Ok(())
+        container.send_filter()
     }
-}
-
-/// Compiles a process's system-call policy.
-pub(crate) fn compile(process: &Process) -> Result<Option<Vec<Instruction>>, Error> {
-    process.seccomp.as_ref().map(seccomp::compile).transpose().map_err(Error::Failed)
 }
 
 /// The namespaces the first process is made in. What acts on children only is made or joined before it, by us.

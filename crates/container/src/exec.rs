@@ -3,13 +3,13 @@
 
 use crate::cgroup::Groups;
 use crate::channel::{self, Channel, Message, failed};
-use crate::create::{compile, connect_listener};
+use crate::create::connect_listener;
 use crate::init::{self, Notified, space};
+use crate::seccomp;
 use insula_boundary::{Error, ExecOptions, Init, Job, Result};
 use insula_spec::Plan;
 use insula_spec::plan::{Namespace, Process};
 use insula_sys::process::{self, Fork, Spaces};
-use insula_sys::seccomp::Instruction;
 use insula_sys::{Context, mount};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::OFlags;
@@ -33,7 +33,6 @@ pub(crate) fn exec(
         crate::create::connect_console(&of_process, Some(path))
     });
     let console = console.transpose()?.flatten();
-    let filter = compile(&process)?;
     let listener = connect_listener(&process)?;
     let cgroup = groups.unified()?;
     let (ours, theirs) = channel::pair()?;
@@ -46,7 +45,7 @@ pub(crate) fn exec(
     let child = match fork {
         Fork::Child => {
             drop(ours);
-            let parts = Parts { plan, groups, pidfd, spaces: spaces - of_children, process, filter, listener, options };
+            let parts = Parts { plan, groups, pidfd, spaces: spaces - of_children, process, listener, options };
             let Err(error) = parts.enter(&theirs);
             let _ = theirs.send(Message::Failed(error));
             process::exit(1)
@@ -55,7 +54,7 @@ pub(crate) fn exec(
     };
     drop((theirs, options.stdio.take()));
     ours.send(Message::OnRecord(child.pid.as_raw_pid()))?;
-    match hear(&ours, console.as_ref()) {
+    match seccomp::send(&ours, &process).and_then(|()| hear(&ours, console.as_ref())) {
         Ok(terminal) => Ok(Job { pid: child.pid.as_raw_pid(), pidfd: child.pidfd, terminal, news: None }),
         Err(error) => {
             process::kill(&child.pidfd);
@@ -101,7 +100,6 @@ struct Parts<'p> {
     pidfd: &'p OwnedFd,
     spaces: Spaces,
     process: Process,
-    filter: Option<Vec<Instruction>>,
     listener: Option<OwnedFd>,
     options: ExecOptions,
 }
@@ -109,7 +107,7 @@ struct Parts<'p> {
 impl Parts<'_> {
     /// Becomes the program inside; returns only the reason for which it couldn't.
     fn enter(self, channel: &Channel) -> std::result::Result<Infallible, Error> {
-        let Parts { plan, groups, pidfd, spaces, process, filter, listener, options } = self;
+        let Parts { plan, groups, pidfd, spaces, process, listener, options } = self;
         let Message::OnRecord(pid) = channel.receive()? else { process::exit(1) };
         init::before_root_is_gone(&process)?;
         // From here on the container's processes can see us.
@@ -127,6 +125,7 @@ impl Parts<'_> {
             identity.slave = Some(init::open_console(&root, &process, channel)?);
         }
         identity.find_program()?;
+        let filter = seccomp::receive(channel, &process)?;
         let listener = listener.map(|socket| Notified { socket, message: init::notification(plan, pid) });
         let around = init::Surroundings {
             stdio: options.stdio,

@@ -3,7 +3,7 @@
 use crate::cgroup;
 use crate::channel::{Channel, Message, failed};
 use crate::create::{FirstProcess, start_address};
-use crate::{exec, hooks};
+use crate::{exec, hooks, seccomp};
 use insula_boundary::store::Slot;
 use insula_boundary::{Entry, Error, ExecOptions, Init, Job, Result, Sandbox, Stats, Status};
 use insula_spec::Plan;
@@ -82,6 +82,14 @@ impl Container {
         match &self.making {
             // If the first process has ended, why is in the channel already: it will be read with the next message.
             Some(making) => making.channel.send(message).or(Ok(())),
+            None => Ok(()),
+        }
+    }
+
+    /// Compiles the system-call policy for the first process, which meanwhile, on another processor, puts its root together.
+    pub(crate) fn send_filter(&self) -> Result<()> {
+        match &self.making {
+            Some(making) => seccomp::send(&making.channel, &self.plan().process),
             None => Ok(()),
         }
     }

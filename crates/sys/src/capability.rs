@@ -1,6 +1,7 @@
 //! The capability sets of this process, as bit masks. Source: capabilities(7), prctl(2).
 
 use crate::error::{Context, Result};
+use rustix::io::Errno;
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 /// Takes every capability out of the bounding set that is not in `keep`.
@@ -8,21 +9,17 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 /// # Errors
 /// CAP_SETPCAP is missing.
 pub fn limit_bounding(keep: u64) -> Result<()> {
-    for number in 0..last()? {
-        let bit = 1 << number;
-        let one = CapabilitySet::from_bits_retain(bit);
-        if keep & bit == 0 && rustix::thread::capability_is_in_bounding_set(one) == Ok(true) {
-            rustix::thread::remove_capability_from_bounding_set(one).on("drop the capability number", number)?;
+    for number in (0..64).filter(|number| keep & (1 << number) == 0) {
+        let one = CapabilitySet::from_bits_retain(1 << number);
+        match rustix::thread::remove_capability_from_bounding_set(one) {
+            // Numbers are given without gaps: the running kernel knows no more.
+            Err(Errno::INVAL) => break,
+            // Without the right to, what is gone already is no fault.
+            Err(Errno::PERM) if rustix::thread::capability_is_in_bounding_set(one) == Ok(false) => {}
+            result => result.on("drop the capability number", number)?,
         }
     }
     Ok(())
-}
-
-/// How many capabilities the running kernel knows: names of ours beyond that are not in any set.
-fn last() -> Result<u32> {
-    let known = |number: u32| rustix::thread::capability_is_in_bounding_set(CapabilitySet::from_bits_retain(1 << number)).is_ok();
-    // Numbers are given without gaps, so the first unknown one is the count.
-    Ok((0..64).find(|number| !known(*number)).unwrap_or(64))
 }
 
 /// Sets the effective, permitted and inheritable sets; what the kernel or this process doesn't have is left out.

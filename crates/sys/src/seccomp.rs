@@ -19,6 +19,19 @@ pub struct Instruction {
     pub k: u32,
 }
 
+impl Instruction {
+    /// As the kernel has it in memory.
+    pub fn to_bytes(self) -> [u8; 8] {
+        let ([a, b], [c, d, e, f]) = (self.code.to_ne_bytes(), self.k.to_ne_bytes());
+        [a, b, self.jt, self.jf, c, d, e, f]
+    }
+
+    /// From what [`Self::to_bytes`] gave.
+    pub fn from_bytes([a, b, jt, jf, c, d, e, f]: [u8; 8]) -> Instruction {
+        Instruction { code: u16::from_ne_bytes([a, b]), jt, jf, k: u32::from_ne_bytes([c, d, e, f]) }
+    }
+}
+
 /// Give back a descriptor on which another process decides.
 pub const NEW_LISTENER: u32 = 1 << 3;
 

@@ -57,12 +57,15 @@ fn config(job: &Job<'_>, scratch: &Scratch) -> Value {
         let options = ["rbind", "rw"];
         mounts.push(json!({"destination": "/volume", "type": "bind", "source": scratch.volume(), "options": options}));
     }
+    let resources = &mut config["linux"]["resources"];
     if job.limits() {
         let limits = host::limits();
-        let resources = &mut config["linux"]["resources"];
         resources["memory"] = json!({"limit": limits.memory});
         resources["pids"] = json!({"limit": limits.processes});
         resources["cpu"] = json!({"shares": 1024, "period": 100_000, "quota": 100_000 * limits.cpus});
+    } else {
+        // Not even rules for devices, which need a group too.
+        *resources = json!({});
     }
     config
 }

@@ -17,12 +17,11 @@ pub(crate) use program::{Notified, Surroundings, before_root_is_gone, enter_prog
 
 use crate::cgroup::Groups;
 use crate::channel::{Channel, Message, failed};
-use crate::hooks;
+use crate::{hooks, seccomp};
 use insula_boundary::Error;
 use insula_spec::Plan;
 use insula_spec::plan::Namespace;
 use insula_sys::process::{self, Spaces};
-use insula_sys::seccomp::Instruction;
 use insula_sys::{Context, net};
 use rustix::fd::OwnedFd;
 use rustix::net::SocketFlags;
@@ -38,8 +37,6 @@ pub(crate) struct Start<'p> {
     pub(crate) channel: Channel,
     /// Where another process will say "start"; none when the caller itself will.
     pub(crate) start_socket: Option<OwnedFd>,
-    /// The compiled system-call policy.
-    pub(crate) filter: Option<Vec<Instruction>>,
     /// Namespaces that exist already, opened: kind and file.
     pub(crate) joins: Vec<(Namespace, OwnedFd)>,
     /// A directory of the store's: something to mount an overlay on.
@@ -67,21 +64,8 @@ pub(crate) fn run(start: Start<'_>) -> ! {
 
 /// Returns only the reason for which the program couldn't be run. The channel is left in `told`, as it may change on the way.
 fn prepare(start: Start<'_>, told: &mut Option<Channel>) -> Result<Infallible, Error> {
-    let Start {
-        plan,
-        groups,
-        filter,
-        joins,
-        slot,
-        stops,
-        stdio,
-        session,
-        preserve_fds,
-        attached,
-        start_socket,
-        channel,
-        listener,
-    } = start;
+    let Start { plan, groups, joins, slot, stops, stdio, session, preserve_fds, attached, start_socket, channel, listener } =
+        start;
     let channel = told.insert(channel);
     rustix::process::umask(rustix::fs::Mode::empty());
     if attached {
@@ -103,6 +87,7 @@ fn prepare(start: Start<'_>, told: &mut Option<Channel>) -> Result<Infallible, E
     let mut identity = program::identity(&plan.process)?;
     identity.slave = terminal;
     identity.find_program()?;
+    let filter = seccomp::receive(channel, &plan.process)?;
     channel.send(Message::Ready)?;
     wait_for_start(told, start_socket)?;
     hooks::run_inside(&plan.hooks.start_container, "startContainer", plan)?;

@@ -10,6 +10,9 @@ mod program;
 #[cfg(test)]
 mod tests;
 
+use crate::channel::Channel;
+use insula_boundary::Error;
+use insula_spec::plan::Process;
 use insula_spec::seccomp::{Action, Arch, Condition, Policy, Test};
 use insula_sys::seccomp::Instruction;
 use program::{Label, Writer};
@@ -22,6 +25,19 @@ const X32_BIT: u32 = 0x4000_0000;
 
 /// What is answered to one call: the first alternative whose conditions all hold, else the default.
 type Answer<'p> = Vec<(&'p [Condition], Action)>;
+
+/// Compiles a process's policy, if it has one, and sends it there.
+pub(crate) fn send(channel: &Channel, process: &Process) -> Result<(), Error> {
+    let Some(policy) = &process.seccomp else { return Ok(()) };
+    let program = compile(policy).map_err(Error::Failed)?;
+    // If the process has ended, why is in the channel already: it will be read with the next message.
+    channel.send_filter(&program).or(Ok(()))
+}
+
+/// Waits, in the process, for its compiled policy.
+pub(crate) fn receive(channel: &Channel, process: &Process) -> Result<Option<Vec<Instruction>>, Error> {
+    process.seccomp.is_some().then(|| channel.receive_filter()).transpose()
+}
 
 /// Compiles a policy.
 ///

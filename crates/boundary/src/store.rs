@@ -1,17 +1,22 @@
-//! The store: a directory a sandbox, below one root.
+//! The store: a few files a sandbox, in one directory.
 //!
 //! Nothing that changes is stored, only facts, each in a file of its own that is written once and whole; how a sandbox is *now*
 //! is asked of the kernel. So a crash of ours at any point leaves at worst a sandbox whose last fact is missing.
 //!
 //! | file | written | says |
 //! |---|---|---|
-//! | `state.json` | before anything is made that outlives its maker | the plan, and where cgroups and files *will* be |
-//! | `init` | before the first process may go on | its number and start time |
-//! | `start` | with the first process | a socket: who connects starts the program; gone when started |
-//! | `exit` | by whoever waited for it | the exit code |
-//! | `cgroups` | before it gets groups that it was started without | all that it got so |
+//! | `ID` | before anything is made that outlives its maker | the plan, and where cgroups and files *will* be |
+//! | `ID:init` | before the first process may go on | its number and start time |
+//! | `:startN` | with the first process | a socket: who connects starts the program; gone when started |
+//! | `ID:exit` | by whoever waited for it | the exit code |
+//! | `ID:cgroups` | before it gets groups that it was started without | all that it got so |
+//! | `ID:output` | by `run --detach` | what the program wrote |
 //!
-//! One process at a time may change a sandbox: it holds a lock on the directory.
+//! Names hold no colon, so no file of one sandbox can be taken for another's. (A socket's address is too short for a name: it has the
+//! number of the file `ID` instead.) There is no directory for each: where a file system discards the blocks of a removed directory
+//! at once, waiting for that took longer than removing everything else.
+//!
+//! One process at a time may change a sandbox: it holds a lock on the file `ID`.
 
 use crate::{Error, Result};
 use insula_spec::{Id, Plan};
@@ -20,8 +25,8 @@ use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use std::fs;
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 
 /// What is known of a sandbox before it is made.
@@ -56,58 +61,76 @@ pub struct Store {
     root: PathBuf,
 }
 
-/// The directory of one sandbox.
+/// The place of one sandbox.
 #[derive(Debug)]
 pub struct Slot {
-    path: PathBuf,
+    id: Id,
+    root: PathBuf,
     dir: OwnedFd,
+    /// `ID`, which is locked.
+    record: fs::File,
 }
 
+/// What is written about a sandbox beside its record.
+const FACTS: [&str; 5] = ["init", "exit", "cgroups", CGROUPS_DRAFT, "output"];
+
+/// A longer list of groups gets its name when it is complete.
+const CGROUPS_DRAFT: &str = "cgroups.new";
+
 impl Store {
-    /// The store below this directory, which is made when something is put into it.
+    /// The store in this directory, which is made when something is put into it.
     pub fn new(root: PathBuf) -> Store {
         Store { root }
     }
 
-    /// The directory that a sandbox of this name has, whether or not there is one.
-    pub fn path_of(&self, id: &Id) -> PathBuf {
-        self.root.join(id.as_str())
+    /// The directory.
+    pub fn root(&self) -> &Path {
+        &self.root
     }
 
     /// The place for a new sandbox, locked. (Who holds the lock may still be making it.)
     ///
     /// # Errors
-    /// [`Error::Exists`], or the directory can't be made.
+    /// [`Error::Exists`], or the files can't be made.
     pub fn reserve(&self, id: &Id) -> Result<Slot> {
-        let path = self.path_of(id);
-        let make = || fs::DirBuilder::new().mode(0o700).create(&path);
-        let made = match make() {
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                let root = fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.root);
-                root.map_err(|error| failed("make", &self.root, &error))?;
-                make()
+        let dir = match open_root(&self.root) {
+            Err(Errno::NOENT) => {
+                let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.root);
+                made.map_err(|error| failed("make", &self.root, &error))?;
+                open_root(&self.root)
             }
-            made => made,
+            opened => opened,
         };
-        match made {
-            Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => return Err(Error::Exists(id.clone())),
-            Err(error) => return Err(failed("make", &path, &error)),
+        let mut dir = dir.map_err(|errno| failed("open", &self.root, &errno.into()))?;
+        loop {
+            let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let record = match rustix::fs::openat(&dir, id.as_str(), flags, Mode::from_raw_mode(0o600)) {
+                Err(Errno::EXIST) => return Err(Error::Exists(id.clone())),
+                opened => opened.map_err(|errno| failed("make", &self.root.join(id.as_str()), &errno.into()))?,
+            };
+            let slot = Slot { id: id.clone(), root: self.root.clone(), dir, record: record.into() };
+            match slot.lock() {
+                // Somebody was quick to delete what has only a name yet.
+                Err(Error::NotFound(_)) => dir = slot.dir,
+                locked => return locked.map(|()| slot),
+            }
         }
-        let slot = open_slot(path).inspect_err(|_| drop(fs::remove_dir(self.root.join(id.as_str()))))?;
-        slot.lock()?;
-        Ok(slot)
     }
 
     /// The place of a sandbox that exists.
     ///
     /// # Errors
-    /// [`Error::NotFound`], or the directory can't be opened.
+    /// [`Error::NotFound`], or its record can't be opened.
     pub fn find(&self, id: &Id) -> Result<Slot> {
-        let path = self.path_of(id);
-        match rustix::fs::stat(&path) {
+        let open = || {
+            let dir = open_root(&self.root)?;
+            let record = open_record(&dir, id)?;
+            Ok((dir, record))
+        };
+        match open() {
+            Ok((dir, record)) => Ok(Slot { id: id.clone(), root: self.root.clone(), dir, record }),
             Err(Errno::NOENT) => Err(Error::NotFound(id.clone())),
-            _ => open_slot(path),
+            Err(errno) => Err(failed("open", &self.root.join(id.as_str()), &errno.into())),
         }
     }
 
@@ -127,48 +150,66 @@ impl Store {
     }
 }
 
-fn open_slot(path: PathBuf) -> Result<Slot> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    match rustix::fs::openat(CWD, &path, flags, Mode::empty()) {
-        Ok(dir) => Ok(Slot { path, dir }),
-        Err(errno) => Err(failed("open", &path, &errno.into())),
-    }
+fn open_root(root: &Path) -> std::result::Result<OwnedFd, Errno> {
+    rustix::fs::openat(CWD, root, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+}
+
+fn open_record(dir: &OwnedFd, id: &Id) -> std::result::Result<fs::File, Errno> {
+    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    rustix::fs::openat(dir, id.as_str(), flags, Mode::empty()).map(fs::File::from)
 }
 
 impl Slot {
-    /// The directory.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// The directory, opened.
+    /// The directory of all sandboxes, opened.
     pub fn dir(&self) -> &OwnedFd {
         &self.dir
+    }
+
+    /// The path of one of its files.
+    pub fn path(&self, fact: &str) -> PathBuf {
+        self.root.join(self.name(fact))
+    }
+
+    /// The name of its start socket, relative to [`Self::dir`].
+    ///
+    /// # Errors
+    /// The record can't be looked at.
+    pub fn start_socket(&self) -> Result<String> {
+        let record = rustix::fs::fstat(&self.record).map_err(|errno| self.failed("look at", &errno.into()))?;
+        Ok(format!(":start{}", record.st_ino))
+    }
+
+    fn name(&self, fact: &str) -> String {
+        format!("{}:{fact}", self.id)
     }
 
     /// Waits until nobody else changes this sandbox, and keeps others from it until this slot is dropped.
     ///
     /// # Errors
-    /// The file system has no locks.
+    /// [`Error::NotFound`] if it was removed meanwhile, or the file system has no locks.
     pub fn lock(&self) -> Result<()> {
         loop {
-            match rustix::fs::flock(&self.dir, FlockOperation::LockExclusive) {
+            match rustix::fs::flock(&self.record, FlockOperation::LockExclusive) {
                 Err(Errno::INTR) => {}
-                result => return result.map_err(|errno| failed("lock", &self.path, &errno.into())),
+                result => break result.map_err(|errno| self.failed("lock", &errno.into()))?,
             }
+        }
+        match rustix::fs::fstat(&self.record) {
+            Ok(record) if record.st_nlink == 0 => Err(Error::NotFound(self.id.clone())),
+            result => result.map(drop).map_err(|errno| self.failed("look at", &errno.into())),
         }
     }
 
     /// Lets others change the sandbox.
     pub fn unlock(&self) {
-        let _ = rustix::fs::flock(&self.dir, FlockOperation::Unlock);
+        let _ = rustix::fs::flock(&self.record, FlockOperation::Unlock);
     }
 
     /// Whether somebody holds the lock: who makes the sandbox is still alive.
     pub fn is_locked(&self) -> bool {
         // A descriptor of its own, as a lock belongs to the open file.
-        let Ok(other) = open_slot(self.path.clone()) else { return false };
-        rustix::fs::flock(&other.dir, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK)
+        let Ok(other) = open_record(&self.dir, &self.id) else { return false };
+        rustix::fs::flock(&other, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK)
     }
 
     /// Writes what is known before anything is made.
@@ -176,8 +217,10 @@ impl Slot {
     /// # Errors
     /// The file can't be written.
     pub fn write_entry(&self, entry: &Entry) -> Result<()> {
-        let json = serde_json::to_vec(entry).map_err(|error| Error::Failed(format!("can't write the state: {error}")))?;
-        self.write("state.json", &json)
+        let mut json = serde_json::to_vec(entry).map_err(|error| Error::Failed(format!("can't write the state: {error}")))?;
+        // Its end is what tells that it is whole.
+        json.push(END);
+        self.record.write_all_at(&json, 0).map_err(|error| self.failed("write", &error))
     }
 
     /// What is known of the sandbox; none if its making was cut off before anything was made.
@@ -185,13 +228,14 @@ impl Slot {
     /// # Errors
     /// The file can't be read or isn't ours.
     pub fn read_entry(&self) -> Result<Option<Entry>> {
-        let path = self.path.join("state.json");
-        let bytes = match fs::read(&path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            bytes => bytes.map_err(|error| failed("read", &path, &error))?,
-        };
-        let bad = |error| Error::Failed(format!("{}: not a state of this program's: {error}", path.display()));
-        serde_json::from_slice(&bytes).map(Some).map_err(bad)
+        let mut json = Vec::new();
+        let length = self.record.metadata().map_err(|error| self.failed("read", &error))?.len();
+        json.resize(usize::try_from(length).unwrap_or(0), 0);
+        self.record.read_exact_at(&mut json, 0).map_err(|error| self.failed("read", &error))?;
+        match json.strip_suffix(&[END]) {
+            Some(json) => serde_json::from_slice(json).map(Some).map_err(|error| self.not_ours("", &error)),
+            None => Ok(None),
+        }
     }
 
     /// Writes who the first process is.
@@ -204,8 +248,8 @@ impl Slot {
 
     /// The first process, if there was one.
     pub fn read_init(&self) -> Option<Init> {
-        let text = fs::read_to_string(self.path.join("init")).ok()?;
-        let (pid, started) = text.trim_end().split_once(' ')?;
+        let text = self.read("init").ok()?;
+        let (pid, started) = text.strip_suffix('\n')?.split_once(' ')?;
         Some(Init { pid: pid.parse().ok()?, started: started.parse().ok()? })
     }
 
@@ -215,7 +259,9 @@ impl Slot {
     /// The file can't be written.
     pub fn write_later_cgroups(&self, paths: &[PathBuf]) -> Result<()> {
         let json = serde_json::to_vec(paths).map_err(|error| Error::Failed(format!("can't write the state: {error}")))?;
-        self.write("cgroups", &json)
+        self.write(CGROUPS_DRAFT, &json)?;
+        rustix::fs::renameat(&self.dir, self.name(CGROUPS_DRAFT), &self.dir, self.name("cgroups"))
+            .map_err(|errno| failed("write", &self.path("cgroups"), &errno.into()))
     }
 
     /// The groups it got after its start.
@@ -223,13 +269,11 @@ impl Slot {
     /// # Errors
     /// The file can't be read or isn't ours.
     pub fn read_later_cgroups(&self) -> Result<Vec<PathBuf>> {
-        let path = self.path.join("cgroups");
-        let bytes = match fs::read(&path) {
+        let text = match self.read("cgroups") {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-            bytes => bytes.map_err(|error| failed("read", &path, &error))?,
+            text => text.map_err(|error| failed("read", &self.path("cgroups"), &error))?,
         };
-        serde_json::from_slice(&bytes)
-            .map_err(|error| Error::Failed(format!("{}: not a state of this program's: {error}", path.display())))
+        serde_json::from_str(&text).map_err(|error| self.not_ours(":cgroups", &error))
     }
 
     /// Writes the exit code.
@@ -242,46 +286,69 @@ impl Slot {
 
     /// The exit code, if somebody waited for it.
     pub fn read_exit(&self) -> Option<u8> {
-        fs::read_to_string(self.path.join("exit")).ok()?.trim_end().parse().ok()
+        self.read("exit").ok()?.strip_suffix('\n')?.parse().ok()
     }
 
-    /// Whether there is a file of this name.
-    pub fn has(&self, name: &str) -> bool {
-        self.path.join(name).symlink_metadata().is_ok()
+    /// Whether its program waits for a connection to the start socket.
+    pub fn waits_for_start(&self) -> bool {
+        let socket = self.start_socket();
+        socket.is_ok_and(|name| rustix::fs::statat(&self.dir, name, AtFlags::SYMLINK_NOFOLLOW).is_ok())
     }
 
-    /// Removes one file; one that isn't there is no error.
-    pub fn forget(&self, name: &str) {
-        let _ = fs::remove_file(self.path.join(name));
+    /// Removes the start socket; one that isn't there is no error.
+    pub fn forget_start(&self) {
+        if let Ok(name) = self.start_socket() {
+            let _ = rustix::fs::unlinkat(&self.dir, name, AtFlags::empty());
+        }
     }
 
     /// Removes the sandbox from the store: the last step of deleting it.
     ///
     /// # Errors
-    /// The directory can't be removed.
+    /// A file can't be removed.
     pub fn remove(&self) -> Result<()> {
-        match fs::remove_dir_all(&self.path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(failed("remove", &self.path, &error)),
-            _ => Ok(()),
+        self.forget_start();
+        // The record goes last: as long as something is left, so is the name by which it can be removed.
+        let files = FACTS.iter().map(|fact| self.name(fact)).chain([self.id.to_string()]);
+        for name in files {
+            match rustix::fs::unlinkat(&self.dir, &name, AtFlags::empty()) {
+                Err(errno) if errno != Errno::NOENT => return Err(failed("remove", &self.root.join(name), &errno.into())),
+                _ => {}
+            }
         }
+        Ok(())
     }
 
-    /// A file is there with all its content or not at all: it gets its name when it is complete.
-    ///
-    /// By the directory, not by its path: that may belong to another sandbox of the name by now.
-    fn write(&self, name: &str, content: &[u8]) -> Result<()> {
-        let draft = format!(".{name}");
+    /// Reads a file as text, by the directory.
+    fn read(&self, fact: &str) -> std::io::Result<String> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.dir, self.name(fact), flags, Mode::empty())?;
+        let mut text = String::new();
+        fs::File::from(file).read_to_string(&mut text).map(|_| text)
+    }
+
+    fn write(&self, fact: &str, content: &[u8]) -> Result<()> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let written = rustix::fs::openat(&self.dir, &draft, flags, Mode::from_raw_mode(0o644))
+        let written = rustix::fs::openat(&self.dir, self.name(fact), flags, Mode::from_raw_mode(0o600))
             .map_err(std::io::Error::from)
             .and_then(|file| fs::File::from(file).write_all(content));
-        let named = written.and_then(|()| Ok(rustix::fs::renameat(&self.dir, &draft, &self.dir, name)?));
-        named.map_err(|error| {
-            let _ = rustix::fs::unlinkat(&self.dir, &draft, AtFlags::empty());
-            failed("write", &self.path.join(name), &error)
+        written.map_err(|error| {
+            let _ = rustix::fs::unlinkat(&self.dir, self.name(fact), AtFlags::empty());
+            failed("write", &self.path(fact), &error)
         })
     }
+
+    fn failed(&self, what: &str, error: &std::io::Error) -> Error {
+        failed(what, &self.root.join(self.id.as_str()), error)
+    }
+
+    fn not_ours(&self, fact: &str, error: &serde_json::Error) -> Error {
+        Error::Failed(format!("{}/{}{fact}: not a state of this program's: {error}", self.root.display(), self.id))
+    }
 }
+
+/// The last byte of a whole record: a write that was cut off (no space, or killed between two pages) lacks it.
+const END: u8 = b'\n';
 
 fn failed(what: &str, path: &Path, error: &std::io::Error) -> Error {
     let errno = Errno::from_io_error(error).map_or_else(|| error.to_string(), describe);

@@ -31,7 +31,7 @@ pub(crate) fn create(store: &Store, plan: Plan, options: Options) -> Result<Cont
     let groups = cgroup::plan(&plan)?;
     // Before they are on record as ours: what is ours is removed, with all that is in it.
     groups.check_free()?;
-    let mut parts = Parts { place: store.path_of(&plan.id), groups, joins, listener, options };
+    let mut parts = Parts { anchor: store.root().to_owned(), groups, joins, listener, options };
     let first = parts.make_first_early(&plan)?;
     let slot = match store.reserve(&plan.id) {
         Ok(slot) => slot,
@@ -55,8 +55,8 @@ pub(crate) fn create(store: &Store, plan: Plan, options: Options) -> Result<Cont
 
 /// What has been prepared before anything is made.
 struct Parts {
-    /// Where the record will be.
-    place: PathBuf,
+    /// Where the record will be: something to mount on.
+    anchor: PathBuf,
     groups: cgroup::Groups,
     joins: Vec<(Namespace, OwnedFd)>,
     listener: Option<OwnedFd>,
@@ -102,7 +102,7 @@ impl Parts {
                     channel: theirs,
                     start_socket,
                     joins: std::mem::take(&mut self.joins),
-                    slot: &self.place,
+                    anchor: &self.anchor,
                     stops: stops_told,
                     stdio: self.options.stdio.take(),
                     session: self.options.session,
@@ -215,19 +215,21 @@ impl Restore {
 
 /// A socket on which `start` is heard. Its path can be longer than an address holds, so it is bound by the directory's descriptor.
 fn listen(slot: &Slot) -> Result<OwnedFd, Error> {
+    let address = start_address(slot)?;
     let make = || {
         let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-        rustix::net::bind(&socket, &start_address(slot)?)?;
+        rustix::net::bind(&socket, &address)?;
         rustix::net::listen(&socket, 1)?;
         Ok::<_, Errno>(socket)
     };
-    make().on("make the start socket in", slot.path().display()).map_err(failed)
+    make().on("make the start socket beside", slot.path("init").display()).map_err(failed)
 }
 
 /// The address of the start socket.
-pub(crate) fn start_address(slot: &Slot) -> rustix::io::Result<SocketAddrUnix> {
+pub(crate) fn start_address(slot: &Slot) -> Result<SocketAddrUnix, Error> {
     use std::os::fd::AsRawFd;
-    SocketAddrUnix::new(format!("/proc/self/fd/{}/start", slot.dir().as_raw_fd()))
+    let path = format!("/proc/self/fd/{}/{}", slot.dir().as_raw_fd(), slot.start_socket()?);
+    SocketAddrUnix::new(&path).on("use as a socket's address", &path).map_err(failed)
 }
 
 /// Where a first process of ours tells how the program is stopped or killed, which its own end can't tell.

@@ -195,16 +195,17 @@ impl Container {
         if self.status() != Status::Created {
             return Err(self.wrong_state("only a created container can be started"));
         }
+        let address = start_address(&self.slot)?;
         let connect = || {
             let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-            rustix::net::connect(&socket, &start_address(&self.slot)?)?;
+            rustix::net::connect(&socket, &address)?;
             Ok::<_, Errno>(socket)
         };
         let socket = connect().on("reach the first process of", &self.entry.plan.id).map_err(failed)?;
         let channel = Channel::from_socket(socket);
         channel.send(Message::Start)?;
         let answer = channel.receive()?;
-        self.slot.forget("start");
+        self.slot.forget_start();
         match answer {
             Message::Failed(error) => Err(error),
             _ => self.after_start(),
@@ -370,7 +371,7 @@ impl Sandbox for Container {
     fn status(&self) -> Status {
         match self.init() {
             Ok(Some(_)) if self.groups().is_ok_and(|groups| groups.is_frozen()) => Status::Paused,
-            Ok(Some(_)) if self.slot.has("start") => Status::Created,
+            Ok(Some(_)) if self.slot.waits_for_start() => Status::Created,
             // Between the first process and its start socket's end, or until the maker lets go.
             Ok(Some(_)) => Status::Running,
             _ if self.slot.read_init().is_none() && self.slot.is_locked() => Status::Creating,
@@ -383,7 +384,11 @@ impl Sandbox for Container {
     }
 
     fn delete(&mut self, force: bool) -> Result<()> {
-        self.slot.lock()?;
+        match self.slot.lock() {
+            // Somebody else was quicker to take away what we made.
+            Err(Error::NotFound(_)) if self.making.is_some() => return Ok(()),
+            locked => locked?,
+        }
         if !force && self.init()?.is_some() {
             return Err(self.wrong_state("stop it first, or remove it with --force"));
         }

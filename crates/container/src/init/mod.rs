@@ -39,8 +39,8 @@ pub(crate) struct Start<'p> {
     pub(crate) start_socket: Option<OwnedFd>,
     /// Namespaces that exist already, opened: kind and file.
     pub(crate) joins: Vec<(Namespace, OwnedFd)>,
-    /// A directory of the store's: something to mount an overlay on.
-    pub(crate) slot: &'p Path,
+    /// The store's directory: something to mount an overlay on.
+    pub(crate) anchor: &'p Path,
     /// For a reaper: where it tells how the program is stopped or killed.
     pub(crate) stops: Option<OwnedFd>,
     pub(crate) stdio: Option<[OwnedFd; 3]>,
@@ -64,7 +64,7 @@ pub(crate) fn run(start: Start<'_>) -> ! {
 
 /// Returns only the reason for which the program couldn't be run. The channel is left in `told`, as it may change on the way.
 fn prepare(start: Start<'_>, told: &mut Option<Channel>) -> Result<Infallible, Error> {
-    let Start { plan, groups, joins, slot, stops, stdio, session, preserve_fds, attached, start_socket, channel, listener } =
+    let Start { plan, groups, joins, anchor, stops, stdio, session, preserve_fds, attached, start_socket, channel, listener } =
         start;
     let channel = told.insert(channel);
     rustix::process::umask(rustix::fs::Mode::empty());
@@ -79,7 +79,7 @@ fn prepare(start: Start<'_>, told: &mut Option<Channel>) -> Result<Infallible, E
         channel.send(Message::NamespacesMade)?;
         expect_continue(channel)?;
     }
-    let terminal = root::change(plan, groups, slot, channel)?;
+    let terminal = root::change(plan, groups, anchor, channel)?;
     sysctl::write(&plan.sysctl)?;
     root::finish(plan)?;
 

@@ -16,11 +16,11 @@ use rustix::mount::MountPropagationFlags;
 use std::path::{Path, PathBuf};
 
 /// Makes the plan's root the root of this process, with everything mounted; gives back the terminal, if it has one.
-pub(super) fn change(plan: &Plan, groups: &Groups, slot: &Path, channel: &Channel) -> Result<Option<OwnedFd>, Error> {
+pub(super) fn change(plan: &Plan, groups: &Groups, anchor: &Path, channel: &Channel) -> Result<Option<OwnedFd>, Error> {
     keep_mounts_from_host(plan.propagation)?;
     let root = match &plan.root.source {
         RootSource::Dir(path) => directory(path, plan.propagation)?,
-        RootSource::Host { keep } => host_overlay(slot, keep.as_deref())?,
+        RootSource::Host { keep } => host_overlay(anchor, keep.as_deref())?,
     };
     make_working_directory(&root, plan);
     mounts::mount_all(&root, plan, groups)?;
@@ -93,7 +93,7 @@ fn make_parent_private(path: &Path) -> Result<(), Error> {
 }
 
 /// The host's root below an overlay whose upper layer is memory, or a directory to keep.
-fn host_overlay(slot: &Path, keep: Option<&Path>) -> Result<OwnedFd, Error> {
+fn host_overlay(anchor: &Path, keep: Option<&Path>) -> Result<OwnedFd, Error> {
     let scratch = mount::make("tmpfs", "insula", &["mode=700".into()], attr::NOSUID | attr::NODEV).map_err(failed)?;
     let place = |dir: &OwnedFd, name: &str| {
         let mode = Mode::from_raw_mode(0o755);
@@ -102,18 +102,18 @@ fn host_overlay(slot: &Path, keep: Option<&Path>) -> Result<OwnedFd, Error> {
             Err(errno) => Err(errno).on("make", name).map_err(failed),
         }
     };
-    // An overlay's layers must be attached: the scratch file system lies on the sandbox's own directory, in this namespace only.
-    let slot_dir = mount::open_place(slot, OFlags::DIRECTORY).on("open", slot.display()).map_err(failed)?;
-    mount::attach(&scratch, &slot_dir).on("mount on", slot.display()).map_err(failed)?;
+    // An overlay's layers must be attached: the scratch file system lies on the store's directory, in this namespace only.
+    let anchor_dir = mount::open_place(anchor, OFlags::DIRECTORY).on("open", anchor.display()).map_err(failed)?;
+    mount::attach(&scratch, &anchor_dir).on("mount on", anchor.display()).map_err(failed)?;
     place(&scratch, "root")?;
     let layers = match keep {
         Some(keep) => keep.to_owned(),
-        None => slot.to_owned(),
+        None => anchor.to_owned(),
     };
     let layers_dir = mount::open_place(&layers, OFlags::DIRECTORY);
     let layers_dir = layers_dir.on("use", layers.display()).map_err(failed)?;
     let mut root = None;
-    for (number, lower) in host_file_systems(slot, keep)?.iter().enumerate() {
+    for (number, lower) in host_file_systems(anchor, keep)?.iter().enumerate() {
         // Names by mount point, so that what is kept can be read back.
         let upper = if number == 0 { "upper".to_owned() } else { format!("upper{}", escape(lower)) };
         let work = format!("work{number}");
@@ -152,7 +152,7 @@ const WITH_FILES: [&str; 12] =
     ["ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "zfs", "bcachefs", "overlay", "erofs", "squashfs", "vfat"];
 
 /// The host's root and the file systems mounted below it that hold files, each before those below it.
-fn host_file_systems(slot: &Path, keep: Option<&Path>) -> Result<Vec<PathBuf>, Error> {
+fn host_file_systems(anchor: &Path, keep: Option<&Path>) -> Result<Vec<PathBuf>, Error> {
     let text = std::fs::read_to_string("/proc/self/mountinfo").on("read", "/proc/self/mountinfo").map_err(failed)?;
     let working = std::env::current_dir().unwrap_or_default();
     let mut found: Vec<PathBuf> = vec![PathBuf::from("/")];
@@ -162,7 +162,7 @@ fn host_file_systems(slot: &Path, keep: Option<&Path>) -> Result<Vec<PathBuf>, E
         // The working directory's is there whatever its kind (a tmpfs, say).
         let holds_work = mounted.fs_type == "tmpfs" && working.starts_with(&path);
         let wanted = (WITH_FILES.contains(&mounted.fs_type.as_str()) || holds_work) && !of_kernel;
-        let ours = path.starts_with(slot) || keep.is_some_and(|keep| path.starts_with(keep));
+        let ours = path.starts_with(anchor) || keep.is_some_and(|keep| path.starts_with(keep));
         if wanted && !ours && path.is_dir() && !found.contains(&path) {
             found.push(path);
         }

@@ -18,7 +18,7 @@ pub(crate) struct Args {
 
 pub(crate) fn main(global: &Global, args: Args) -> anyhow::Result<ExitCode> {
     let slot = global.containers().store().find(&args.id.parse()?)?;
-    let file = std::fs::File::open(slot.path().join("output"));
+    let file = std::fs::File::open(slot.path("output"));
     let file = file.with_context(|| format!("{} has no output kept; only `run --detach` keeps it", args.id))?;
     let mut kept = Vec::new();
     file.take(MOST).read_to_end(&mut kept).context("can't read the output")?;

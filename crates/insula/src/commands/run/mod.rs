@@ -10,7 +10,7 @@ use crate::attend::{Attendant, Output};
 use crate::global::{Coded, Global};
 use crate::show::show;
 use anyhow::Context;
-use insula_boundary::{Boundary, Job, Options, Sandbox, Session};
+use insula_boundary::{Boundary, Error, Job, Options, Sandbox, Session};
 use insula_spec::{Id, Plan};
 use insula_sys::process::{self, Fork, Spaces};
 use insula_sys::tty;
@@ -148,7 +148,7 @@ fn background(global: &Global, args: &Args, plan: Plan, tell: &OwnedFd) -> anyho
     let mut sandbox = containers.create(plan, options)?;
     let job = started(sandbox.as_mut(), args)?;
     let slot = containers.store().find(&id)?;
-    let file = std::fs::File::create(slot.path().join("output")).context("can't keep the program's output")?;
+    let file = std::fs::File::create(slot.path("output")).context("can't keep the program's output")?;
     rustix::io::write(tell, b"ok").context("can't tell that the program runs")?;
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).context("can't open /dev/null")?;
     rustix::stdio::dup2_stdin(&null)?;
@@ -158,10 +158,10 @@ fn background(global: &Global, args: &Args, plan: Plan, tell: &OwnedFd) -> anyho
     if args.rm {
         sandbox.delete(true)?;
     } else {
-        slot.lock()?;
-        // Who has removed it in the meantime doesn't ask how it ended.
-        if slot.has("state.json") {
-            slot.write_exit(ended.code())?;
+        match slot.lock() {
+            // Who has removed it in the meantime doesn't ask how it ended.
+            Err(Error::NotFound(_)) => {}
+            locked => locked.and_then(|()| slot.write_exit(ended.code()))?,
         }
     }
     Ok(())

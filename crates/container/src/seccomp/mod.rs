@@ -11,12 +11,13 @@ mod program;
 mod tests;
 
 use crate::channel::Channel;
+use fnv::FnvHashMap;
 use insula_boundary::Error;
 use insula_spec::plan::Process;
 use insula_spec::seccomp::{Action, Arch, Condition, Policy, Test};
 use insula_sys::seccomp::Instruction;
 use program::{Label, Writer};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 const EPERM: u16 = 1;
 const ENOSYS: u16 = 38;
@@ -91,12 +92,14 @@ fn calls(policy: &Policy, arch: Arch) -> BTreeMap<u32, Answer<'_>> {
 }
 
 /// Numbers by name. The library finds one name by comparing it with all, which for the hundreds of names of a policy takes longer than
-/// everything else here.
-fn numbers(arch: Arch) -> HashMap<&'static str, u32> {
+/// everything else here; and the standard library's hash, which resists attackers, takes most of the rest. These keys are constants.
+fn numbers(arch: Arch) -> FnvHashMap<&'static str, u32> {
+    let mut numbers = FnvHashMap::with_capacity_and_hasher(512, Default::default());
     match arch {
-        Arch::X86_64 => syscalls::x86_64::Sysno::iter().map(|call| (call.name(), call.id() as u32)).collect(),
-        Arch::X86 => syscalls::x86::Sysno::iter().map(|call| (call.name(), call.id() as u32)).collect(),
+        Arch::X86_64 => numbers.extend(syscalls::x86_64::Sysno::iter().map(|call| (call.name(), call.id() as u32))),
+        Arch::X86 => numbers.extend(syscalls::x86::Sysno::iter().map(|call| (call.name(), call.id() as u32))),
     }
+    numbers
 }
 
 /// The first number that no table of ours knows.

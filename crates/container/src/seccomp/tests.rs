@@ -6,7 +6,7 @@ use insula_spec::CapSet;
 use insula_spec::seccomp::{Rule, default_policy};
 
 /// Of both instruction sets; made once, as it is asked for thousands of times.
-static NUMBERS: std::sync::OnceLock<[HashMap<&str, u32>; 2]> = std::sync::OnceLock::new();
+static NUMBERS: std::sync::OnceLock<[fnv::FnvHashMap<&str, u32>; 2]> = std::sync::OnceLock::new();
 
 /// What the kernel gives a program: `struct seccomp_data`.
 struct Call {

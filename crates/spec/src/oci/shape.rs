@@ -4,7 +4,7 @@
 //! Source: runtime-spec 1.2, the words "REQUIRED" in `config.md` and `config-linux.md`.
 
 use crate::Error;
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::borrow::Cow;
 use std::fmt;
 
@@ -181,6 +181,11 @@ impl<'j> Visitor<'j> for Shape {
     fn visit_seq<A: SeqAccess<'j>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
         let mut list = Vec::new();
         while let Some(entry) = entries.next_element()? {
+            // A list of texts or numbers holds no object: it has been read as what it is. (A policy's names are hundreds.)
+            if list.is_empty() && matches!(entry, Node::Text(_) | Node::Other) {
+                while entries.next_element::<IgnoredAny>()?.is_some() {}
+                break;
+            }
             list.push(entry);
         }
         Ok(Node::Array(list))

@@ -72,6 +72,7 @@ fn a_mistake_is_told_in_one_line() {
         (&["run", "--memory"], &["--memory", "insula run --help"]),
         (&["run", "--rootfs", "a", "--keep", "b", "--", "ls"], &["--rootfs", "--keep"]),
         (&["run", "--isolation", "wishful", "--", "ls"], &["'wishful'", "container"]),
+        (&["run", "--isolation", "microvm", "--", "ls"], &["not in this version yet", "insula doctor"]),
         (&["update", "--pids-limit", "many", "web"], &["'many'", "--pids-limit"]),
         (&["completion", "sash"], &["'sash'", "bash"]),
         (&["--bogus", "list"], &["'--bogus'"]),
@@ -136,9 +137,21 @@ fn output_for_programs_is_json() {
     assert_eq!(parse(&["ps", "--format", "json", "web"]).as_array().unwrap().len(), 2);
     assert!(parse(&["features"])["linux"]["namespaces"].is_array());
     assert!(world.ok(["ps", "web", "-ef"]).contains("sleep 1000"));
+    assert!(world.ok(["ps", "web", "-f", "-A"]).contains("sleep 1000"), "-f is ps's after the name");
     assert!(world.ok(["ps", "web", "-o", "pid,args"]).contains("sleep 1000"));
     let error = world.fails(1, ["ps", "web", "-o", "args"]);
     assert!(error.contains("PID"), "{error}");
+}
+
+#[test]
+fn a_broken_record_hides_no_other() {
+    let Some(world) = World::new() else { return };
+    world.ok(["run", "-d", "--name", "web", "--", "sleep", "1000"]);
+    std::fs::write(world.path("store/broken"), "{\n").unwrap();
+    let run = world.output(["list", "--quiet"]);
+    assert_eq!((stdout(&run), run.status.code()), ("web\n", Some(1)));
+    assert!(told(&run).contains("store/broken"), "{}", told(&run));
+    std::fs::remove_file(world.path("store/broken")).unwrap();
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! `insula`: runs a workload behind an isolation boundary, and measures what the boundary costs.
 //!
-//! [`cli`] is what can be said on the command line, [`global`] what every verb shares; each file of [`commands`] is one verb (or one family of verbs) and turns what
-//! was said into a plan, hands it to a boundary, and prints what came of it. [`attend`] stands between the user's terminal and a
-//! program in the foreground.
+//! [`cli`] is what can be said on the command line, [`global`] what every verb shares. Each file of [`commands`] is one verb (or one
+//! family of verbs): it turns what was said into a plan, hands it to a boundary, and prints what came of it. [`attend`] stands between
+//! the user's terminal and a program in the foreground.
 
 mod attend;
 mod cli;

@@ -35,6 +35,7 @@ pub(crate) enum Format {
 pub(crate) fn main(global: &Global, args: Args) -> anyhow::Result<ExitCode> {
     let containers = global.containers();
     let mut objects = Vec::new();
+    let mut unreadable = false;
     for id in containers.store().list()? {
         let sandbox = match containers.open(&id) {
             Ok(sandbox) => sandbox,
@@ -44,7 +45,12 @@ pub(crate) fn main(global: &Global, args: Args) -> anyhow::Result<ExitCode> {
                 objects.push(serde_json::json!({"id": id.as_str(), "pid": 0, "status": "stopped", "bundle": "", "created": "", "owner": ""}));
                 continue;
             }
-            Err(error) => return Err(error.into()),
+            // One that can't be read must not hide the others.
+            Err(error) => {
+                crate::show::warn(format_args!("insula: {error}"));
+                unreadable = true;
+                continue;
+            }
         };
         let entry = sandbox.entry();
         let status = sandbox.status();
@@ -70,7 +76,7 @@ pub(crate) fn main(global: &Global, args: Args) -> anyhow::Result<ExitCode> {
         let rows: Vec<Vec<String>> = objects.iter().map(row).collect();
         show(table::lines(&["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"], &rows))?;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(if unreadable { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// The directory that is a sandbox's root; of the host's own, `/`.

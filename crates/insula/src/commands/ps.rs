@@ -11,18 +11,18 @@ use std::process::{Command, ExitCode};
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  insula ps web\n  insula ps --format json web\n  insula ps web -o pid,rss,args")]
 pub(crate) struct Args {
-    /// The sandbox
-    id: String,
-    /// Options of ps(1); -ef unless given
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTIONS")]
-    options: Vec<String>,
+    /// The sandbox; and options for ps(1), -ef unless given
+    // One list, so that what follows the name is never taken for an option of ours.
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "SANDBOX [PS OPTIONS]")]
+    words: Vec<String>,
     /// Form of the output; json gives numbers only
     #[arg(short, long, value_enum, default_value = "table", value_name = "FORMAT")]
     format: Format,
 }
 
 pub(crate) fn main(global: &Global, args: Args) -> anyhow::Result<ExitCode> {
-    let sandbox = global.containers().open(&args.id.parse()?)?;
+    let Some((id, options)) = args.words.split_first() else { return Ok(ExitCode::FAILURE) };
+    let sandbox = global.containers().open(&id.parse()?)?;
     let mut pids = if sandbox.status() == Status::Stopped { Vec::new() } else { sandbox.processes()? };
     pids.sort_unstable();
     pids.dedup();
@@ -30,8 +30,8 @@ pub(crate) fn main(global: &Global, args: Args) -> anyhow::Result<ExitCode> {
         show(format!("{}\n", serde_json::to_string(&pids)?))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let options = if args.options.is_empty() { vec!["-ef".to_owned()] } else { args.options };
-    let output = Command::new("ps").args(&options).output().context("can't run ps; install procps, or use --format json")?;
+    let options = if options.is_empty() { &["-ef".to_owned()] } else { options };
+    let output = Command::new("ps").args(options).output().context("can't run ps; install procps, or use --format json")?;
     ensure!(output.status.success(), "ps: {}", String::from_utf8_lossy(&output.stderr).trim());
     let text = String::from_utf8_lossy(&output.stdout);
     let mut lines = text.lines();

@@ -24,7 +24,7 @@ pub(crate) struct Args {
     pub(crate) words: Vec<String>,
 
     /// What stands between the program and the host
-    #[arg(long, value_enum, default_value = "container", value_name = "BOUNDARY", help_heading = "What to run")]
+    #[arg(long, value_parser = isolation, default_value = "container", value_name = "BOUNDARY", help_heading = "What to run")]
     pub(crate) isolation: Isolation,
     /// Use this directory as the program's /, and write to it
     #[arg(long, value_name = "DIR", conflicts_with_all = ["bundle", "keep"], help_heading = "What to run")]
@@ -124,8 +124,19 @@ pub(crate) struct Args {
     pub(crate) preserve_fds: u32,
 }
 
+/// Reads a boundary's name; one that others will know later deserves better than "invalid".
+fn isolation(name: &str) -> Result<Isolation, String> {
+    match name {
+        "container" => Ok(Isolation::Container),
+        "sentry" | "microvm" | "unikernel" | "system" => {
+            Err(format!("{name} is not in this version yet; container is (`insula doctor` shows what this host can run)"))
+        }
+        _ => Err("boundaries are container, and in later versions system, sentry, microvm and unikernel".into()),
+    }
+}
+
 /// Boundaries of this version.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Isolation {
     /// The host's kernel behind namespaces, cgroups, capabilities and seccomp
     Container,

@@ -1,0 +1,127 @@
+//! The guest's physical memory: memory of this process's, none of it touched before the guest does.
+//!
+//! ```text
+//! 0 ─────────────── 3 GiB ──────────────── 4 GiB ───────────────
+//!   memory           | devices, APICs      |  the rest of memory
+//! ```
+//!
+//! Below 1 MiB lie the tables the kernel is started with ([`layout`]); the kernel itself lies from 1 MiB or 16 MiB on, where its file
+//! says; the initial file system at the end of the lower memory.
+
+use crate::{Error, Result};
+use std::fs::File;
+use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
+
+/// The guest's memory. A clone is another handle on the same memory.
+pub type GuestMemory = GuestMemoryMmap<()>;
+
+/// Where what lies in guest physical memory; all addresses in bytes.
+pub mod layout {
+    /// From here to [`HIGH`] there is no memory: devices, I/O APIC and local APICs.
+    pub const GAP: u64 = 3 << 30;
+    /// Memory beyond the gap.
+    pub const HIGH: u64 = 4 << 30;
+    /// The first device on virtio-mmio; each has a page. (Above the kernel's own fixed addresses, below the I/O APIC.)
+    pub const DEVICES: u64 = 0xd000_0000;
+    /// Bytes of one device's window.
+    pub const DEVICE_SIZE: u64 = 0x1000;
+}
+
+/// What guest memory is made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Backing {
+    /// Private pages; transparent huge ones where the host has them.
+    #[default]
+    Private,
+    /// A file in memory that another process (vhost-user, a snapshot) can map.
+    Shared,
+    /// Huge pages of 2 MiB that the host has set aside (`vm.nr_hugepages`).
+    Huge,
+}
+
+/// Gets memory for a guest. No page of it is touched.
+///
+/// # Errors
+/// The host has less address space, or not enough huge pages set aside.
+pub fn allocate(bytes: u64, backing: Backing) -> Result<GuestMemory> {
+    let mebibytes = bytes >> 20;
+    let failed = |cause: String| Error::Memory { mebibytes, cause };
+    let file = match backing {
+        Backing::Private => None,
+        Backing::Shared => Some(memory_file(bytes, 0).map_err(|error| failed(error.to_string()))?),
+        Backing::Huge => {
+            let advice = "are enough huge pages set aside (/proc/sys/vm/nr_hugepages)?";
+            Some(memory_file(bytes, libc::MFD_HUGETLB).map_err(|error| failed(format!("{error}; {advice}")))?)
+        }
+    };
+    let mut regions = Vec::new();
+    let mut offset = 0;
+    for (start, length) in ranges(bytes) {
+        let region = match &file {
+            None => MmapRegion::new(length as usize),
+            Some(file) => {
+                let file = file.try_clone().map_err(|error| failed(error.to_string()))?;
+                MmapRegion::from_file(FileOffset::new(file, offset), length as usize)
+            }
+        };
+        let region = region.map_err(|error| failed(error.to_string()))?;
+        if backing != Backing::Huge {
+            // SAFETY: the range is the mapping just made; the advice changes no content. Whether it is followed matters only for speed.
+            unsafe { libc::madvise(region.as_ptr().cast(), length as usize, libc::MADV_HUGEPAGE) };
+        }
+        offset += length;
+        regions.push(GuestRegionMmap::new(region, GuestAddress(start)).ok_or_else(|| failed("it is too large".into()))?);
+    }
+    GuestMemory::from_regions(regions).map_err(|error| failed(error.to_string()))
+}
+
+/// Start and length of each piece: the part that would lie in the gap lies beyond it.
+fn ranges(bytes: u64) -> Vec<(u64, u64)> {
+    let low = bytes.min(layout::GAP);
+    let mut ranges = vec![(0, low)];
+    if bytes > low {
+        ranges.push((layout::HIGH, bytes - low));
+    }
+    ranges
+}
+
+fn memory_file(bytes: u64, flags: libc::c_uint) -> std::io::Result<File> {
+    use std::os::fd::FromRawFd;
+    // SAFETY: the name is a NUL-terminated constant.
+    let fd = unsafe { libc::memfd_create(c"guest".as_ptr(), libc::MFD_CLOEXEC | flags) };
+    if fd < 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is new and ours.
+    let file = unsafe { File::from_raw_fd(fd) };
+    file.set_len(bytes)?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vm_memory::{Bytes, GuestMemoryBackend};
+
+    #[test]
+    fn memory_goes_around_the_gap() {
+        assert_eq!(ranges(256 << 20), [(0, 256 << 20)]);
+        assert_eq!(ranges(5 << 30), [(0, 3 << 30), (4 << 30, 2 << 30)]);
+    }
+
+    #[test]
+    fn every_backing_holds_what_is_written() {
+        for backing in [Backing::Private, Backing::Shared] {
+            let memory = allocate(4 << 20, backing).unwrap();
+            memory.write_obj(0x1234_5678_u32, GuestAddress(0x10_0000)).unwrap();
+            assert_eq!(memory.read_obj::<u32>(GuestAddress(0x10_0000)).unwrap(), 0x1234_5678);
+            assert_eq!(memory.num_regions(), 1);
+        }
+    }
+
+    #[test]
+    fn what_the_host_lacks_is_said() {
+        let error = allocate(1 << 50, Backing::Private).unwrap_err().to_string();
+        assert!(error.starts_with("can't get 1073741824 MiB of memory for the guest: "), "{error}");
+    }
+}

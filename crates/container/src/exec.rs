@@ -135,7 +135,7 @@ impl Parts<'_> {
             stops: None,
             listener,
         };
-        init::enter_program(&process, identity, filter.as_deref(), around)
+        init::enter_program(&process, identity, filter.as_deref(), around, Some(channel))
     }
 }
 

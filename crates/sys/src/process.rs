@@ -269,17 +269,17 @@ pub fn close_on_exec_from(first: u32) -> rustix::io::Result<()> {
     Errno::result(unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, CLOSE_RANGE_CLOEXEC) }).map(drop)
 }
 
-/// Closes a descriptor by number, whoever owns it: for a process that goes on to do one small thing with descriptors it knows.
-pub fn close_all_except(keep: &[BorrowedFd<'_>]) {
+/// Closes descriptors by number, from `first` on, whoever owns them: for a process that goes on to do one small thing with
+/// descriptors it knows.
+pub fn close_all_except(mut first: u32, keep: &[BorrowedFd<'_>]) {
     let mut keep: Vec<u32> = keep.iter().map(|fd| fd.as_raw_fd().unsigned_abs()).collect();
     keep.sort_unstable();
-    let mut first = 0;
     for last in keep.into_iter().chain([u32::MAX]) {
         if last > first {
             // SAFETY: the caller's promise: nothing in this process uses the others again; it ends without dropping their owners.
             unsafe { libc::syscall(libc::SYS_close_range, first, last - 1, 0) };
         }
-        first = last.saturating_add(1);
+        first = first.max(last.saturating_add(1));
     }
 }
 

@@ -96,6 +96,7 @@ fn prepare(start: Start<'_>, told: &mut Option<Channel>) -> Result<Infallible, E
         identity,
         filter.as_deref(),
         program::Surroundings { stdio, session, preserve_fds, attached, stops, listener },
+        told.as_ref(),
     )
 }
 

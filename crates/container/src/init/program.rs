@@ -1,13 +1,13 @@
 //! The last steps before the program: who it is, what it may do, and exec. The same for the first process and for one that is added.
 
 use super::{reaper, users};
-use crate::channel::failed;
+use crate::channel::{Channel, failed};
 use insula_boundary::{Error, Session};
 use insula_spec::plan::{Capabilities, Process, User};
 use insula_sys::process::{self, SchedAttr};
 use insula_sys::seccomp::Instruction;
 use insula_sys::{Context, Errno, capability, mount, seccomp, signals, tty};
-use rustix::fd::OwnedFd;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Gid, Mode, OFlags, Uid};
 use rustix::process::Signal;
 use std::convert::Infallible;
@@ -135,19 +135,22 @@ pub(crate) fn enter_program(
     mut identity: Identity,
     filter: Option<&[Instruction]>,
     around: Surroundings,
+    told: Option<&Channel>,
 ) -> Result<Infallible, Error> {
     limits(process)?;
     let slave = identity.slave.take();
     standard_streams(slave.as_ref(), around.stdio, &identity.user)?;
-    close_others(around.preserve_fds)?;
+    let has_terminal = slave.is_some();
+    drop(slave);
+    let listener = around.listener.as_ref().map(|listener| listener.socket.as_fd());
+    close_others(around.preserve_fds, &[told.map(AsFd::as_fd), around.stops.as_ref().map(AsFd::as_fd), listener])?;
     if process.reaper {
         // From here on the copy goes on; this process stays the first one.
         reaper::split(around.stops, around.attached)?;
     } else if around.attached {
         die_with_parent()?;
     }
-    join_session(around.session, slave.is_some())?;
-    drop(slave);
+    join_session(around.session, has_terminal)?;
     signals::reset();
     label(process)?;
     let filter = filter.map(|program| Filter { program, listener: around.listener });
@@ -215,9 +218,14 @@ fn standard_streams(slave: Option<&OwnedFd>, given: Option<[OwnedFd; 3]>, user: 
     Ok(())
 }
 
-/// The program gets the standard streams and what was asked for; whatever else is open, ours or left open by who called us, is closed
-/// by exec.
-fn close_others(preserve: u32) -> Result<(), Error> {
+/// The program gets the standard streams and what was asked for. Whatever else is open, ours or left open by who called us, is closed
+/// now but for what we still need, and that by exec: while the kernel looks for the program and its interpreter it follows paths
+/// through descriptors, and an image's could lead to a program of the host's (CVE-2024-21626).
+///
+/// What owns the closed ones is never dropped, as this process ends or becomes the program.
+fn close_others(preserve: u32, needed: &[Option<BorrowedFd<'_>>]) -> Result<(), Error> {
+    let keep: Vec<_> = needed.iter().copied().flatten().collect();
+    process::close_all_except(3 + preserve, &keep);
     process::close_on_exec_from(3 + preserve).on("close", "descriptors").map_err(failed)
 }
 

@@ -32,7 +32,7 @@ pub(super) fn split(stops: Option<OwnedFd>, attached: bool) -> Result<(), Error>
             let _ = rustix::process::setpgid(None, None);
             // The channel among them: its end must be the program's exec. What owns them is never dropped, as this never returns.
             let keep: Vec<_> = [Some(incoming.as_fd()), stops.as_ref().map(AsFd::as_fd)].into_iter().flatten().collect();
-            process::close_all_except(&keep);
+            process::close_all_except(0, &keep);
             if attached && die_with_parent().is_err() || confine().is_err() {
                 process::exit(125);
             }

@@ -16,6 +16,7 @@ use insula_sys::process::{self, Fork, Spaces};
 use insula_sys::tty;
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
+use rustix::process::Signal;
 use std::process::ExitCode;
 
 pub(crate) fn main(global: &Global, args: Args) -> anyhow::Result<ExitCode> {
@@ -85,6 +86,7 @@ fn explain(killed: Option<i32>) {
 fn detached(global: &Global, args: &Args, plan: Plan) -> anyhow::Result<ExitCode> {
     let id = plan.id.clone();
     let (told, tell) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).context("can't make a pipe")?;
+    let caller = rustix::process::getpid();
     match process::fork(Spaces::empty(), None)? {
         Fork::Parent(_) => {
             drop(tell);
@@ -92,6 +94,11 @@ fn detached(global: &Global, args: &Args, plan: Plan) -> anyhow::Result<ExitCode
         }
         Fork::Child => {
             drop(told);
+            // Who is killed while it waits is told no name: then there must be nothing of that name a moment later.
+            let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+            if rustix::process::getppid() != Some(caller) {
+                process::exit(1);
+            }
             let _ = rustix::process::setsid();
             let code = match background(global, args, plan, &tell) {
                 Ok(()) => 0,
@@ -149,7 +156,8 @@ fn background(global: &Global, args: &Args, plan: Plan, tell: &OwnedFd) -> anyho
     let job = started(sandbox.as_mut(), args)?;
     let slot = containers.store().find(&id)?;
     let file = std::fs::File::create(slot.path("output")).context("can't keep the program's output")?;
-    rustix::io::write(tell, b"ok").context("can't tell that the program runs")?;
+    let heard = rustix::process::set_parent_process_death_signal(None).and_then(|()| rustix::io::write(tell, b"ok"));
+    heard.context("can't tell that the program runs").inspect_err(|_| drop(sandbox.delete(true)))?;
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).context("can't open /dev/null")?;
     rustix::stdio::dup2_stdin(&null)?;
     rustix::stdio::dup2_stdout(&null)?;

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 pub(super) fn change(plan: &Plan, groups: &Groups, anchor: &Path, channel: &Channel) -> Result<Option<OwnedFd>, Error> {
     keep_mounts_from_host(plan.propagation)?;
     let root = match &plan.root.source {
-        RootSource::Dir(path) => directory(path, plan.propagation)?,
+        RootSource::Dir(path) => directory(path, plan)?,
         RootSource::Host { keep } => host_overlay(anchor, keep.as_deref())?,
     };
     make_working_directory(&root, plan);
@@ -67,7 +67,7 @@ pub(super) fn flags(propagation: Propagation) -> MountPropagationFlags {
 }
 
 /// A directory as root: a copy of its mount on top of itself, as the root must be a mount.
-fn directory(path: &Path, propagation: Propagation) -> Result<OwnedFd, Error> {
+fn directory(path: &Path, plan: &Plan) -> Result<OwnedFd, Error> {
     let wrong = |errno: Errno| {
         let text = insula_sys::error::describe(errno);
         Error::Failed(format!(
@@ -77,7 +77,12 @@ fn directory(path: &Path, propagation: Propagation) -> Result<OwnedFd, Error> {
     };
     let place = mount::open_place(path, OFlags::DIRECTORY).map_err(wrong)?;
     let root = mount::copy(&place, Path::new(""), true).map_err(wrong)?;
-    if propagation.kind == PropagationKind::Shared {
+    // Nodes that the image brings are devices of the host's. Without rules for devices nothing else keeps the program from them.
+    let own_dev = plan.mounts.iter().any(|mount| mount.target == Path::new("/dev"));
+    if plan.resources.devices.is_empty() && own_dev {
+        mount::set_attributes(&root, Change { set: attr::NODEV, ..Change::default() }).map_err(wrong)?;
+    }
+    if plan.propagation.kind == PropagationKind::Shared {
         make_parent_private(path)?;
     }
     mount::attach(&root, &place).map_err(wrong)?;

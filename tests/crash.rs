@@ -203,6 +203,26 @@ fn exec() {
     both_series(&Verb { name: "exec", before: Stage::running, args: &["exec", "ID", "true"] });
 }
 
+/// A caller that comes late to its own removal, as somebody else has removed the container and made another of the name.
+#[test]
+fn the_next_of_the_name_is_left_alone() {
+    let Some(world) = World::new() else { return };
+    let id = id(&world, "next");
+    let mut late = world.insula(["run", "--name", &id, "--", "sleep", "1000"]).spawn().unwrap();
+    support::eventually("the first runs", || {
+        let state = world.output(["state", &id]);
+        stdout(&state).contains("\"running\"")
+    });
+    support::signal("STOP", late.id());
+    world.ok(["delete", "--force", &id]);
+    world.hands_off(["run", "--detach", "--name", &id, "--", "sleep", "1000"]);
+    support::signal("CONT", late.id());
+    support::ended(&mut late);
+    assert_eq!(world.state(&id)["status"], "running");
+    world.ok(["delete", "--force", &id]);
+    assert_none(&world, "both");
+}
+
 /// Both may give it groups that it was started without.
 #[test]
 fn pause() {

@@ -125,12 +125,20 @@ impl Container {
 
     /// Takes back whatever has been made.
     pub(crate) fn undo(&mut self) {
+        self.end_first();
+        // Somebody may have removed it, and made another of the name.
+        if self.slot.lock().is_ok() {
+            let _ = cgroup::remove(&self.entry.cgroups);
+            let _ = self.slot.remove();
+        }
+    }
+
+    /// Kills the first process, if this process made it.
+    fn end_first(&mut self) {
         if let Some(making) = self.making.take() {
             process::kill(&making.child.pidfd);
             let _ = process::reap(&making.child.pidfd);
         }
-        let _ = cgroup::remove(&self.entry.cgroups);
-        let _ = self.slot.remove();
     }
 
     /// The first process, if it lives.
@@ -385,8 +393,11 @@ impl Sandbox for Container {
 
     fn delete(&mut self, force: bool) -> Result<()> {
         match self.slot.lock() {
-            // Somebody else was quicker to take away what we made.
-            Err(Error::NotFound(_)) if self.making.is_some() => return Ok(()),
+            // By somebody else; if there is one of the name, it isn't this one.
+            Err(Error::NotFound(_)) if self.making.is_some() => {
+                self.end_first();
+                return Ok(());
+            }
             locked => locked?,
         }
         if !force && self.init()?.is_some() {

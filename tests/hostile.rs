@@ -362,4 +362,17 @@ fn device_nodes_in_the_image() {
     // What every container has, /dev/zero among it, is let in under any name where there are rules.
     assert_eq!(with_rules(json!([deny])), "1\n1\n", "the control");
     assert_eq!(with_rules(json!([])), "1\n0\n");
+    // Who may make nodes has rules even if none are written: /dev/loop-control is none of its devices.
+    let script = "mknod /dev/node c 10 237 && true < /dev/node && echo opened; mknod /dev/zero-too c 1 5 && head -c 1 /dev/zero-too | wc -c";
+    let may_make = |rules: serde_json::Value| {
+        image.bundle_with(&world, &["sh", "-c", script], |config| {
+            config["linux"]["resources"] = json!({ "devices": rules });
+            for set in ["bounding", "effective", "permitted"] {
+                config["process"]["capabilities"][set].as_array_mut().unwrap().push("CAP_MKNOD".into());
+            }
+        });
+        stdout(&world.output(["run", "--bundle", image.bundle.to_str().unwrap()])).to_owned()
+    };
+    assert_eq!(may_make(json!([{"allow": true, "access": "rwm"}])), "opened\n1\n", "the control");
+    assert_eq!(may_make(json!([])), "1\n");
 }

@@ -17,6 +17,7 @@ pub use process::rlimit_number;
 pub use template::{template, template_rootless};
 
 use crate::plan::{Device, Hook, Hooks, IdMap, Namespace, Namespaces, Plan, Propagation, Root, RootSource};
+use crate::resources::DeviceRule;
 use crate::{Error, Id};
 use oci_spec::runtime as oci;
 use serde::de::DeserializeOwned;
@@ -54,7 +55,7 @@ pub fn plan(id: Id, bundle: &Path, config: &[u8]) -> Result<Plan, Error> {
     let process = spec.process().as_ref().ok_or_else(|| Error::field("process", "is missing; it names the program to run"))?;
     let namespaces = namespaces(&linux)?;
     let mounts = spec.mounts().as_deref().unwrap_or_default();
-    let plan = Plan {
+    let mut plan = Plan {
         id,
         bundle: bundle.to_owned(),
         root: Root { source: RootSource::Dir(bundle.join(root.path())), readonly: root.readonly().unwrap_or(false) },
@@ -74,8 +75,20 @@ pub fn plan(id: Id, bundle: &Path, config: &[u8]) -> Result<Plan, Error> {
         annotations: spec.annotations().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect(),
         namespaces,
     };
+    guard_devices(&mut plan);
     crate::plan::check(&plan)?;
     Ok(plan)
+}
+
+/// Where there are no rules for devices, who can make nodes, or mount a file system with them, would have every device of the host.
+/// Then none is let in but what each container has, as runc does it. (In a user namespace the kernel makes no nodes.)
+fn guard_devices(plan: &mut Plan) {
+    let caps = plan.process.capabilities.bounding;
+    let makes_nodes = caps.has("MKNOD") || caps.has("SYS_ADMIN");
+    if makes_nodes && plan.resources.devices.is_empty() && !plan.namespaces.has(Namespace::User) {
+        let none = DeviceRule { allow: false, kind: 'a', major: None, minor: None, access: "rwm".into() };
+        plan.resources.devices.push(none);
+    }
 }
 
 /// A process from the JSON that `exec --process` takes.

@@ -1,5 +1,8 @@
 //! What can go wrong with a virtual machine before its guest runs.
 
+use std::io;
+use std::path::PathBuf;
+
 /// A failure, with what was tried, on what, and the cause.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -10,6 +13,50 @@ pub enum Error {
         mebibytes: u64,
         /// Why not.
         cause: String,
+    },
+    /// The file given as a kernel can't be read.
+    #[error("can't read the kernel {path}: {cause}")]
+    KernelFile {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        cause: io::Error,
+    },
+    /// The file given as a kernel is something else.
+    #[error("{path}: not a Linux kernel: it is {what}; {advice}")]
+    NotAKernel {
+        /// The file.
+        path: PathBuf,
+        /// What it is, with an article.
+        what: String,
+        /// What to do about it.
+        advice: String,
+    },
+    /// A kernel, but none that can be started here.
+    #[error("{path}: can't be started: it is {what}; {advice}")]
+    UnusableKernel {
+        /// The file.
+        path: PathBuf,
+        /// What it is, with an article.
+        what: String,
+        /// What to do about it.
+        advice: String,
+    },
+    /// A kernel whose file contradicts itself.
+    #[error("{path}: a damaged kernel: {what}; get the file again")]
+    DamagedKernel {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// An unpacked kernel can't be written.
+    #[error("can't keep the unpacked kernel in {dir}: {cause}")]
+    KernelCache {
+        /// The directory; of a kernel that isn't kept, `memory`.
+        dir: PathBuf,
+        /// Why not.
+        cause: io::Error,
     },
 }
 

@@ -5,11 +5,13 @@
 //!
 //! | module | holds |
 //! |---|---|
+//! | [`kernel`] | kernel images: what a file is, unpacked, and where its parts go |
 //! | [`memory`] | the guest's physical memory, and where what lies in it |
 
 #![allow(unsafe_code)]
 
 mod error;
+pub mod kernel;
 pub mod memory;
 
 pub use error::{Error, Result};

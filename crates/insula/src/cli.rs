@@ -1,6 +1,6 @@
 //! The command line: its verbs, and which of them is meant.
 
-use crate::commands::{bench, completion, diff, doctor, exec, features, lifecycle, list, logs, man, ps, run, spec, update};
+use crate::commands::{bench, completion, diff, doctor, exec, features, lifecycle, list, logs, man, ps, run, spec, update, vm};
 use crate::global::{Coded, Global};
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Command};
@@ -12,6 +12,7 @@ Examples:
   insula run --keep out -- ./setup  run a command; what it writes is kept in out/
   insula diff out                   show what it wrote
   insula run --bundle DIR web       run an OCI bundle
+  insula vm run --kernel vmlinuz    run a virtual machine
   insula doctor                     what this host can isolate with
   insula bench --quick              what isolation costs on this machine
 
@@ -42,7 +43,7 @@ macro_rules! verb {
 }
 
 /// Every verb, in the order in which help shows them.
-const VERBS: [Verb; 20] = [
+const VERBS: [Verb; 21] = [
     verb!("run", run::Args, run::main),
     verb!("exec", exec::Args, exec::main),
     verb!("list", list::Args, list::main),
@@ -61,6 +62,7 @@ const VERBS: [Verb; 20] = [
     verb!("update", update::Args, update::main),
     verb!("spec", spec::Args, |_, args| spec::main(args)),
     verb!("features", features::Args, |_, args| features::main(args)),
+    verb!("vm", vm::Args, vm::main),
     verb!("completion", completion::Args, |_, args| completion::main(args)),
     verb!("man", man::Args, |_, args| man::main(args)),
 ];

@@ -1,4 +1,4 @@
-//! What can go wrong with a virtual machine before its guest runs.
+//! What can go wrong with a virtual machine.
 
 use std::io;
 use std::path::PathBuf;
@@ -57,6 +57,30 @@ pub enum Error {
         dir: PathBuf,
         /// Why not.
         cause: io::Error,
+    },
+    /// KVM refuses.
+    #[error("can't {what}: {cause}")]
+    Kvm {
+        /// What was tried.
+        what: &'static str,
+        /// The kernel's answer.
+        cause: String,
+    },
+    /// What the guest is started with doesn't fit, or can't be read.
+    #[error("can't {what}: {cause}")]
+    Boot {
+        /// What was tried.
+        what: &'static str,
+        /// Why not.
+        cause: String,
+    },
+    /// A virtual processor can't go on.
+    #[error("virtual processor {number} can't go on: {cause}")]
+    Stuck {
+        /// Which.
+        number: u8,
+        /// The kernel's word for it.
+        cause: String,
     },
 }
 

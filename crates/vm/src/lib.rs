@@ -5,13 +5,24 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`kernel`] | kernel images: what a file is, unpacked, and where its parts go |
 //! | [`memory`] | the guest's physical memory, and where what lies in it |
+//! | [`kernel`] | kernel images: what a file is, unpacked, and where its parts go |
+//! | [`boot`] | puts a kernel, its initial file system and its parameters into memory, as a boot loader does |
+//! | [`acpi`] | the tables by which the kernel finds processors and devices |
+//! | [`event`] | signals between devices, KVM and threads |
+//! | [`kvm`], [`vcpu`] | the machine and its processors as KVM has them |
+//!
+//! A machine is put together from the top of this table to its end, then each processor is run by a thread.
 
 #![allow(unsafe_code)]
 
+pub mod acpi;
+pub mod boot;
 mod error;
+pub mod event;
 pub mod kernel;
+pub mod kvm;
 pub mod memory;
+pub mod vcpu;
 
 pub use error::{Error, Result};

@@ -45,15 +45,16 @@ pub enum Backing {
 /// The host has less address space, or not enough huge pages set aside.
 pub fn allocate(bytes: u64, backing: Backing) -> Result<GuestMemory> {
     let mebibytes = bytes >> 20;
-    let failed = |cause: String| Error::Memory { mebibytes, cause };
+    let failed = |cause: String| {
+        let advice = if backing == Backing::Huge { "; are enough huge pages set aside (/proc/sys/vm/nr_hugepages)?" } else { "" };
+        Error::Memory { mebibytes, cause: format!("{cause}{advice}") }
+    };
     let file = match backing {
         Backing::Private => None,
-        Backing::Shared => Some(memory_file(bytes, 0).map_err(|error| failed(error.to_string()))?),
-        Backing::Huge => {
-            let advice = "are enough huge pages set aside (/proc/sys/vm/nr_hugepages)?";
-            Some(memory_file(bytes, libc::MFD_HUGETLB).map_err(|error| failed(format!("{error}; {advice}")))?)
-        }
+        Backing::Shared => Some(memory_file(bytes, 0)),
+        Backing::Huge => Some(memory_file(bytes, libc::MFD_HUGETLB)),
     };
+    let file = file.transpose().map_err(|error| failed(error.to_string()))?;
     let mut regions = Vec::new();
     let mut offset = 0;
     for (start, length) in ranges(bytes) {
@@ -61,7 +62,9 @@ pub fn allocate(bytes: u64, backing: Backing) -> Result<GuestMemory> {
             None => MmapRegion::new(length as usize),
             Some(file) => {
                 let file = file.try_clone().map_err(|error| failed(error.to_string()))?;
-                MmapRegion::from_file(FileOffset::new(file, offset), length as usize)
+                // With a reservation, so that huge pages that aren't there are told of now and not by a signal later.
+                let protection = libc::PROT_READ | libc::PROT_WRITE;
+                MmapRegion::build(Some(FileOffset::new(file, offset)), length as usize, protection, libc::MAP_SHARED)
             }
         };
         let region = region.map_err(|error| failed(error.to_string()))?;

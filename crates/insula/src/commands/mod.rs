@@ -14,6 +14,7 @@ pub(crate) mod ps;
 pub(crate) mod run;
 pub(crate) mod spec;
 pub(crate) mod update;
+pub(crate) mod vm;
 
 use anyhow::{Context, ensure};
 use insula_spec::{Id, Plan, oci};

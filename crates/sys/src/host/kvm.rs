@@ -112,7 +112,24 @@ const INTERPRETED_NS: f64 = 50.0;
 /// milliseconds where they are interpreted.
 const GUEST_DEADLINE: Duration = Duration::from_millis(500);
 
+/// Which kind of host this is, as far as can be told at once: without the guest that is timed.
+pub fn kind() -> HostKind {
+    look().0.kind
+}
+
 pub(super) fn gather() -> Facts {
+    let (mut facts, handle) = look();
+    if let Some(kvm) = handle {
+        facts.api_version = kvm_guest::api_version(&kvm).ok();
+        facts.extensions = Some(kvm_guest::extensions(&kvm));
+        facts.guest = run_guest(kvm);
+    }
+    facts.kind = classify(&facts, std::env::consts::ARCH);
+    facts
+}
+
+/// What the host says of itself, and the device if it opens.
+fn look() -> (Facts, Option<std::fs::File>) {
     let cpuinfo = files::text("/proc/cpuinfo").unwrap_or_default();
     let cpu_flag = kernel::cpu_flags(&cpuinfo).find(|flag| matches!(*flag, "vmx" | "svm")).map(str::to_owned);
     let modules = modules();
@@ -127,13 +144,8 @@ pub(super) fn gather() -> Facts {
         extensions: None,
         guest: GuestRun::NotRun,
     };
-    if let Some(kvm) = handle {
-        facts.api_version = kvm_guest::api_version(&kvm).ok();
-        facts.extensions = Some(kvm_guest::extensions(&kvm));
-        facts.guest = run_guest(kvm);
-    }
     facts.kind = classify(&facts, std::env::consts::ARCH);
-    facts
+    (facts, handle)
 }
 
 /// The verdict. Any one sign of interpretation is enough: a measured one, the PVM module in charge, or no way to be anything else.

@@ -23,6 +23,8 @@ const ICOUNT_WORK: &str = "/var/lib/lab/work";
 pub(super) struct Job<'a> {
     pub(super) command: &'a [OsString],
     pub(super) env: &'a [String],
+    /// The machine's own kernel, as a file of the host's: something for a machine in the machine to boot.
+    pub(super) kernel: &'a Path,
     pub(super) folders: &'a Folders,
     pub(super) copies: &'a [PathBuf],
     pub(super) icount: bool,
@@ -90,6 +92,7 @@ impl Job<'_> {
         };
         export("INSULA_LAB", OsStr::new("1"));
         export("INSULA_LAB_WORK", work.as_os_str());
+        export("INSULA_LAB_KERNEL", self.kernel.as_os_str());
         export("CARGO_TARGET_DIR", self.folders.target.as_os_str());
         for setting in self.env {
             let (name, value) = parse_env(setting)?;

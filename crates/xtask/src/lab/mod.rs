@@ -38,7 +38,7 @@ const EXIT_LAB_FAILED: u8 = 125;
 /// Run a command as root in a machine with KVM and cgroup v2, emulated in software.
 ///
 /// The machine sees this work tree and the cargo target folder at their own paths, read-only, and starts the command in the work
-/// tree, with an empty stdin. It may write its work folder (its path is in $INSULA_LAB_WORK) and, until it ends, anything else that
+/// tree, with an empty stdin. $INSULA_LAB_KERNEL is the path of its kernel's file, for a machine in the machine. It may write its work folder (its path is in $INSULA_LAB_WORK) and, until it ends, anything else that
 /// is the machine's own. The machine ends when the command does; what the command left running ends with it.
 ///
 /// The exit code is the command's own; 124 when its time was over, 125 when the machine failed.
@@ -146,6 +146,7 @@ fn boot(
     let job = job::Job {
         command: &args.command,
         env: &args.env,
+        kernel: &image.kernel,
         folders,
         copies: &copies.collect::<Result<Vec<_>>>()?,
         icount: args.icount,

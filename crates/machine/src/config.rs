@@ -1,0 +1,94 @@
+//! What can be asked of a machine.
+
+use crate::{Error, Result};
+use insula_vm::memory::Backing;
+use std::path::PathBuf;
+
+/// A machine, as asked for.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The kernel: a vmlinux or a bzImage.
+    pub kernel: PathBuf,
+    /// The initial file system.
+    pub initrd: Option<PathBuf>,
+    /// What the kernel is told, beside what the machine needs ([`Self::command_line`]).
+    pub arguments: String,
+    /// Bytes of memory.
+    pub memory: u64,
+    /// What the memory is made of.
+    pub backing: Backing,
+    /// Virtual processors.
+    pub vcpus: u32,
+}
+
+/// What a kernel on this machine should know, if nobody says otherwise: where its console is, that there is no PCI bus to be probed,
+/// and to reset by the keyboard controller at once when it panics.
+const DEFAULTS: [(&str, &str); 4] = [("console", "ttyS0"), ("pci", "off"), ("reboot", "k"), ("panic", "-1")];
+
+/// A kernel of today needs this much before it can say what it lacks.
+const LEAST_MEMORY: u64 = 32 << 20;
+
+impl Config {
+    /// Checks what can be checked without making anything.
+    ///
+    /// # Errors
+    /// A value that no machine on this host can have.
+    pub fn check(&self, host_memory: u64, most_vcpus: usize) -> Result<()> {
+        let wrong = |option, problem| Err(Error::Config { option, problem });
+        if self.vcpus == 0 || self.vcpus as usize > most_vcpus {
+            return wrong("--cpus", format!("{} is outside 1 to {most_vcpus}, what a machine can have here", self.vcpus));
+        }
+        if self.memory < LEAST_MEMORY {
+            let problem =
+                format!("{} MiB are too few for a kernel; give it at least {} MiB", self.memory >> 20, LEAST_MEMORY >> 20);
+            return wrong("--memory", problem);
+        }
+        if self.memory > host_memory {
+            let problem = format!("{} MiB are more than this host has ({} MiB)", self.memory >> 20, host_memory >> 20);
+            return wrong("--memory", problem);
+        }
+        if !self.memory.is_multiple_of(4096) {
+            return wrong("--memory", format!("{} bytes are no whole number of pages", self.memory));
+        }
+        Ok(())
+    }
+
+    /// The kernel's command line: what is asked for, and the defaults of which it says nothing.
+    pub fn command_line(&self) -> String {
+        let says = |name: &str| self.arguments.split_whitespace().any(|word| word.split('=').next() == Some(name));
+        let mut words: Vec<String> =
+            DEFAULTS.iter().filter(|(name, _)| !says(name)).map(|(name, value)| format!("{name}={value}")).collect();
+        // Ours first: what comes later counts, and `--` ends the kernel's own.
+        words.extend((!self.arguments.is_empty()).then(|| self.arguments.clone()));
+        words.join(" ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> Config {
+        let (kernel, initrd, arguments) = ("k".into(), None, "panic=5 quiet".into());
+        Config { kernel, initrd, arguments, memory: 256 << 20, backing: Backing::Private, vcpus: 1 }
+    }
+
+    #[test]
+    fn what_is_said_replaces_a_default() {
+        assert_eq!(config().command_line(), "console=ttyS0 pci=off reboot=k panic=5 quiet");
+    }
+
+    #[test]
+    fn what_no_machine_can_have_is_refused() {
+        let refused = |change: &dyn Fn(&mut Config)| {
+            let mut config = config();
+            change(&mut config);
+            config.check(1 << 30, 8).unwrap_err().to_string()
+        };
+        assert_eq!(refused(&|c| c.vcpus = 0), "--cpus: 0 is outside 1 to 8, what a machine can have here");
+        assert_eq!(refused(&|c| c.vcpus = 9), "--cpus: 9 is outside 1 to 8, what a machine can have here");
+        assert_eq!(refused(&|c| c.memory = 2 << 30), "--memory: 2048 MiB are more than this host has (1024 MiB)");
+        assert!(refused(&|c| c.memory = 1 << 20).contains("at least 32 MiB"));
+        assert!(config().check(1 << 30, 8).is_ok());
+    }
+}

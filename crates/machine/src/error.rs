@@ -1,0 +1,33 @@
+//! Why a machine can't be had.
+
+/// A failure before or while a guest runs.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A value that no machine can have.
+    #[error("{option}: {problem}")]
+    Config {
+        /// Where it was said.
+        option: &'static str,
+        /// What is wrong with it, and what would be right.
+        problem: String,
+    },
+    /// KVM, memory or kernel.
+    #[error(transparent)]
+    Vm(#[from] insula_vm::Error),
+    /// The host refuses something.
+    #[error("can't {what}: {cause}")]
+    Host {
+        /// What was tried.
+        what: &'static str,
+        /// The host's answer.
+        cause: String,
+    },
+}
+
+/// A result of this crate's.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A refusal of the host's as an error of ours.
+pub(crate) fn host<E: std::fmt::Display>(what: &'static str) -> impl Fn(E) -> Error {
+    move |cause| Error::Host { what, cause: cause.to_string() }
+}

@@ -1,0 +1,178 @@
+//! What is left of a PC's devices: a serial port, the keyboard controller's reset, and the register that switches off. Ports that
+//! belong to nobody read as all ones, as on a bus where nothing answers.
+
+use crate::error::Result;
+use insula_vm::acpi;
+use insula_vm::event::Event;
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use vm_superio::serial::NoEvents;
+use vm_superio::{Serial, Trigger};
+
+const SERIAL: u16 = 0x3f8;
+/// The interrupt line of the first serial port.
+pub(crate) const SERIAL_LINE: u32 = 4;
+
+/// What the guest wants of the machine as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wish {
+    Off,
+    Reset,
+}
+
+/// An interrupt line as an event.
+pub(crate) struct Line(Event);
+
+impl Trigger for Line {
+    type E = io::Error;
+
+    fn trigger(&self) -> io::Result<()> {
+        self.0.signal();
+        Ok(())
+    }
+}
+
+/// The guest's console goes here.
+pub(crate) type Output = Box<dyn Write + Send>;
+
+pub(crate) struct Ports {
+    serial: Mutex<Serial<Line, NoEvents, Output>>,
+    wish: AtomicU8,
+    /// What is typed waits for the guest.
+    full: AtomicBool,
+    /// Signalled when there is a wish, or room again for what is typed.
+    news: Event,
+}
+
+impl Ports {
+    pub(crate) fn new(line: Event, output: Output) -> Result<Ports> {
+        let serial = Mutex::new(Serial::new(Line(line), output));
+        Ok(Ports { serial, wish: AtomicU8::new(0), full: AtomicBool::new(false), news: Event::new()? })
+    }
+
+    fn serial(&self) -> MutexGuard<'_, Serial<Line, NoEvents, Output>> {
+        // What another thread left half done is at worst a garbled character.
+        self.serial.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn read(&self, port: u16, data: &mut [u8]) {
+        data.fill(0xff);
+        match (port, data) {
+            (SERIAL..0x400, [byte]) => {
+                let mut serial = self.serial();
+                *byte = serial.read((port - SERIAL) as u8);
+                self.tell_of_room(&serial);
+            }
+            // The keyboard controller is idle, and has nothing to tell.
+            (acpi::RESET_PORT | 0x60, [byte]) => *byte = 0,
+            (acpi::SLEEP_PORT, [byte]) => *byte = 0,
+            _ => {}
+        }
+    }
+
+    pub(crate) fn write(&self, port: u16, data: &[u8]) {
+        match (port, data) {
+            (SERIAL..0x400, [byte]) => {
+                let mut serial = self.serial();
+                // Who doesn't read the console doesn't stop the guest.
+                let _ = serial.write((port - SERIAL) as u8, *byte);
+                self.tell_of_room(&serial);
+            }
+            (acpi::RESET_PORT, [acpi::RESET]) => self.wish(Wish::Reset),
+            (acpi::SLEEP_PORT, [acpi::SLEEP_OFF]) => self.wish(Wish::Off),
+            _ => {}
+        }
+    }
+
+    /// Types into the guest's console; how many bytes it took.
+    pub(crate) fn type_in(&self, bytes: &[u8]) -> usize {
+        self.serial().enqueue_raw_bytes(bytes).unwrap_or(0)
+    }
+
+    /// How many bytes the console would take now. If none, [`Self::event`] will be signalled when that changes.
+    pub(crate) fn room(&self) -> usize {
+        let serial = self.serial();
+        let room = room(&serial);
+        self.full.store(room == 0, Ordering::SeqCst);
+        room
+    }
+
+    fn tell_of_room(&self, serial: &Serial<Line, NoEvents, Output>) {
+        if self.full.load(Ordering::SeqCst) && room(serial) > 0 {
+            self.full.store(false, Ordering::SeqCst);
+            self.news.signal();
+        }
+    }
+
+    pub(crate) fn wish(&self, wish: Wish) {
+        // The first one counts.
+        let _ = self.wish.compare_exchange(0, wish as u8 + 1, Ordering::SeqCst, Ordering::SeqCst);
+        self.news.signal();
+    }
+
+    pub(crate) fn wished(&self) -> Option<Wish> {
+        match self.wish.load(Ordering::SeqCst) {
+            1 => Some(Wish::Off),
+            2 => Some(Wish::Reset),
+            _ => None,
+        }
+    }
+
+    /// Signalled when [`Self::wished`] or [`Self::room`] has something new to say.
+    pub(crate) fn event(&self) -> &Event {
+        &self.news
+    }
+}
+
+/// Before a driver wants to hear of them, it would throw away what came: it empties the port when it takes it over.
+fn room<T: Trigger>(serial: &Serial<T, NoEvents, Output>) -> usize {
+    const RECEIVED: u8 = 1;
+    if serial.state().interrupt_enable & RECEIVED == 0 { 0 } else { serial.fifo_capacity() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ports() -> Ports {
+        Ports::new(Event::new().unwrap(), Box::new(io::sink())).unwrap()
+    }
+
+    #[test]
+    fn a_guest_can_switch_off_and_reset() {
+        for (port, byte, wish) in [(0x600, 0x34, Wish::Off), (0x64, 0xfe, Wish::Reset)] {
+            let ports = ports();
+            ports.write(port, &[byte]);
+            assert_eq!((ports.wished(), ports.event().take()), (Some(wish), true));
+        }
+    }
+
+    #[test]
+    fn what_is_typed_waits_for_a_driver() {
+        let ports = ports();
+        assert_eq!((ports.room(), ports.event().take()), (0, false));
+        ports.write(0x3f9, &[1]);
+        assert!(ports.event().take() && ports.room() > 0);
+        let room = ports.room();
+        assert_eq!((ports.type_in(&vec![b'x'; room]), ports.room()), (room, 0));
+        let mut byte = [0];
+        ports.read(0x3f8, &mut byte);
+        assert_eq!((byte, ports.event().take(), ports.room()), ([b'x'], true, 1));
+    }
+
+    #[test]
+    fn any_access_of_any_size_is_survived() {
+        let ports = ports();
+        for port in 0..=u16::MAX {
+            for size in 1..=4 {
+                let mut data = [0x5a; 4];
+                ports.write(port, &data[..size]);
+                ports.read(port, &mut data[..size]);
+            }
+        }
+        let mut nobody = [0; 4];
+        ports.read(0xcf8, &mut nobody);
+        assert_eq!((ports.wished(), nobody), (None, [0xff; 4]));
+    }
+}

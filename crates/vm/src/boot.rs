@@ -1,0 +1,204 @@
+//! Puts a kernel into the guest's memory and lays down what it expects of a boot loader, so that a processor can start in 64-bit mode
+//! at its first instruction: no firmware runs, and no part of the guest unpacks anything.
+//!
+//! Source: Linux `Documentation/arch/x86/boot.rst`, "64-bit BOOT PROTOCOL"; `zero-page.rst`.
+
+use crate::kernel::{Kernel, Segment};
+use crate::memory::{GuestMemory, layout};
+use crate::{Error, Result};
+use linux_loader::loader::bootparam::{boot_e820_entry, boot_params};
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
+
+/// Below 1 MiB, each on pages of its own.
+const SEGMENTS: u64 = 0x1000;
+const PARAMETERS: u64 = 0x7000;
+const STACK: u64 = 0x8ff0;
+const PAGE_TABLES: u64 = 0x9000;
+const COMMAND_LINE: u64 = 0x2_0000;
+/// The kernel reads 2048 bytes of it, and no more (`COMMAND_LINE_SIZE`).
+const COMMAND_LINE_MOST: usize = 2047;
+/// Where firmware's own memory begins on a PC; memory below is the kernel's.
+const EXTENDED_BIOS: u64 = 0x9_fc00;
+/// From here on the kernel looks for what firmware has left: see [`crate::acpi`].
+pub(crate) const FIRMWARE: u64 = 0xe_0000;
+const MEBIBYTE: u64 = 1 << 20;
+const PAGE: u64 = 4096;
+
+/// How the first processor starts.
+#[derive(Clone, Copy, Debug)]
+pub struct Start {
+    pub(crate) entry: u64,
+    pub(crate) parameters: u64,
+    pub(crate) stack: u64,
+    pub(crate) page_tables: u64,
+    pub(crate) segments: u64,
+    pub(crate) segments_limit: u16,
+}
+
+/// Puts a kernel, its initial file system and its command line into memory.
+///
+/// # Errors
+/// Memory is too small for them, the command line is too long, or a file can't be read to the end it had.
+pub fn load(memory: &GuestMemory, kernel: &Kernel, initrd: Option<&File>, command_line: &str) -> Result<Start> {
+    let mut end = MEBIBYTE;
+    for segment in &kernel.segments {
+        put_segment(memory, &kernel.file, segment)?;
+        end = end.max(segment.address.saturating_add(segment.memory_size));
+    }
+    let initrd = initrd.map(|file| put_initrd(memory, file, end)).transpose()?;
+    put_command_line(memory, command_line)?;
+    put_parameters(memory, initrd, command_line)?;
+    put_page_tables(memory)?;
+    let segments_limit = put_segments(memory)?;
+    let (parameters, stack, page_tables, segments) = (PARAMETERS, STACK, PAGE_TABLES, SEGMENTS);
+    Ok(Start { entry: kernel.entry, parameters, stack, page_tables, segments, segments_limit })
+}
+
+/// The pages of the file become pages of the guest: nothing is copied until the guest writes. What shares a page with something else,
+/// and everything in memory that others map, is read.
+fn put_segment(memory: &GuestMemory, file: &File, segment: &Segment) -> Result<()> {
+    let &Segment { offset, address, file_size, memory_size } = segment;
+    let space = memory.get_slice(GuestAddress(address), memory_size as usize);
+    let space = space.map_err(|_| too_small("the kernel", address.saturating_add(memory_size)))?;
+    let private = memory.find_region(GuestAddress(address)).is_some_and(|region| region.file_offset().is_none());
+    let whole = if private && address % PAGE == 0 && offset % PAGE == 0 { file_size / PAGE * PAGE } else { 0 };
+    if whole > 0 {
+        let guard = space.ptr_guard_mut();
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_FIXED | libc::MAP_NORESERVE;
+        // SAFETY: the range lies inside a mapping of ours (`get_slice` has checked it), page by page, and stays one: only what backs
+        // it changes. Nothing of Rust's lies there.
+        let mapped =
+            unsafe { libc::mmap(guard.as_ptr().cast(), whole as usize, protection, flags, file.as_raw_fd(), offset as i64) };
+        if mapped == libc::MAP_FAILED {
+            return Err(Error::Boot { what: "map the kernel", cause: std::io::Error::last_os_error().to_string() });
+        }
+    }
+    let rest = usize::try_from(file_size - whole).unwrap_or(usize::MAX);
+    copy(memory, file, offset + whole, GuestAddress(address + whole), rest, "read the kernel")
+}
+
+/// At the end of the memory below the gap, where the kernel's own start-up needs nothing.
+fn put_initrd(memory: &GuestMemory, file: &File, kernel_end: u64) -> Result<(u64, u64)> {
+    let what = "read the initial file system";
+    let size = file.metadata().map_err(|error| Error::Boot { what, cause: error.to_string() })?.len();
+    let low_end = low_end(memory);
+    let address = low_end.checked_sub(size).map(|start| start / PAGE * PAGE);
+    let address = address.filter(|start| *start >= kernel_end);
+    let address = address.ok_or_else(|| too_small("the kernel and its initial file system", kernel_end.saturating_add(size)))?;
+    copy(memory, file, 0, GuestAddress(address), size as usize, what)?;
+    Ok((address, size))
+}
+
+/// Reads part of a file into memory; a file that is shorter than it was is an error, not zeros.
+fn copy(memory: &GuestMemory, file: &File, offset: u64, to: GuestAddress, length: usize, what: &'static str) -> Result<()> {
+    let mut buffer = vec![0; length.min(1 << 18)];
+    let mut done = 0;
+    while done < length {
+        let piece = (length - done).min(buffer.len());
+        let read = file.read_exact_at(&mut buffer[..piece], offset + done as u64);
+        read.map_err(|error| Error::Boot { what, cause: error.to_string() })?;
+        let at = GuestAddress(to.0 + done as u64);
+        memory.write_slice(&buffer[..piece], at).map_err(|error| Error::Boot { what, cause: error.to_string() })?;
+        done += piece;
+    }
+    Ok(())
+}
+
+fn too_small(what: &str, need: u64) -> Error {
+    let need = need.div_ceil(MEBIBYTE);
+    Error::Boot {
+        what: "start the guest",
+        cause: format!("its memory is too small for {what}; give it more than {need} MiB (--memory)"),
+    }
+}
+
+fn low_end(memory: &GuestMemory) -> u64 {
+    memory.iter().next().map_or(0, GuestMemoryRegion::len)
+}
+
+fn put_command_line(memory: &GuestMemory, text: &str) -> Result<()> {
+    let what = "pass the kernel its command line";
+    if text.len() > COMMAND_LINE_MOST {
+        let cause = format!("it has {} bytes; the kernel reads at most {COMMAND_LINE_MOST}", text.len());
+        return Err(Error::Boot { what, cause });
+    }
+    if text.contains('\0') {
+        return Err(Error::Boot { what, cause: "it has a NUL byte".into() });
+    }
+    let mut bytes = text.as_bytes().to_vec();
+    bytes.push(0);
+    memory.write_slice(&bytes, GuestAddress(COMMAND_LINE)).map_err(|_| too_small("the kernel", 2 * MEBIBYTE))
+}
+
+/// The "zero page".
+fn put_parameters(memory: &GuestMemory, initrd: Option<(u64, u64)>, command_line: &str) -> Result<()> {
+    const BOOT_FLAG: u16 = 0xaa55;
+    const MAGIC: u32 = 0x5372_6448;
+    const UNREGISTERED_LOADER: u8 = 0xff;
+    let mut parameters = boot_params::default();
+    parameters.hdr.boot_flag = BOOT_FLAG;
+    parameters.hdr.header = MAGIC;
+    parameters.hdr.type_of_loader = UNREGISTERED_LOADER;
+    parameters.hdr.kernel_alignment = MEBIBYTE as u32;
+    parameters.hdr.cmd_line_ptr = COMMAND_LINE as u32;
+    parameters.hdr.cmdline_size = command_line.len() as u32 + 1;
+    if let Some((address, size)) = initrd {
+        // Below the gap, so both fit.
+        parameters.hdr.ramdisk_image = address as u32;
+        parameters.hdr.ramdisk_size = size as u32;
+    }
+    parameters.acpi_rsdp_addr = FIRMWARE;
+    for (index, (addr, size, r#type)) in memory_map(memory).into_iter().enumerate() {
+        parameters.e820_table[index] = boot_e820_entry { addr, size, r#type };
+        parameters.e820_entries = index as u8 + 1;
+    }
+    memory.write_obj(parameters, GuestAddress(PARAMETERS)).map_err(|_| too_small("the kernel", 2 * MEBIBYTE))
+}
+
+/// What of the memory is the kernel's to use: start, bytes, kind.
+fn memory_map(memory: &GuestMemory) -> Vec<(u64, u64, u32)> {
+    const USABLE: u32 = 1;
+    const RESERVED: u32 = 2;
+    let low_end = low_end(memory);
+    let mut map = vec![
+        (0, EXTENDED_BIOS, USABLE),
+        (EXTENDED_BIOS, MEBIBYTE - EXTENDED_BIOS, RESERVED),
+        (MEBIBYTE, low_end.saturating_sub(MEBIBYTE), USABLE),
+    ];
+    map.extend(memory.iter().skip(1).map(|region| (region.start_addr().0, region.len(), USABLE)));
+    debug_assert!(low_end <= layout::GAP);
+    map
+}
+
+/// The first 4 GiB where they are, in pages of 2 MiB.
+fn put_page_tables(memory: &GuestMemory) -> Result<()> {
+    const PRESENT_WRITABLE: u64 = 3;
+    const LARGE: u64 = 1 << 7;
+    let directories = PAGE_TABLES + PAGE;
+    let mut tables = vec![0_u64; 512 * 6];
+    tables[0] = directories | PRESENT_WRITABLE;
+    for number in 0..4 {
+        tables[512 + number] = (directories + PAGE * (1 + number as u64)) | PRESENT_WRITABLE;
+    }
+    for (number, entry) in tables[1024..].iter_mut().enumerate() {
+        *entry = (number as u64) << 21 | PRESENT_WRITABLE | LARGE;
+    }
+    let bytes: Vec<u8> = tables.iter().flat_map(|entry| entry.to_le_bytes()).collect();
+    memory.write_slice(&bytes, GuestAddress(PAGE_TABLES)).map_err(|_| too_small("the kernel", 2 * MEBIBYTE))
+}
+
+/// The segments the boot protocol asks for: code at selector 0x10, data at 0x18; and a task state, which virtualisation wants.
+/// Gives back the table's limit.
+fn put_segments(memory: &GuestMemory) -> Result<u16> {
+    const CODE: u64 = 0x00af_9b00_0000_ffff;
+    const DATA: u64 = 0x00cf_9300_0000_ffff;
+    const TASK: u64 = 0x0000_8b00_0000_0067;
+    let table = [0, 0, CODE, DATA, TASK, 0];
+    let bytes: Vec<u8> = table.iter().flat_map(|entry: &u64| entry.to_le_bytes()).collect();
+    memory.write_slice(&bytes, GuestAddress(SEGMENTS)).map_err(|_| too_small("the kernel", 2 * MEBIBYTE))?;
+    Ok(bytes.len() as u16 - 1)
+}

@@ -1,0 +1,128 @@
+//! The machine as KVM has it: memory slots, the interrupt controllers and the timer in the kernel, and the two kinds of event by which
+//! devices work without an exit: *irqfd* (a descriptor that raises an interrupt) and *ioeventfd* (a guest's write that only signals).
+
+use crate::event::Event;
+use crate::memory::GuestMemory;
+use crate::vcpu::Vcpu;
+use crate::{Error, Result};
+use kvm_bindings::{KVM_PIT_SPEAKER_DUMMY, kvm_pit_config, kvm_userspace_memory_region};
+use kvm_ioctls::{Cap, IoEventAddress, Kvm, VmFd};
+use rustix::fd::AsFd;
+use std::os::fd::{FromRawFd, IntoRawFd};
+use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
+use vmm_sys_util::eventfd::EventFd;
+
+/// Three pages that Intel's processors need for real mode: above all memory and devices, as KVM's documentation advises.
+const TASK_STATE: usize = 0xfffb_d000;
+/// The one page beside them.
+const IDENTITY_MAP: u64 = 0xfffb_c000;
+
+/// What the kernel must offer; anything since Linux 4.14 does.
+const NEEDED: [(Cap, &str); 8] = [
+    (Cap::UserMemory, "KVM_CAP_USER_MEMORY"),
+    (Cap::Irqchip, "KVM_CAP_IRQCHIP"),
+    (Cap::Pit2, "KVM_CAP_PIT2"),
+    (Cap::Irqfd, "KVM_CAP_IRQFD"),
+    (Cap::Ioeventfd, "KVM_CAP_IOEVENTFD"),
+    (Cap::ExtCpuid, "KVM_CAP_EXT_CPUID"),
+    (Cap::AdjustClock, "KVM_CAP_ADJUST_CLOCK"),
+    (Cap::ImmediateExit, "KVM_CAP_IMMEDIATE_EXIT"),
+];
+
+/// A machine without devices.
+#[derive(Debug)]
+pub struct Vm {
+    kvm: Kvm,
+    // Before the memory, which must outlive it: the kernel reads and writes there as long as the machine exists.
+    fd: VmFd,
+    memory: GuestMemory,
+}
+
+impl Vm {
+    /// Makes a machine with this memory, an I/O APIC, two PICs and a PIT.
+    ///
+    /// # Errors
+    /// `/dev/kvm` isn't there or closed to us, or the kernel lacks something.
+    pub fn new(memory: GuestMemory) -> Result<Vm> {
+        let kvm = open()?;
+        if let Some((_, name)) = NEEDED.iter().find(|(cap, _)| !kvm.check_extension(*cap)) {
+            return Err(Error::Kvm { what: "use this host's KVM", cause: format!("it lacks {name}; a newer kernel has it") });
+        }
+        let fd = kvm.create_vm().map_err(failed("make a machine"))?;
+        fd.set_identity_map_address(IDENTITY_MAP).map_err(failed("place the identity map"))?;
+        fd.set_tss_address(TASK_STATE).map_err(failed("place the task state"))?;
+        fd.create_irq_chip().map_err(failed("make the interrupt controllers"))?;
+        let pit = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
+        fd.create_pit2(pit).map_err(failed("make the timer"))?;
+        for (slot, region) in memory.iter().enumerate() {
+            let range = kvm_userspace_memory_region {
+                slot: slot as u32,
+                guest_phys_addr: region.start_addr().0,
+                memory_size: region.len(),
+                userspace_addr: region.as_ptr() as u64,
+                flags: 0,
+            };
+            // SAFETY: the range is a mapping of ours, which `memory` keeps for as long as this machine exists; regions don't overlap.
+            unsafe { fd.set_user_memory_region(range) }.map_err(failed("give the guest its memory"))?;
+        }
+        Ok(Vm { kvm, fd, memory })
+    }
+
+    /// The guest's memory.
+    pub fn memory(&self) -> &GuestMemory {
+        &self.memory
+    }
+
+    /// Makes the virtual processor of this number, of so many.
+    ///
+    /// # Errors
+    /// The kernel allows no more, or refuses a register.
+    pub fn vcpu(&self, number: u8, count: u8) -> Result<Vcpu> {
+        let fd = self.fd.create_vcpu(u64::from(number)).map_err(failed("make a virtual processor"))?;
+        Vcpu::new(&self.kvm, fd, self.memory.clone(), number, count)
+    }
+
+    /// From now on, writing this event raises an interrupt line.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn interrupt_on(&self, event: &Event, line: u32) -> Result<()> {
+        self.fd.register_irqfd(&for_kvm(event)?, line).map_err(failed("connect an interrupt"))
+    }
+
+    /// From now on, when the guest writes this 32-bit value to this address, the event is signalled, and nothing else happens.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn event_on_write(&self, event: &Event, address: u64, value: u32) -> Result<()> {
+        self.fd.register_ioevent(&for_kvm(event)?, &IoEventAddress::Mmio(address), value).map_err(failed("connect a device"))
+    }
+}
+
+/// What fits into the 8 bits of an APIC's number; the last one means all.
+const MOST_VCPUS: usize = 254;
+
+/// How many virtual processors one machine may have on this host.
+///
+/// # Errors
+/// `/dev/kvm` doesn't open.
+pub fn most_vcpus() -> Result<usize> {
+    Ok(open()?.get_max_vcpus().min(MOST_VCPUS))
+}
+
+fn open() -> Result<Kvm> {
+    Kvm::new().map_err(failed("open /dev/kvm"))
+}
+
+/// The same event as the library's type; the kernel keeps the event itself.
+fn for_kvm(event: &Event) -> Result<EventFd> {
+    let copy = event.as_fd().try_clone_to_owned();
+    let copy = copy.map_err(|error| Error::Kvm { what: "connect an event", cause: error.to_string() })?;
+    // SAFETY: the descriptor is an event's, new, and handed over.
+    Ok(unsafe { EventFd::from_raw_fd(copy.into_raw_fd()) })
+}
+
+/// A kernel's refusal as an error of ours.
+pub(crate) fn failed(what: &'static str) -> impl Fn(kvm_ioctls::Error) -> Error {
+    move |errno| Error::Kvm { what, cause: errno.to_string() }
+}

@@ -1,0 +1,123 @@
+//! Virtual machines that boot Debian's kernel. `make lab` runs this in a machine with an ordinary KVM; on another host each test says
+//! so, and what `insula vm` says there is looked at instead.
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use support::{World, stderr, stdout, told};
+
+/// The store and a kernel, on a host that can run guests.
+fn lab() -> Option<(World, PathBuf, MutexGuard<'static, ()>)> {
+    // One after the other: the machine they run in is emulated, and each guest takes all of it.
+    static TURN: Mutex<()> = Mutex::new(());
+    let Some(kernel) = std::env::var_os("INSULA_LAB_KERNEL") else {
+        eprintln!("skipped: no ordinary KVM is promised here; `make lab` runs this test in a machine that has it");
+        return None;
+    };
+    Some((World::new()?, kernel.into(), TURN.lock().unwrap_or_else(PoisonError::into_inner)))
+}
+
+/// An initial file system with busybox, whose init does this.
+fn initrd(world: &World, script: &str) -> PathBuf {
+    let root = world.directory("initrd-root");
+    for dir in ["bin", "dev", "proc", "sys"] {
+        std::fs::create_dir_all(root.join(dir)).unwrap();
+    }
+    std::fs::copy("/usr/bin/busybox", root.join("bin/busybox")).unwrap();
+    let head = "#!/bin/busybox sh\n/bin/busybox --install /bin; mount -t proc proc /proc; mount -t sysfs sysfs /sys\n";
+    let init = root.join("init");
+    std::fs::write(&init, format!("{head}{script}\n")).unwrap();
+    std::fs::set_permissions(&init, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let archive = world.path("initrd");
+    let pack = format!("cd {} && find . | busybox cpio -o -H newc > {} 2>/dev/null", root.display(), archive.display());
+    assert!(Command::new("sh").args(["-c", &pack]).status().unwrap().success());
+    archive
+}
+
+/// Runs a guest quietly, so that what it prints is ours.
+fn guest(world: &World, kernel: &Path, initrd: &Path, more: &[&str]) -> Output {
+    let mut args = vec!["vm", "run", "--kernel", kernel.to_str().unwrap(), "--initrd", initrd.to_str().unwrap()];
+    args.extend(["--cmdline", "quiet loglevel=0"]);
+    args.extend(more);
+    world.output(args)
+}
+
+/// The console ends its lines as a terminal wants them.
+fn said(output: &Output) -> String {
+    stdout(output).replace("\r\n", "\n")
+}
+
+#[test]
+fn a_guest_has_what_was_asked_for_and_switches_off() {
+    let Some((world, kernel, _turn)) = lab() else { return };
+    let initrd = initrd(&world, "echo cpus $(nproc); free -m | grep Mem; cat /proc/cmdline; poweroff -f");
+    let output = guest(&world, &kernel, &initrd, &["--cpus", "2", "--memory", "300M", "--stats"]);
+    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    let said = said(&output);
+    assert!(said.contains("cpus 2\n"), "{said}");
+    let memory: u32 =
+        said.lines().find(|line| line.starts_with("Mem:")).unwrap().split_whitespace().nth(1).unwrap().parse().unwrap();
+    assert!((240..300).contains(&memory), "{said}");
+    assert!(said.contains("console=ttyS0 pci=off reboot=k panic=-1 quiet loglevel=0"), "{said}");
+    assert!(stderr(&output).starts_with("insula: exits: "), "{}", told(&output));
+}
+
+#[test]
+fn a_guest_that_resets_or_panics_ends_with_one() {
+    let Some((world, kernel, _turn)) = lab() else { return };
+    let resets = guest(&world, &kernel, &initrd(&world, "reboot -f"), &[]);
+    assert_eq!(resets.status.code(), Some(1), "{}", told(&resets));
+    // The end of init is a panic.
+    let panics = guest(&world, &kernel, &initrd(&world, "exit 3"), &[]);
+    assert_eq!(panics.status.code(), Some(1), "{}", told(&panics));
+}
+
+#[test]
+fn what_is_typed_reaches_the_console() {
+    let Some((world, kernel, _turn)) = lab() else { return };
+    let initrd = initrd(&world, "read line < /dev/console; echo \"got <$line>\"; poweroff -f");
+    let mut command = world.insula(["vm", "run", "--kernel"]);
+    command.arg(&kernel).arg("--initrd").arg(&initrd).args(["--cmdline", "quiet loglevel=0"]);
+    let typed = world.file("typed", "a line that is typed, and longer than the port's sixteen bytes\n");
+    command.stdin(std::fs::File::open(typed).unwrap());
+    let output = support::output(&mut command);
+    let line = "got <a line that is typed, and longer than the port's sixteen bytes>";
+    assert!(said(&output).contains(line), "{}", told(&output));
+}
+
+#[test]
+fn what_no_guest_can_be_made_of_is_one_line() {
+    let Some((world, kernel, _turn)) = lab() else { return };
+    let kernel = kernel.to_str().unwrap();
+    let text = world.file("text", "#!/bin/sh\n");
+    let text = text.to_str().unwrap();
+    for (args, words) in [
+        (vec!["--kernel", "missing"], vec!["missing"]),
+        (vec!["--kernel", text], vec!["text", "kernel"]),
+        (vec!["--kernel", kernel, "--initrd", "missing"], vec!["initrd"]),
+        (vec!["--kernel", kernel, "--cpus", "0"], vec!["--cpus", "1 to"]),
+        (vec!["--kernel", kernel, "--cpus", "300"], vec!["--cpus", "1 to"]),
+        (vec!["--kernel", kernel, "--memory", "900G"], vec!["--memory", "more than this host has"]),
+        (vec!["--kernel", kernel, "--memory", "33M"], vec!["memory is too small for the kernel", "--memory"]),
+        (vec!["--kernel", kernel, "--memory", "much"], vec!["--memory", "512M"]),
+        (vec!["--kernel", kernel, "--hugepages"], vec!["huge pages", "nr_hugepages"]),
+    ] {
+        let error = world.fails(125, [vec!["vm", "run"], args.clone()].concat());
+        for word in words {
+            assert!(error.contains(word), "{args:?}: {error}");
+        }
+    }
+}
+
+#[test]
+fn a_host_that_cannot_run_guests_is_named() {
+    let Some(world) = World::new() else { return };
+    if Path::new("/sys/module/kvm_amd").exists() || Path::new("/sys/module/kvm_intel").exists() {
+        eprintln!("skipped: this host has an ordinary KVM");
+        return;
+    }
+    let error = world.fails(125, ["vm", "run", "--kernel", "k"]);
+    assert!(error.contains("KVM") && error.contains("insula doctor"), "{error}");
+}

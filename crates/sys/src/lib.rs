@@ -10,7 +10,8 @@
 //! | [`bpf`] | device programs for cgroup v2 |
 //! | [`capability`], [`seccomp`] | what this process may do |
 //! | [`signals`], [`tty`] | signals as descriptors, terminals |
-//! | [`net`] | the loopback device |
+//! | [`net`], [`tap`] | the loopback device, virtual network cards |
+//! | [`guest`], [`uring`] | reading and writing files straight from and to the memory of a guest |
 //! | [`exe`] | our own program file, out of a container's reach |
 //! | [`host`] | facts about the host, for `insula doctor` |
 
@@ -20,13 +21,16 @@ pub mod bpf;
 pub mod capability;
 pub mod error;
 pub mod exe;
+pub mod guest;
 pub mod host;
 pub mod mount;
 pub mod net;
 pub mod process;
 pub mod seccomp;
 pub mod signals;
+pub mod tap;
 pub mod tty;
+pub mod uring;
 
 pub use error::{Context, Error, Result};
 pub use rustix::io::Errno;

@@ -1,0 +1,317 @@
+//! The block device (section 5.2): a disk that is a file or a block device of the host's.
+//!
+//! ```text
+//! kick ─> pop ─> request::parse ─> limiter ─> engine::start … one io_uring_enter for all of a kick
+//!                                                   │
+//! push <─ status byte <─ what came short, finished <─ engine::complete
+//! ```
+//!
+//! Bytes go straight between the file and the guest's memory. The guest's memory is only looked at for a request's header, and for the
+//! range of a discard. Whatever the file does (it shrinks, its disk fails, its file system is full), the guest gets an I/O error.
+
+mod disk;
+mod engine;
+mod request;
+#[cfg(test)]
+mod tests;
+
+use crate::device::{Activation, Change, Device, DeviceState, Saved, Source, Token, read_bytes};
+use crate::error::{Error, Result};
+use crate::interrupt::Interrupt;
+use crate::limiter::{Limiter, Limits};
+use crate::ring::Ring;
+use disk::Disk;
+use engine::Engine;
+use request::{Job, Status};
+use rustix::event::PollFlags;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use virtio_bindings::virtio_blk::{
+    VIRTIO_BLK_F_BLK_SIZE, VIRTIO_BLK_F_DISCARD, VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_RO, VIRTIO_BLK_F_SEG_MAX,
+    VIRTIO_BLK_F_TOPOLOGY, VIRTIO_BLK_F_WRITE_ZEROES, VIRTIO_BLK_ID_BYTES,
+};
+
+/// Section 5.2: its number.
+pub const KIND: u32 = 2;
+const SIZE: [u16; 1] = [256];
+/// A sector is 512 bytes in every field, whatever the size of blocks (section 5.2.4).
+pub const SECTOR: u64 = 512;
+/// Most sectors of a discard: 2 GiB, a hole in a file is cheap.
+const MOST_DISCARD: u32 = 4 << 20;
+/// Most sectors of a write of zeros: 16 MiB, as some file systems have them written.
+const MOST_ZEROES: u32 = 32 << 10;
+const KICK: Token = 0;
+const TIMER: Token = 1;
+const DONE: Token = 2;
+
+/// Through which cache of the host's the guest's bytes go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cache {
+    /// The host's page cache; a flush of the guest's brings all to the disk.
+    #[default]
+    Cached,
+    /// None (O_DIRECT). What a guest doesn't align as the disk needs it goes through the page cache, which the kernel keeps in step.
+    Direct,
+}
+
+/// By which calls files are read and written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Calls {
+    /// io_uring, or `preadv` where that is refused; [`Block::without_uring`] says why.
+    #[default]
+    Auto,
+    /// io_uring, or nothing.
+    Uring,
+    /// `preadv` and `pwritev`: one request after the other.
+    Plain,
+}
+
+/// What it is made from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The file, or block device.
+    pub path: PathBuf,
+    /// The guest can't write.
+    #[serde(default)]
+    pub read_only: bool,
+    /// Through which cache.
+    #[serde(default)]
+    pub cache: Cache,
+    /// By which calls.
+    #[serde(default)]
+    pub calls: Calls,
+    /// What the guest knows it by (`/dev/disk/by-id/virtio-…`): at most 20 bytes of ASCII.
+    #[serde(default)]
+    pub serial: String,
+    /// How much at what rate.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// What has to be known to go on: how large the guest believes the disk to be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    sectors: u64,
+}
+
+/// The device.
+#[derive(Debug)]
+pub struct Block {
+    disk: Disk,
+    serial: [u8; VIRTIO_BLK_ID_BYTES as usize],
+    calls: Calls,
+    without_uring: Option<rustix::io::Errno>,
+    limiter: Limiter,
+    /// The size has changed since the guest was last here.
+    resized: bool,
+    running: Option<Running>,
+}
+
+/// What there is while there is a driver.
+#[derive(Debug)]
+struct Running {
+    ring: Ring,
+    engine: Engine,
+    interrupt: Interrupt,
+    /// The driver doesn't know of flushes, so every write is one.
+    durable: bool,
+}
+
+impl Block {
+    /// Opens the disk. One that is written to can be open once only.
+    ///
+    /// # Errors
+    /// The file can't be opened, is open elsewhere, or can't be used in this way.
+    pub fn new(config: Config) -> Result<Block> {
+        let refuse = |cause: &str| Error::Config { device: "block", cause: cause.to_owned() };
+        let mut serial = [0; VIRTIO_BLK_ID_BYTES as usize];
+        if config.serial.len() > serial.len() || !config.serial.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(refuse(&format!("the serial `{}` isn't at most 20 visible characters of ASCII", config.serial)));
+        }
+        serial[..config.serial.len()].copy_from_slice(config.serial.as_bytes());
+        let without_uring = if config.calls == Calls::Plain { None } else { engine::probe().err() };
+        if let (Calls::Uring, Some(errno)) = (config.calls, without_uring) {
+            return Err(refuse(&format!(
+                "io_uring can't be used here: {}; `plain` needs none",
+                insula_sys::error::describe(errno)
+            )));
+        }
+        let disk = Disk::open(&config.path, config.read_only, config.cache)?;
+        let limiter = Limiter::new(config.limits)?;
+        Ok(Block { disk, serial, calls: config.calls, without_uring, limiter, resized: false, running: None })
+    }
+
+    /// Why io_uring isn't used although it might be: the kernel's answer. For a notice to the user.
+    pub fn without_uring(&self) -> Option<rustix::io::Errno> {
+        self.without_uring
+    }
+
+    /// Looks at the file's size again, and tells the guest if that has changed (section 5.2.4.2). Answers the bytes.
+    ///
+    /// # Errors
+    /// The file can't be asked.
+    pub fn refresh(&mut self) -> Result<u64> {
+        if self.disk.refresh()? {
+            self.resized = true;
+            self.tell_size();
+        }
+        Ok(self.disk.sectors() * SECTOR)
+    }
+
+    fn tell_size(&mut self) {
+        if let (true, Some(running)) = (self.resized, &self.running) {
+            running.interrupt.config();
+            self.resized = false;
+        }
+    }
+
+    /// Takes requests until there are none, hands them over at once, and answers what is done by then.
+    fn serve(&mut self) -> Result<()> {
+        let Some(running) = &mut self.running else { return Ok(()) };
+        running.ring.begin()?;
+        loop {
+            while let Some(chain) = running.ring.pop()? {
+                let job = request::parse(chain, running.ring.memory(), &self.disk, &self.serial);
+                if !self.limiter.pass(job.request.bytes()) {
+                    running.ring.unpop(job.chain);
+                    return running.settle(&self.disk);
+                }
+                if let Some((job, status)) = running.engine.start(job, running.ring.memory(), &self.disk, running.durable) {
+                    running.answer(job, status)?;
+                }
+            }
+            running.collect(&self.disk)?;
+            if running.ring.idle()? {
+                break;
+            }
+        }
+        running.ring.signal()
+    }
+}
+
+impl Running {
+    /// Hands over what was started, answers what is done, and tells the driver.
+    fn settle(&mut self, disk: &Disk) -> Result<()> {
+        self.collect(disk)?;
+        self.ring.signal()
+    }
+
+    fn collect(&mut self, disk: &Disk) -> Result<()> {
+        self.engine.submit()?;
+        while let Some((job, status)) = self.engine.complete(self.ring.memory(), disk, self.durable) {
+            self.answer(job, status)?;
+        }
+        Ok(())
+    }
+
+    /// Section 5.2.6: the status is the last byte that the driver gave to be written.
+    fn answer(&mut self, job: Job, status: Status) -> Result<()> {
+        let Job { chain, request, status_at } = job;
+        let Some(at) = status_at else { return self.ring.push(chain, 0) };
+        let stated = chain.writable().write(self.ring.memory(), at, &[status as u8]) == 1;
+        // So many bytes are written, from the first on (section 2.7.8.2): a read that failed may have left holes.
+        let written = if stated && (at == 0 || status == Status::Ok && request.fills()) { at + 1 } else { 0 };
+        self.ring.push(chain, written)
+    }
+}
+
+impl Device for Block {
+    fn kind(&self) -> u32 {
+        KIND
+    }
+
+    fn features(&self) -> u64 {
+        let always = [VIRTIO_BLK_F_SEG_MAX, VIRTIO_BLK_F_BLK_SIZE, VIRTIO_BLK_F_TOPOLOGY, VIRTIO_BLK_F_FLUSH];
+        let writable = [VIRTIO_BLK_F_DISCARD, VIRTIO_BLK_F_WRITE_ZEROES];
+        let own: &[u32] = if self.disk.read_only() { &[VIRTIO_BLK_F_RO] } else { &writable };
+        always.iter().chain(own).fold(0, |features, bit| features | 1 << bit)
+    }
+
+    fn queue_sizes(&self) -> &[u16] {
+        &SIZE
+    }
+
+    /// Section 5.2.4.
+    fn read_config(&self, offset: u64, data: &mut [u8]) {
+        let mut config = [0; 60];
+        let mut set = |at: usize, bytes: &[u8]| config[at..at + bytes.len()].copy_from_slice(bytes);
+        let block = self.disk.block_size();
+        let (physical, seg_max) = (block.max(4096), u32::from(SIZE[0]) - 2);
+        set(0, &self.disk.sectors().to_le_bytes());
+        set(12, &seg_max.to_le_bytes());
+        set(20, &block.to_le_bytes());
+        set(24, &[(physical / block).trailing_zeros() as u8, 0]);
+        set(26, &((physical / block) as u16).to_le_bytes());
+        // One range in a request: the kernel takes one in a call.
+        for (at, most) in [(36, MOST_DISCARD), (48, MOST_ZEROES)] {
+            set(at, &most.to_le_bytes());
+            set(at + 4, &1_u32.to_le_bytes());
+        }
+        set(44, &((block as u64 / SECTOR) as u32).to_le_bytes());
+        set(56, &[1]);
+        read_bytes(&config, offset, data);
+    }
+
+    fn activate(&mut self, mut start: Activation) -> Result<()> {
+        let durable = !start.accepted(VIRTIO_BLK_F_FLUSH);
+        let Some(ring) = start.queue(0) else { return Ok(()) };
+        let uring = self.calls != Calls::Plain && self.without_uring.is_none();
+        let engine = Engine::new(uring, ring.size(), &start.memory, &self.disk)?;
+        self.running = Some(Running { ring, engine, interrupt: start.interrupt, durable });
+        self.tell_size();
+        Ok(())
+    }
+
+    fn reset(&mut self) {
+        // The engine waits for what is under way.
+        self.running = None;
+    }
+
+    fn sources(&self) -> Vec<Source> {
+        let Some(running) = &self.running else { return Vec::new() };
+        let kick = Source { fd: running.ring.kick_fd(), token: KICK, interest: PollFlags::IN };
+        let done = running.engine.fd().map(|fd| Source { fd, token: DONE, interest: PollFlags::IN });
+        [Some(kick), done, self.limiter.source(TIMER)].into_iter().flatten().collect()
+    }
+
+    fn event(&mut self, token: Token) -> Result<Change> {
+        let Some(running) = &mut self.running else { return Ok(Change::Nothing) };
+        match token {
+            TIMER => self.limiter.event(),
+            DONE => {
+                let full = running.ring.taken() == running.ring.size();
+                running.settle(&self.disk)?;
+                // A full device left requests in the queue without asking for a kick.
+                if !full {
+                    return Ok(Change::Nothing);
+                }
+            }
+            _ => {}
+        }
+        self.serve()?;
+        Ok(Change::Nothing)
+    }
+
+    fn save(&mut self) -> Result<Saved> {
+        let mut rings = vec![None];
+        if let Some(running) = &mut self.running {
+            while running.engine.in_flight() > 0 {
+                running.engine.wait()?;
+                running.settle(&self.disk)?;
+            }
+            rings[0] = Some(running.ring.state());
+        }
+        Ok(Saved { rings, device: DeviceState::Block(State { sectors: self.disk.sectors() }) })
+    }
+
+    fn restore(&mut self, saved: &DeviceState) -> Result<()> {
+        let DeviceState::Block(state) = saved else {
+            return Err(Error::State { kind: KIND, cause: "it is another device's".into() });
+        };
+        self.resized = state.sectors != self.disk.sectors();
+        Ok(())
+    }
+}

@@ -1,1 +1,130 @@
-//! Entry points for fuzzers.
+//! Entry points for fuzzers, and the same with random bytes as a bounded test: whatever a driver does, nothing panics, and a device that is
+//! reset works again.
+
+use crate::device::Device;
+use crate::testing::{DATA, Driver};
+
+/// What is left of a fuzzer's input; zeros when it is used up.
+struct Input<'a>(&'a [u8]);
+
+impl Input<'_> {
+    fn array<const N: usize>(&mut self) -> [u8; N] {
+        let mut bytes = [0; N];
+        let count = self.0.len().min(N);
+        bytes[..count].copy_from_slice(&self.0[..count]);
+        self.0 = &self.0[count..];
+        bytes
+    }
+
+    fn byte(&mut self) -> u8 {
+        self.array::<1>()[0]
+    }
+
+    fn u16(&mut self) -> u16 {
+        u16::from_le_bytes(self.array())
+    }
+
+    /// Mostly memory, close together so that pieces overlap; now and then anything.
+    fn address(&mut self) -> u64 {
+        match self.byte() {
+            0..16 => u64::from_le_bytes(self.array()),
+            16..32 => u64::from(self.u16()) << 4,
+            _ => DATA + u64::from(self.u16()),
+        }
+    }
+
+    /// Mostly what a device expects somewhere; now and then anything.
+    fn length(&mut self) -> u32 {
+        const LENGTHS: [u32; 14] = [0, 1, 4, 8, 12, 16, 20, 44, 512, 513, 1514, 4096, 65536, u32::MAX];
+        match self.byte() {
+            0..32 => u32::from_le_bytes(self.array()),
+            byte => LENGTHS[usize::from(byte) % LENGTHS.len()],
+        }
+    }
+}
+
+/// A driver that does what `input` says with a device that accepted these features.
+///
+/// # Panics
+/// On a bug.
+pub fn device(device: Box<dyn Device>, features: u64, input: &[u8]) {
+    let queues = device.queue_sizes().len();
+    let mut driver = Driver::new(device, features);
+    let mut input = Input(input);
+    while !input.0.is_empty() {
+        step(&mut driver, queues, features, &mut input);
+    }
+    driver.turn(0);
+    let _ = driver.transport.save();
+    driver.start(features | 1 << 32);
+    driver.turn(0);
+}
+
+fn step(driver: &mut Driver, queues: usize, features: u64, input: &mut Input<'_>) {
+    let queue = usize::from(input.byte()) % queues;
+    match input.byte() % 32 {
+        0..10 => {
+            let (index, address, length) = (input.u16() % 17, input.address(), input.length());
+            // NEXT, WRITE and INDIRECT; the others mean nothing.
+            let (flags, next) = (u16::from(input.byte()) & 7, input.u16() % 17);
+            let table = if input.byte() < 200 { driver.table(queue) } else { DATA + u64::from(input.u16()) };
+            driver.descriptor(table, index, address, length, flags, next);
+        }
+        10..18 => {
+            let head = input.u16() % 16;
+            driver.offer(queue, if input.byte() == 0 { input.u16() } else { head });
+        }
+        18..22 => {
+            let address = DATA + u64::from(input.u16());
+            let bytes: [u8; 16] = input.array();
+            // A small type in front, as headers have it.
+            let bytes = if input.byte() < 128 { [&bytes[..1], &[0; 7], &bytes[8..]].concat() } else { bytes.to_vec() };
+            driver.put(address, &bytes);
+        }
+        22..25 => {
+            let _ = driver.transport.event(u32::from(input.byte() % 12));
+        }
+        25 => driver.set_index(queue, input.u16()),
+        26 => {
+            let length = usize::from(input.byte() % 9);
+            let _ = driver.transport.write(u64::from(input.u16() % 0x200), &input.array::<8>()[..length]);
+        }
+        27 => driver.transport.read(u64::from(input.u16() % 0x200), &mut [0; 8]),
+        28 if input.byte() < 64 => driver.start(features | 1 << 32),
+        29 => driver.set_used_event(queue, input.u16()),
+        _ => {
+            driver.kick(queue);
+            driver.turn(0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{block, rng};
+    use proptest::prelude::*;
+
+    fn inputs() -> impl Strategy<Value = Vec<u8>> {
+        prop::collection::vec(any::<u8>(), 0..1500)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn entropy_survives_any_driver(input in inputs()) {
+            device(Box::new(rng::Rng::new(rng::Config::default()).unwrap()), 0, &input);
+        }
+
+        #[test]
+        fn a_disk_survives_any_driver(input in inputs(), plain in any::<bool>(), flushes in any::<bool>()) {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            file.as_file().set_len(64 << 10).unwrap();
+            let calls = if plain { block::Calls::Plain } else { block::Calls::Auto };
+            let config = block::Config { path: file.path().into(), calls, ..block::Config::default() };
+            device(Box::new(block::Block::new(config).unwrap()), u64::from(flushes) << 9, &input);
+            assert_eq!(file.as_file().metadata().unwrap().len(), 64 << 10, "no request makes it larger");
+        }
+    }
+}

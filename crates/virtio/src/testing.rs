@@ -232,8 +232,8 @@ impl Driver {
         self.turn(5000)
     }
 
-    /// The event loop's body, as the machine has it.
-    fn turn(&mut self, milliseconds: i32) -> bool {
+    /// One round of the event loop, as the machine has it: waits so long at most for sources, and serves those that are ready; whether any was.
+    pub fn turn(&mut self, milliseconds: i32) -> bool {
         let epoll = Epoll::new().unwrap();
         for source in self.transport.sources() {
             // The bits of both are the same (epoll_ctl(2)).

@@ -60,3 +60,17 @@ pub fn set_offload(tap: impl AsFd, offload: Offload) -> Result<()> {
     let result = unsafe { libc::ioctl(tap.as_fd().as_raw_fd(), libc::TUNSETOFFLOAD as _, libc::c_ulong::from(offload.bits())) };
     Errno::result(i64::from(result)).on("set the offloads of", "the tap").map(drop)
 }
+
+/// Lets a queue of a tap take part, or not: frames go to those only that do. (It must have been opened as one of several.)
+///
+/// # Errors
+/// It is no tap, or the only queue.
+pub fn set_queue(tap: impl AsFd, attached: bool) -> Result<()> {
+    // SAFETY: all zeros is a valid value of this plain structure.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    let flag = if attached { libc::IFF_ATTACH_QUEUE } else { libc::IFF_DETACH_QUEUE };
+    request.ifr_ifru.ifru_flags = flag as libc::c_short;
+    // SAFETY: the request reads this structure, which lives through the call.
+    let result = unsafe { libc::ioctl(tap.as_fd().as_raw_fd(), libc::TUNSETQUEUE as _, &raw const request) };
+    Errno::result(i64::from(result)).on("switch a queue of", "the tap").map(drop)
+}

@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::interrupt::Interrupt;
 use crate::ring::{Ring, RingState};
-use crate::{block, rng};
+use crate::{block, net, rng};
 use insula_vm::memory::GuestMemory;
 use rustix::event::PollFlags;
 use serde::{Deserialize, Serialize};
@@ -126,6 +126,8 @@ pub enum DeviceState {
     Rng(rng::State),
     /// Of [`block`].
     Block(block::State),
+    /// Of [`net`].
+    Net(net::State),
 }
 
 /// Copies a part of a configuration that lies in `bytes`; what lies beyond is zero.

@@ -102,7 +102,7 @@ fn step(driver: &mut Driver, queues: usize, features: u64, input: &mut Input<'_>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{block, rng};
+    use crate::{block, net, rng};
     use proptest::prelude::*;
 
     fn inputs() -> impl Strategy<Value = Vec<u8>> {
@@ -125,6 +125,21 @@ mod tests {
             let config = block::Config { path: file.path().into(), calls, ..block::Config::default() };
             device(Box::new(block::Block::new(config).unwrap()), u64::from(flushes) << 9, &input);
             assert_eq!(file.as_file().metadata().unwrap().len(), 64 << 10, "no request makes it larger");
+        }
+
+        #[test]
+        fn a_network_survives_any_driver(input in inputs(), mergeable in any::<bool>(), several in any::<bool>()) {
+            let sockets = || std::os::unix::net::UnixDatagram::pair().unwrap();
+            let ((first, far), (second, _far)) = (sockets(), sockets());
+            for socket in [&first, &far, &second] {
+                socket.set_nonblocking(true).unwrap();
+            }
+            for length in [12, 60, 1500, 20_000] {
+                let _ = far.send(&vec![7; length]);
+            }
+            let net = net::Net::with(vec![first.into(), second.into()], &net::Config::default()).unwrap();
+            let features = u64::from(mergeable) << 15 | u64::from(several) << 22 | 1 << 17;
+            device(Box::new(net), features, &input);
         }
     }
 }

@@ -17,7 +17,7 @@
 //! | [`ring`], [`chain`] | a queue in use, and the pieces of memory of one request |
 //! | [`interrupt`] | how a device reaches its driver |
 //! | [`limiter`] | bytes and operations a second |
-//! | [`rng`], [`block`] | a device each: its configuration, its limits, and its saved state |
+//! | [`rng`], [`block`], [`net`] | a device each: its configuration, its limits, and its saved state |
 //!
 //! All that a guest writes is hostile. Descriptors are copied out of its memory once and checked then: each piece lies in memory, what is
 //! readable comes before what is writable, and a chain that ends nowhere is given back unused. A guest that breaks the queue
@@ -32,6 +32,7 @@ pub mod fuzz;
 pub mod interrupt;
 pub mod limiter;
 pub mod mmio;
+pub mod net;
 pub mod ring;
 pub mod rng;
 #[cfg(any(test, feature = "testing"))]

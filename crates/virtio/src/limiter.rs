@@ -133,6 +133,13 @@ impl Limiter {
         true
     }
 
+    /// Takes bytes that have passed already; what comes next pays for them. `pass(0)` before asks whether something may.
+    pub fn charge(&mut self, bytes: u64) {
+        if let Some(level) = &mut self.bandwidth {
+            level.take(bytes);
+        }
+    }
+
     /// Gives back what an operation was let pass with and didn't use.
     pub fn give_back(&mut self, bytes: u64) {
         for (level, tokens) in [(&mut self.bandwidth, bytes), (&mut self.operations, 1)] {

@@ -1,0 +1,222 @@
+//! Frames from the tap into guest memory, and back.
+
+use crate::chain::Chain;
+use crate::error::Result;
+use crate::limiter::Limiter;
+use crate::ring::{Ring, RingState};
+use insula_sys::guest;
+use rustix::fd::AsFd;
+use rustix::io::Errno;
+use std::collections::VecDeque;
+use std::os::fd::RawFd;
+use vm_memory::VolatileSlice;
+
+/// `virtio_net_hdr` with `num_buffers` (section 5.1.6), whose place is 10.
+pub(super) const HEADER: u32 = 12;
+const NUM_BUFFERS: u32 = 10;
+/// The largest frame: of a packet of 64 KiB (section 5.1.6.3.1), with two VLAN tags.
+const LARGEST: usize = HEADER as usize + 14 + 8 + 65535;
+/// A frame of 1500 bytes (section 5.1.6.3.1).
+const ORDINARY: usize = HEADER as usize + 14 + 1500;
+/// A frame is read into so many buffers of the guest's; what is beyond goes by a buffer of ours. Most fit into one or two, and each costs
+/// time in every call.
+const STRAIGHT: usize = 8;
+/// Most frames of one event: the others of the machine want their turn.
+const TURN: usize = 256;
+
+/// The receiving half of a pair.
+#[derive(Debug)]
+pub(super) struct Receiver {
+    ring: Ring,
+    mergeable: bool,
+    /// Buffers taken and not filled yet, in order.
+    held: VecDeque<Chain>,
+    room: usize,
+    starved: bool,
+    spill: Vec<u8>,
+}
+
+impl Receiver {
+    pub(super) fn new(ring: Ring, mergeable: bool) -> Receiver {
+        Receiver { ring, mergeable, held: VecDeque::new(), room: 0, starved: false, spill: vec![0; LARGEST] }
+    }
+
+    pub(super) fn kick_fd(&self) -> RawFd {
+        self.ring.kick_fd()
+    }
+
+    /// There is no buffer for a frame; the driver kicks when there is.
+    pub(super) fn starved(&self) -> bool {
+        self.starved
+    }
+
+    pub(super) fn state(&self) -> RingState {
+        self.ring.state()
+    }
+
+    /// Takes frames from the tap, as long as there are any, and buffers for them.
+    pub(super) fn serve(&mut self, tap: impl AsFd, limiter: &mut Limiter, kicked: bool) -> Result<()> {
+        if kicked || self.starved {
+            self.starved = false;
+        }
+        self.ring.begin()?;
+        for _ in 0..TURN {
+            if !self.gather()? {
+                self.starved = true;
+                break;
+            }
+            if !limiter.pass(0) {
+                break;
+            }
+            if !self.frame(tap.as_fd(), limiter)? {
+                limiter.give_back(0);
+                break;
+            }
+        }
+        self.ring.signal()
+    }
+
+    /// Takes buffers from the driver until the largest frame fits, or there are no more; false if not even an ordinary one does.
+    fn gather(&mut self) -> Result<bool> {
+        // Without merging, one buffer is for one frame (section 5.1.6.3.1).
+        let enough = if self.mergeable { LARGEST } else { 1 };
+        loop {
+            while self.room < enough {
+                let Some(chain) = self.ring.pop()? else { break };
+                // The header has to fit into the first, so what is smaller is of no use.
+                if chain.writable().len() < HEADER {
+                    self.ring.push(chain, 0)?;
+                    continue;
+                }
+                self.room += chain.writable().len() as usize;
+                self.held.push_back(chain);
+            }
+            // A driver may never bring as much as the largest frame needs; then the larger are dropped, and not all.
+            if self.room >= enough.min(ORDINARY) || self.ring.taken() >= self.ring.size() {
+                return Ok(!self.held.is_empty());
+            }
+            // Kicks are only asked for where one is waited for.
+            if self.ring.idle()? {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Takes one frame; false if there is none.
+    fn frame(&mut self, tap: impl AsFd, limiter: &mut Limiter) -> Result<bool> {
+        let straight = if self.mergeable { STRAIGHT } else { 1 };
+        let mut slices: Vec<VolatileSlice<'_>> = Vec::with_capacity(straight + 1);
+        let mut room = 0;
+        for chain in self.held.iter().take(straight) {
+            let writable = chain.writable();
+            let pieces = writable.slices(self.ring.memory(), 0, writable.len());
+            // A chain of very many pieces alone is more than the kernel takes, with the one of ours.
+            if slices.len() + pieces.len() >= guest::PIECES {
+                break;
+            }
+            room += writable.len() as usize;
+            slices.extend(pieces);
+        }
+        slices.push(VolatileSlice::from(self.spill.as_mut_slice()));
+        let length = match guest::read(tap, &slices) {
+            Ok(0) | Err(Errno::AGAIN) => return Ok(false),
+            Ok(length) => length,
+            // The tap is down, or gone: no frames for now.
+            Err(_) => return Ok(false),
+        };
+        drop(slices);
+        limiter.charge(length as u64);
+        if length < HEADER as usize || !self.spread(length, room) {
+            // Dropped, as a card does that has no room; the buffers are filled by the next frame.
+            return Ok(true);
+        }
+        self.give(length).map(|()| true)
+    }
+
+    /// Copies what didn't fit into the first buffers into the next; false if there is no room in all of them.
+    fn spread(&mut self, length: usize, straight: usize) -> bool {
+        let mut start = 0;
+        let most = if self.mergeable { self.held.len() } else { 1 };
+        if length > self.held.iter().take(most).map(|chain| chain.writable().len() as usize).sum() {
+            return false;
+        }
+        for chain in self.held.iter().take(most) {
+            if start >= length {
+                break;
+            }
+            let end = (start + chain.writable().len() as usize).min(length);
+            if start >= straight {
+                chain.writable().write(self.ring.memory(), 0, &self.spill[start - straight..end - straight]);
+            }
+            start += chain.writable().len() as usize;
+        }
+        true
+    }
+
+    /// Gives the filled buffers to the driver.
+    fn give(&mut self, length: usize) -> Result<()> {
+        let mut count: u16 = 0;
+        let mut covered = 0;
+        for chain in &self.held {
+            count += 1;
+            covered += chain.writable().len() as usize;
+            if covered >= length {
+                break;
+            }
+        }
+        if let Some(first) = self.held.front() {
+            first.writable().write(self.ring.memory(), NUM_BUFFERS, &count.to_le_bytes());
+        }
+        let mut left = length;
+        for chain in self.held.drain(..usize::from(count)) {
+            let size = chain.writable().len() as usize;
+            let filled = size.min(left);
+            self.room -= size;
+            left -= filled;
+            self.ring.push(chain, filled as u32)?;
+        }
+        Ok(())
+    }
+}
+
+/// The sending half of a pair.
+#[derive(Debug)]
+pub(super) struct Sender {
+    ring: Ring,
+}
+
+impl Sender {
+    pub(super) fn new(ring: Ring) -> Sender {
+        Sender { ring }
+    }
+
+    pub(super) fn kick_fd(&self) -> RawFd {
+        self.ring.kick_fd()
+    }
+
+    pub(super) fn state(&self) -> RingState {
+        self.ring.state()
+    }
+
+    /// Hands the guest's frames to the tap. One that the kernel doesn't take is lost, as on a wire.
+    pub(super) fn serve(&mut self, tap: impl AsFd, limiter: &mut Limiter) -> Result<()> {
+        self.ring.begin()?;
+        loop {
+            while let Some(chain) = self.ring.pop()? {
+                let frame = chain.readable();
+                if !limiter.pass(frame.len().into()) {
+                    self.ring.unpop(chain);
+                    return self.ring.signal();
+                }
+                if frame.len() > HEADER && frame.len() as usize <= LARGEST && frame.pieces().len() <= guest::PIECES {
+                    let _ = guest::write(tap.as_fd(), &frame.slices(self.ring.memory(), 0, frame.len()));
+                }
+                self.ring.push(chain, 0)?;
+            }
+            if self.ring.idle()? {
+                break;
+            }
+        }
+        self.ring.signal()
+    }
+}

@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::process::{Command, Output, Stdio};
 use support::{World, output, read, stderr, stdout, told};
 
-const VERBS: [&str; 20] = [
+const VERBS: [&str; 21] = [
     "run",
     "exec",
     "list",
@@ -15,6 +15,7 @@ const VERBS: [&str; 20] = [
     "diff",
     "doctor",
     "bench",
+    "kernel",
     "create",
     "start",
     "state",
@@ -44,7 +45,7 @@ fn every_verb_explains_itself() {
         assert_eq!(stdout(&insula(&["help", verb])).lines().next(), text.lines().next(), "{verb}");
         assert!(insula(&[verb, "-h"]).status.success(), "{verb}");
     }
-    for verb in ["run", "exec", "ps", "diff", "doctor", "bench", "create", "kill", "update", "spec", "completion"] {
+    for verb in ["run", "exec", "ps", "diff", "doctor", "bench", "kernel", "create", "kill", "update", "spec", "completion"] {
         let text = insula(&[verb, "--help"]);
         assert!(stdout(&text).contains(&format!("insula {verb} ")) && stdout(&text).contains("Example"), "{verb}");
     }

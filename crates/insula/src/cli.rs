@@ -1,6 +1,8 @@
 //! The command line: its verbs, and which of them is meant.
 
-use crate::commands::{bench, completion, diff, doctor, exec, features, lifecycle, list, logs, man, ps, run, spec, update, vm};
+use crate::commands::{
+    bench, completion, diff, doctor, exec, features, kernel, lifecycle, list, logs, man, ps, run, spec, update, vm,
+};
 use crate::global::{Coded, Global};
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Command};
@@ -43,7 +45,7 @@ macro_rules! verb {
 }
 
 /// Every verb, in the order in which help shows them.
-const VERBS: [Verb; 21] = [
+const VERBS: [Verb; 22] = [
     verb!("run", run::Args, run::main),
     verb!("exec", exec::Args, exec::main),
     verb!("list", list::Args, list::main),
@@ -52,6 +54,7 @@ const VERBS: [Verb; 21] = [
     verb!("diff", diff::Args, |_, args| diff::main(args)),
     verb!("doctor", doctor::Args, |_, args| doctor::main(args)),
     verb!("bench", bench::Args, |_, args| bench::main(args)),
+    verb!("kernel", kernel::Args, |_, args| kernel::main(args)),
     verb!("create", lifecycle::Create, lifecycle::create),
     verb!("start", lifecycle::Start, lifecycle::start),
     verb!("state", lifecycle::State, lifecycle::state),

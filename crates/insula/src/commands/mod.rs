@@ -6,6 +6,7 @@ pub(crate) mod diff;
 pub(crate) mod doctor;
 pub(crate) mod exec;
 pub(crate) mod features;
+pub(crate) mod kernel;
 pub(crate) mod lifecycle;
 pub(crate) mod list;
 pub(crate) mod logs;

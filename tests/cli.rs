@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::process::{Command, Output, Stdio};
 use support::{World, output, read, stderr, stdout, told};
 
-const VERBS: [&str; 21] = [
+const VERBS: [&str; 22] = [
     "run",
     "exec",
     "list",
@@ -16,6 +16,7 @@ const VERBS: [&str; 21] = [
     "doctor",
     "bench",
     "kernel",
+    "vm",
     "create",
     "start",
     "state",

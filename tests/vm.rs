@@ -64,6 +64,64 @@ fn a_guest_has_what_was_asked_for_and_switches_off() {
     assert!(stderr(&output).starts_with("insula: exits: "), "{}", told(&output));
 }
 
+/// The modules of the machine's own kernel that virtio's devices need, in the order in which they load.
+const MODULES: [&str; 12] = [
+    "drivers/virtio/virtio",
+    "drivers/virtio/virtio_ring",
+    "drivers/virtio/virtio_mmio",
+    "drivers/char/hw_random/rng-core",
+    "drivers/char/hw_random/virtio-rng",
+    "drivers/block/virtio_blk",
+    "net/core/failover",
+    "drivers/net/net_failover",
+    "drivers/net/virtio_net",
+    "crypto/crc32c_generic",
+    "lib/crc16",
+    "fs/mbcache",
+];
+
+/// Puts modules into an initial file system; what loads them there.
+fn load_modules(world: &World) -> String {
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let from = Path::new("/lib/modules").join(kernel.trim()).join("kernel");
+    let to = world.directory("initrd-root/modules");
+    let mut script = String::new();
+    for module in MODULES {
+        let file = from.join(module).with_extension("ko");
+        // What isn't a module of this kernel is in it.
+        if std::fs::copy(&file, to.join(file.file_name().unwrap())).is_ok() {
+            script += &format!("insmod /modules/{}\n", file.file_name().unwrap().to_str().unwrap());
+        }
+    }
+    script
+}
+
+#[test]
+fn disks_hold_what_is_written() {
+    let Some((world, kernel, _turn)) = lab() else { return };
+    let disk = world.path("disk");
+    let content: Vec<u8> = (0..4 << 20).map(|i: u32| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    std::fs::write(&disk, &content).unwrap();
+    std::fs::copy(&disk, world.path("before")).unwrap();
+    let fixed = world.file("fixed", &"read only\n".repeat(512));
+    let script = load_modules(&world)
+        + "mount -t devtmpfs dev /dev; echo $(cat /sys/block/vda/size) $(cat /sys/block/vda/serial) $(cat /sys/block/vdb/ro)
+           cksum < /dev/vda; head -c 10 /dev/vdb; dd if=/dev/vdb of=/dev/vda bs=4k count=1 seek=8 conv=notrunc 2>/dev/null; sync
+           echo x > /dev/vdb 2>/dev/null || echo refused; head -c 16 /dev/hwrng | wc -c; poweroff -f";
+    let initrd = initrd(&world, &script);
+    let disks = [format!("{},serial=S3", disk.display()), format!("{},ro", fixed.display())];
+    let output = guest(&world, &kernel, &initrd, &["--cpus", "2", "--disk", &disks[0], "--disk", &disks[1], "--stats"]);
+    let said = said(&output);
+    let sum = Command::new("busybox").arg("cksum").arg(world.path("before")).output().unwrap();
+    let sum = stdout(&sum).split(' ').next().unwrap().to_owned();
+    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    assert!(said.contains(&format!("8192 S3 1\n{sum} 4194304\n")), "{}", told(&output));
+    assert!(said.contains("read only\n") && said.contains("refused\n16\n"), "{said}");
+    let after = std::fs::read(&disk).unwrap();
+    assert_eq!(after[32768..32768 + 4096], std::fs::read(&fixed).unwrap()[..4096]);
+    assert!(after[..32768] == content[..32768] && after[36864..] == content[36864..], "the rest is as it was");
+}
+
 #[test]
 fn a_guest_that_resets_or_panics_ends_with_one() {
     let Some((world, kernel, _turn)) = lab() else { return };

@@ -1,11 +1,13 @@
 //! Which device answers an access of the guest's.
 
+use crate::devices::Devices;
 use crate::ports::Ports;
 use std::sync::Arc;
 
 /// All devices.
 pub(crate) struct Bus {
     pub(crate) ports: Arc<Ports>,
+    pub(crate) devices: Devices,
 }
 
 impl insula_vm::vcpu::Bus for Bus {
@@ -17,9 +19,11 @@ impl insula_vm::vcpu::Bus for Bus {
         self.ports.write(port, data);
     }
 
-    fn read(&self, _address: u64, data: &mut [u8]) {
-        data.fill(0xff);
+    fn read(&self, address: u64, data: &mut [u8]) {
+        self.devices.read(address, data);
     }
 
-    fn write(&self, _address: u64, _data: &[u8]) {}
+    fn write(&self, address: u64, data: &[u8]) {
+        self.devices.write(address, data);
+    }
 }

@@ -1,6 +1,7 @@
 //! What can be asked of a machine.
 
-use crate::{Error, Result};
+use crate::{Error, Result, devices};
+use insula_virtio::{block, net};
 use insula_vm::memory::Backing;
 use std::path::PathBuf;
 
@@ -19,6 +20,10 @@ pub struct Config {
     pub backing: Backing,
     /// Virtual processors.
     pub vcpus: u32,
+    /// Disks, in the order in which the guest finds them.
+    pub disks: Vec<block::Config>,
+    /// Network cards.
+    pub cards: Vec<net::Config>,
 }
 
 /// What a kernel on this machine should know, if nobody says otherwise: where its console is, that there is no PCI bus to be probed,
@@ -37,6 +42,14 @@ impl Config {
         let wrong = |option, problem| Err(Error::Config { option, problem });
         if self.vcpus == 0 || self.vcpus as usize > most_vcpus {
             return wrong("--cpus", format!("{} is outside 1 to {most_vcpus}, what a machine can have here", self.vcpus));
+        }
+        // With the source of entropy.
+        let devices = 1 + self.disks.len() + self.cards.len();
+        if devices > devices::MOST {
+            return wrong(
+                "--disk, --net",
+                format!("{devices} devices are more than {}, for which there are interrupts", devices::MOST),
+            );
         }
         if self.memory < LEAST_MEMORY {
             let problem =
@@ -70,7 +83,7 @@ mod tests {
 
     fn config() -> Config {
         let (kernel, initrd, arguments) = ("k".into(), None, "panic=5 quiet".into());
-        Config { kernel, initrd, arguments, memory: 256 << 20, backing: Backing::Private, vcpus: 1 }
+        Config { kernel, initrd, arguments, memory: 256 << 20, backing: Backing::Private, vcpus: 1, disks: vec![], cards: vec![] }
     }
 
     #[test]

@@ -14,6 +14,12 @@ pub enum Error {
     /// KVM, memory or kernel.
     #[error(transparent)]
     Vm(#[from] insula_vm::Error),
+    /// A device.
+    #[error(transparent)]
+    Virtio(#[from] insula_virtio::Error),
+    /// The host's kernel.
+    #[error(transparent)]
+    Sys(#[from] insula_sys::Error),
     /// The host refuses something.
     #[error("can't {what}: {cause}")]
     Host {

@@ -8,10 +8,12 @@
 //! | [`config`] | what can be asked for, checked before anything is made |
 //! | [`ports`] | the devices of a PC that are left: a serial port, reset and power |
 //! | [`bus`] | which device answers an access |
+//! | [`devices`] | the virtio devices, each behind its registers |
 //! | [`processors`] | a thread for each virtual processor |
 
 mod bus;
 pub mod config;
+mod devices;
 mod error;
 mod machine;
 mod ports;

@@ -12,6 +12,7 @@
 //! | [`signals`], [`tty`] | signals as descriptors, terminals |
 //! | [`net`], [`tap`] | the loopback device, virtual network cards |
 //! | [`guest`], [`uring`] | reading and writing files straight from and to the memory of a guest |
+//! | [`epoll`] | waiting for many descriptors |
 //! | [`exe`] | our own program file, out of a container's reach |
 //! | [`host`] | facts about the host, for `insula doctor` |
 
@@ -19,6 +20,7 @@
 
 pub mod bpf;
 pub mod capability;
+pub mod epoll;
 pub mod error;
 pub mod exe;
 pub mod guest;

@@ -31,6 +31,12 @@ impl Event {
     }
 }
 
+impl std::os::fd::AsRawFd for Event {
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
 impl AsFd for Event {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()

@@ -1,14 +1,12 @@
 //! The machine as KVM has it: memory slots, the interrupt controllers and the timer in the kernel, and the two kinds of event by which
 //! devices work without an exit: *irqfd* (a descriptor that raises an interrupt) and *ioeventfd* (a guest's write that only signals).
 
-use crate::event::Event;
 use crate::memory::GuestMemory;
 use crate::vcpu::Vcpu;
 use crate::{Error, Result};
 use kvm_bindings::{KVM_PIT_SPEAKER_DUMMY, kvm_pit_config, kvm_userspace_memory_region};
 use kvm_ioctls::{Cap, IoEventAddress, Kvm, VmFd};
-use rustix::fd::AsFd;
-use std::os::fd::{FromRawFd, IntoRawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd};
 use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
 use vmm_sys_util::eventfd::EventFd;
 
@@ -82,11 +80,11 @@ impl Vm {
         Vcpu::new(&self.kvm, fd, self.memory.clone(), number, count)
     }
 
-    /// From now on, writing this event raises an interrupt line.
+    /// From now on, writing this event (an eventfd) raises an interrupt line.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn interrupt_on(&self, event: &Event, line: u32) -> Result<()> {
+    pub fn interrupt_on(&self, event: &impl AsRawFd, line: u32) -> Result<()> {
         self.fd.register_irqfd(&for_kvm(event)?, line).map_err(failed("connect an interrupt"))
     }
 
@@ -94,7 +92,7 @@ impl Vm {
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn event_on_write(&self, event: &Event, address: u64, value: u32) -> Result<()> {
+    pub fn event_on_write(&self, event: &impl AsRawFd, address: u64, value: u32) -> Result<()> {
         self.fd.register_ioevent(&for_kvm(event)?, &IoEventAddress::Mmio(address), value).map_err(failed("connect a device"))
     }
 }
@@ -115,10 +113,12 @@ fn open() -> Result<Kvm> {
 }
 
 /// The same event as the library's type; the kernel keeps the event itself.
-fn for_kvm(event: &Event) -> Result<EventFd> {
-    let copy = event.as_fd().try_clone_to_owned();
+fn for_kvm(event: &impl AsRawFd) -> Result<EventFd> {
+    // SAFETY: the descriptor belongs to `event`, which is borrowed for as long.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(event.as_raw_fd()) };
+    let copy = borrowed.try_clone_to_owned();
     let copy = copy.map_err(|error| Error::Kvm { what: "connect an event", cause: error.to_string() })?;
-    // SAFETY: the descriptor is an event's, new, and handed over.
+    // SAFETY: the descriptor is new, and handed over. One that is no event is refused by the kernel.
     Ok(unsafe { EventFd::from_raw_fd(copy.into_raw_fd()) })
 }
 

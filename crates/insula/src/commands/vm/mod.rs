@@ -1,5 +1,6 @@
 //! `insula vm`: plain virtual machines.
 
+mod devices;
 mod run;
 
 use crate::global::Global;

@@ -1,5 +1,6 @@
 //! `insula vm run`: a machine in the foreground, its console on our terminal.
 
+use super::devices;
 use crate::commands::run::size;
 use anyhow::Context;
 use insula_machine::{Config, Machine, Outcome};
@@ -36,6 +37,12 @@ pub(crate) struct Args {
     /// Virtual processors
     #[arg(long, value_name = "N", default_value_t = 1)]
     cpus: u32,
+    /// A disk: a file or block device, then `ro`, `direct` (past the host's cache), `serial=TEXT`; may be given several times
+    #[arg(long, value_name = "FILE[,OPTION...]")]
+    disk: Vec<String>,
+    /// A network card: tap=NAME for a tap that exists, then mac=ADDRESS, mtu=N; may be given several times
+    #[arg(long, value_name = "tap=NAME[,OPTION...]")]
+    net: Vec<String>,
     /// Take the memory from the huge pages the host has set aside
     #[arg(long)]
     hugepages: bool,
@@ -61,6 +68,7 @@ fn run(args: Args) -> anyhow::Result<ExitCode> {
     let machine = Machine::new(&config, Some(&cache_dir()), Box::new(Console), Some(input))?;
     let report = machine.run()?;
     drop(raw);
+    report.notes.iter().for_each(|note| crate::show::warn(format_args!("insula: {note}")));
     if args.stats {
         let exits = report.exits;
         crate::show::warn(format_args!("insula: exits: {} ports, {} memory, {} others", exits.ports, exits.memory, exits.others));
@@ -81,6 +89,8 @@ fn config(args: &Args) -> anyhow::Result<Config> {
         memory,
         backing: if args.hugepages { Backing::Huge } else { Backing::Private },
         vcpus: args.cpus,
+        disks: args.disk.iter().map(|text| devices::disk(text)).collect::<anyhow::Result<_>>()?,
+        cards: args.net.iter().map(|text| devices::card(text)).collect::<anyhow::Result<_>>()?,
     })
 }
 

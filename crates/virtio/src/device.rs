@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::interrupt::Interrupt;
 use crate::ring::{Ring, RingState};
-use crate::{block, net, rng};
+use crate::{block, net, rng, vsock};
 use insula_vm::memory::GuestMemory;
 use rustix::event::PollFlags;
 use serde::{Deserialize, Serialize};
@@ -128,6 +128,8 @@ pub enum DeviceState {
     Block(block::State),
     /// Of [`net`].
     Net(net::State),
+    /// Of [`vsock`].
+    Vsock(vsock::State),
 }
 
 /// Copies a part of a configuration that lies in `bytes`; what lies beyond is zero.

@@ -102,7 +102,7 @@ fn step(driver: &mut Driver, queues: usize, features: u64, input: &mut Input<'_>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{block, net, rng};
+    use crate::{block, net, rng, vsock};
     use proptest::prelude::*;
 
     fn inputs() -> impl Strategy<Value = Vec<u8>> {
@@ -140,6 +140,33 @@ mod tests {
             let net = net::Net::with(vec![first.into(), second.into()], &net::Config::default()).unwrap();
             let features = u64::from(mergeable) << 15 | u64::from(several) << 22 | 1 << 17;
             device(Box::new(net), features, &input);
+        }
+
+        #[test]
+        fn sockets_survive_any_driver(input in inputs(), packets in prop::collection::vec(any::<[u8; 8]>(), 0..40)) {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("v");
+            let _listener = std::os::unix::net::UnixListener::bind(folder.path().join("v_1")).unwrap();
+            let vsock = vsock::Vsock::new(&vsock::Config { cid: 3, path: path.clone() }).unwrap();
+            let mut driver = Driver::new(Box::new(vsock), 0);
+            driver.patience = 0;
+            let mut host = std::os::unix::net::UnixStream::connect(path).unwrap();
+            let _ = std::io::Write::write_all(&mut host, b"CONNECT 2\nhello");
+            // Packets that are right in all but some fields, so that they get further than random ones.
+            for (number, [port, remote, op, flags, length, buffer, forwarded, more]) in packets.into_iter().enumerate() {
+                driver.add(0, &[crate::testing::Piece::write(DATA + 0x8000, 50 + u32::from(more) * 4)]);
+                let source = if remote < 128 { 2 } else { 0x4000_0000_u64 };
+                let mut header = [3_u64, 2, source << 32 | u64::from(remote % 3), 0, 0, 0].map(u64::to_le_bytes).concat();
+                header[16..24].copy_from_slice(&[remote % 3, 0, 0, 0, port % 3, 0, 0, if port < 64 { 0x40 } else { 0 }]);
+                header[24..44].fill(0);
+                (header[24], header[28], header[30], header[32]) = (length, 1, op % 9, flags);
+                (header[37], header[40], header[43]) = (buffer, forwarded & 7, u8::from(forwarded > 250) * 0x80);
+                driver.put(DATA + 0x100 * number as u64, &header[..44]);
+                driver.add(1, &[crate::testing::Piece::read(DATA + 0x100 * number as u64, 44 + u32::from(length))]);
+                driver.run();
+            }
+            let vsock = vsock::Vsock::new(&vsock::Config { cid: 3, path: folder.path().join("w") }).unwrap();
+            device(Box::new(vsock), 0, &input);
         }
     }
 }

@@ -17,7 +17,7 @@
 //! | [`ring`], [`chain`] | a queue in use, and the pieces of memory of one request |
 //! | [`interrupt`] | how a device reaches its driver |
 //! | [`limiter`] | bytes and operations a second |
-//! | [`rng`], [`block`], [`net`] | a device each: its configuration, its limits, and its saved state |
+//! | [`rng`], [`block`], [`net`], [`vsock`] | a device each: its configuration, its limits, and its saved state |
 //!
 //! All that a guest writes is hostile. Descriptors are copied out of its memory once and checked then: each piece lies in memory, what is
 //! readable comes before what is writable, and a chain that ends nowhere is given back unused. A guest that breaks the queue
@@ -37,6 +37,7 @@ pub mod ring;
 pub mod rng;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod vsock;
 
 pub use chain::{Buffers, Chain};
 pub use device::{Activation, Change, Device, Source, Token};

@@ -266,7 +266,8 @@ impl Driver {
             self.kick(queue);
         }
         let mut used = Vec::new();
-        for _ in 0..10_000 {
+        for round in 0.. {
+            assert!(round < 2000, "the event loop spins");
             let waits = self.queues.iter().any(|queue| queue.avail != queue.used);
             if !self.turn(if waits { self.patience } else { 0 }) {
                 break;

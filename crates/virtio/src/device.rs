@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::interrupt::Interrupt;
 use crate::ring::{Ring, RingState};
-use crate::{block, net, rng, vsock};
+use crate::{balloon, block, net, rng, vsock};
 use insula_vm::memory::GuestMemory;
 use rustix::event::PollFlags;
 use serde::{Deserialize, Serialize};
@@ -130,6 +130,8 @@ pub enum DeviceState {
     Net(net::State),
     /// Of [`vsock`].
     Vsock(vsock::State),
+    /// Of [`balloon`].
+    Balloon(balloon::State),
 }
 
 /// Copies a part of a configuration that lies in `bytes`; what lies beyond is zero.

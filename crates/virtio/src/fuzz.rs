@@ -102,7 +102,7 @@ fn step(driver: &mut Driver, queues: usize, features: u64, input: &mut Input<'_>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{block, net, rng, vsock};
+    use crate::{balloon, block, net, rng, vsock};
     use proptest::prelude::*;
 
     fn inputs() -> impl Strategy<Value = Vec<u8>> {
@@ -115,6 +115,13 @@ mod tests {
         #[test]
         fn entropy_survives_any_driver(input in inputs()) {
             device(Box::new(rng::Rng::new(rng::Config::default()).unwrap()), 0, &input);
+        }
+
+        #[test]
+        fn a_balloon_survives_any_driver(input in inputs(), features in 0_u64..64) {
+            let balloon = balloon::Balloon::new(balloon::Config { deflate_on_oom: true, ..balloon::Config::default() });
+            let features = features & balloon.features();
+            device(Box::new(balloon), features, &input);
         }
 
         #[test]

@@ -17,12 +17,13 @@
 //! | [`ring`], [`chain`] | a queue in use, and the pieces of memory of one request |
 //! | [`interrupt`] | how a device reaches its driver |
 //! | [`limiter`] | bytes and operations a second |
-//! | [`rng`], [`block`], [`net`], [`vsock`] | a device each: its configuration, its limits, and its saved state |
+//! | [`rng`], [`block`], [`net`], [`vsock`], [`balloon`] | a device each: its configuration, its limits, and its saved state |
 //!
 //! All that a guest writes is hostile. Descriptors are copied out of its memory once and checked then: each piece lies in memory, what is
 //! readable comes before what is writable, and a chain that ends nowhere is given back unused. A guest that breaks the queue
 //! itself gets DEVICE_NEEDS_RESET. No event takes longer than what a queue can hold at once.
 
+pub mod balloon;
 pub mod block;
 pub mod chain;
 pub mod device;

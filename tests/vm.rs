@@ -66,8 +66,8 @@ fn a_guest_has_what_was_asked_for_and_switches_off() {
 
 /// The modules of the machine's own kernel that virtio's devices need, in the order in which they load.
 const MODULES: [&str; 12] = [
-    "drivers/virtio/virtio",
     "drivers/virtio/virtio_ring",
+    "drivers/virtio/virtio",
     "drivers/virtio/virtio_mmio",
     "drivers/char/hw_random/rng-core",
     "drivers/char/hw_random/virtio-rng",
@@ -106,16 +106,16 @@ fn disks_hold_what_is_written() {
     let fixed = world.file("fixed", &"read only\n".repeat(512));
     let script = load_modules(&world)
         + "mount -t devtmpfs dev /dev; echo $(cat /sys/block/vda/size) $(cat /sys/block/vda/serial) $(cat /sys/block/vdb/ro)
-           cksum < /dev/vda; head -c 10 /dev/vdb; dd if=/dev/vdb of=/dev/vda bs=4k count=1 seek=8 conv=notrunc 2>/dev/null; sync
+           md5sum < /dev/vda; head -c 10 /dev/vdb; dd if=/dev/vdb of=/dev/vda bs=4k count=1 seek=8 conv=notrunc 2>/dev/null; sync
            echo x > /dev/vdb 2>/dev/null || echo refused; head -c 16 /dev/hwrng | wc -c; poweroff -f";
     let initrd = initrd(&world, &script);
     let disks = [format!("{},serial=S3", disk.display()), format!("{},ro", fixed.display())];
     let output = guest(&world, &kernel, &initrd, &["--cpus", "2", "--disk", &disks[0], "--disk", &disks[1], "--stats"]);
     let said = said(&output);
-    let sum = Command::new("busybox").arg("cksum").arg(world.path("before")).output().unwrap();
+    let sum = Command::new("md5sum").arg(world.path("before")).output().unwrap();
     let sum = stdout(&sum).split(' ').next().unwrap().to_owned();
     assert_eq!(output.status.code(), Some(0), "{}", told(&output));
-    assert!(said.contains(&format!("8192 S3 1\n{sum} 4194304\n")), "{}", told(&output));
+    assert!(said.contains(&format!("8192 S3 1\n{sum}  -\n")), "{}", told(&output));
     assert!(said.contains("read only\n") && said.contains("refused\n16\n"), "{said}");
     let after = std::fs::read(&disk).unwrap();
     assert_eq!(after[32768..32768 + 4096], std::fs::read(&fixed).unwrap()[..4096]);

@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -65,7 +66,7 @@ fn a_guest_has_what_was_asked_for_and_switches_off() {
 }
 
 /// The modules of the machine's own kernel that virtio's devices need, in the order in which they load.
-const MODULES: [&str; 12] = [
+const MODULES: [&str; 15] = [
     "drivers/virtio/virtio_ring",
     "drivers/virtio/virtio",
     "drivers/virtio/virtio_mmio",
@@ -78,6 +79,9 @@ const MODULES: [&str; 12] = [
     "crypto/crc32c_generic",
     "lib/crc16",
     "fs/mbcache",
+    "net/vmw_vsock/vsock",
+    "net/vmw_vsock/vmw_vsock_virtio_transport_common",
+    "net/vmw_vsock/vmw_vsock_virtio_transport",
 ];
 
 /// Puts modules into an initial file system; what loads them there.
@@ -120,6 +124,49 @@ fn disks_hold_what_is_written() {
     let after = std::fs::read(&disk).unwrap();
     assert_eq!(after[32768..32768 + 4096], std::fs::read(&fixed).unwrap()[..4096]);
     assert!(after[..32768] == content[..32768] && after[36864..] == content[36864..], "the rest is as it was");
+}
+
+/// Puts a program of this machine's, with the libraries it names, into an initial file system.
+fn take_along(world: &World, program: &str) {
+    let root = world.directory("initrd-root");
+    let listed = Command::new("/lib64/ld-linux-x86-64.so.2").args(["--list", program]).output().unwrap();
+    let libraries = stdout(&listed).split_whitespace().filter(|word| word.starts_with('/')).map(str::to_owned);
+    for path in libraries.chain([program.to_owned()]) {
+        let to = root.join(path.trim_start_matches('/'));
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        std::fs::copy(&path, to).unwrap();
+    }
+}
+
+#[test]
+fn sockets_reach_from_the_guest_to_the_host_and_back() {
+    let Some((world, kernel, _turn)) = lab() else { return };
+    take_along(&world, "/usr/bin/socat");
+    let script = load_modules(&world)
+        + "mount -t devtmpfs dev /dev; echo from the guest | socat - VSOCK-CONNECT:2:52
+           socat -t 20 VSOCK-LISTEN:1024 SYSTEM:'read line; echo you said $line'; poweroff -f";
+    let initrd = initrd(&world, &script);
+    let (socket, listening) = (world.path("vsock"), world.path("vsock_52"));
+    let listener = std::os::unix::net::UnixListener::bind(&listening).unwrap();
+    let mut command = world.insula(["vm", "run", "--kernel"]);
+    command.arg(&kernel).arg("--initrd").arg(&initrd).arg("--vsock").arg(&socket).args(["--cmdline", "quiet loglevel=0"]);
+    let machine = command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut heard = String::new();
+    listener.accept().unwrap().0.read_to_string(&mut heard).unwrap();
+    assert_eq!(heard, "from the guest\n");
+    // The guest's program may not listen yet: then the connection is closed without an answer.
+    let mut answer = String::new();
+    support::eventually("an answer of the guest's", || {
+        let mut stream = std::os::unix::net::UnixStream::connect(&socket).unwrap();
+        stream.write_all(b"CONNECT 1024\nhello\n").unwrap();
+        answer.clear();
+        let _ = stream.read_to_string(&mut answer);
+        !answer.is_empty()
+    });
+    assert!(answer.starts_with("OK ") && answer.ends_with("\nyou said hello\n"), "{answer:?}");
+    let output = support::finish(machine);
+    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    assert!(!socket.exists(), "nothing is left");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What can be asked of a machine.
 
 use crate::{Error, Result, devices};
-use insula_virtio::{block, net};
+use insula_virtio::{block, net, vsock};
 use insula_vm::memory::Backing;
 use std::path::PathBuf;
 
@@ -24,6 +24,8 @@ pub struct Config {
     pub disks: Vec<block::Config>,
     /// Network cards.
     pub cards: Vec<net::Config>,
+    /// Sockets between programs of the guest's and of the host's.
+    pub sockets: Option<vsock::Config>,
 }
 
 /// What a kernel on this machine should know, if nobody says otherwise: where its console is, that there is no PCI bus to be probed,
@@ -44,7 +46,7 @@ impl Config {
             return wrong("--cpus", format!("{} is outside 1 to {most_vcpus}, what a machine can have here", self.vcpus));
         }
         // With the source of entropy.
-        let devices = 1 + self.disks.len() + self.cards.len();
+        let devices = 1 + self.disks.len() + self.cards.len() + usize::from(self.sockets.is_some());
         if devices > devices::MOST {
             return wrong(
                 "--disk, --net",
@@ -83,7 +85,17 @@ mod tests {
 
     fn config() -> Config {
         let (kernel, initrd, arguments) = ("k".into(), None, "panic=5 quiet".into());
-        Config { kernel, initrd, arguments, memory: 256 << 20, backing: Backing::Private, vcpus: 1, disks: vec![], cards: vec![] }
+        Config {
+            kernel,
+            initrd,
+            arguments,
+            memory: 256 << 20,
+            backing: Backing::Private,
+            vcpus: 1,
+            disks: vec![],
+            cards: vec![],
+            sockets: None,
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use insula_virtio::Device;
 use insula_virtio::block::Block;
 use insula_virtio::net::Net;
 use insula_virtio::rng::{self, Rng};
+use insula_virtio::vsock::Vsock;
 use insula_vm::event::Event;
 use insula_vm::kernel::Kernel;
 use insula_vm::kvm::Vm;
@@ -105,6 +106,9 @@ fn devices(config: &Config) -> Result<Vec<Box<dyn Device>>> {
     }
     for card in &config.cards {
         devices.push(Box::new(Net::new(card)?));
+    }
+    if let Some(sockets) = &config.sockets {
+        devices.push(Box::new(Vsock::new(sockets)?));
     }
     Ok(devices)
 }

@@ -6,6 +6,7 @@ use anyhow::Context;
 use insula_machine::{Config, Machine, Outcome};
 use insula_sys::host::kvm::{self, HostKind};
 use insula_sys::tty;
+use insula_virtio::vsock;
 use insula_vm::memory::Backing;
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -43,6 +44,10 @@ pub(crate) struct Args {
     /// A network card: tap=NAME for a tap that exists, then mac=ADDRESS, mtu=N; may be given several times
     #[arg(long, value_name = "tap=NAME[,OPTION...]")]
     net: Vec<String>,
+    /// Sockets between guest (address 3) and host: connect to the socket made here and say `CONNECT port`; a guest's connection to port N
+    /// goes to the socket SOCKET_N
+    #[arg(long, value_name = "SOCKET")]
+    vsock: Option<PathBuf>,
     /// Take the memory from the huge pages the host has set aside
     #[arg(long)]
     hugepages: bool,
@@ -79,6 +84,9 @@ fn run(args: Args) -> anyhow::Result<ExitCode> {
     }))
 }
 
+/// The first that is no host's; each machine is alone on its bus.
+const GUEST_ADDRESS: u32 = 3;
+
 fn config(args: &Args) -> anyhow::Result<Config> {
     let memory = size(&args.memory).and_then(|size| u64::try_from(size).ok());
     let memory = memory.with_context(|| format!("--memory: {:?} is no size; write 512M or 2G", args.memory))?;
@@ -90,6 +98,7 @@ fn config(args: &Args) -> anyhow::Result<Config> {
         backing: if args.hugepages { Backing::Huge } else { Backing::Private },
         vcpus: args.cpus,
         disks: args.disk.iter().map(|text| devices::disk(text)).collect::<anyhow::Result<_>>()?,
+        sockets: args.vsock.clone().map(|path| vsock::Config { cid: GUEST_ADDRESS, path }),
         cards: args.net.iter().map(|text| devices::card(text)).collect::<anyhow::Result<_>>()?,
     })
 }

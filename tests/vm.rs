@@ -169,6 +169,36 @@ fn sockets_reach_from_the_guest_to_the_host_and_back() {
     assert!(!socket.exists(), "nothing is left");
 }
 
+/// Runs a command of the machine's that must succeed.
+fn must(line: &str) {
+    assert!(Command::new("sh").args(["-c", line]).status().unwrap().success(), "{line}");
+}
+
+#[test]
+fn a_tap_carries_what_is_sent() {
+    let Some((world, kernel, _turn)) = lab() else { return };
+    must("ip tuntap add insula0 mode tap vnet_hdr && ip addr add 10.77.0.1/24 dev insula0 && ip link set insula0 up");
+    let payload: Vec<u8> = (0..3_u32 << 20).map(|i| (i.wrapping_mul(2_654_435_761) >> 11) as u8).collect();
+    std::fs::write(world.directory("initrd-root").join("payload"), &payload).unwrap();
+    let script = load_modules(&world)
+        + "mount -t devtmpfs dev /dev; ip addr add 10.77.0.2/24 dev eth0; ip link set eth0 up; cat /sys/class/net/eth0/address
+           nc 10.77.0.1 7001 < /payload; nc 10.77.0.1 7002 < /dev/null | cmp - /payload && echo same; poweroff -f";
+    let initrd = initrd(&world, &script);
+    let [receives, sends] = ["10.77.0.1:7001", "10.77.0.1:7002"].map(|at| std::net::TcpListener::bind(at).unwrap());
+    let sent = payload.clone();
+    let host = std::thread::spawn(move || {
+        let mut got = Vec::new();
+        receives.accept().unwrap().0.read_to_end(&mut got).unwrap();
+        sends.accept().unwrap().0.write_all(&sent).unwrap();
+        got
+    });
+    let output = guest(&world, &kernel, &initrd, &["--cpus", "2", "--net", "tap=insula0,mac=02:00:00:00:00:77", "--stats"]);
+    must("ip link del insula0");
+    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    assert!(said(&output).contains("02:00:00:00:00:77\nsame\n"), "{}", told(&output));
+    assert!(host.join().unwrap() == payload, "what the guest sent came as it was");
+}
+
 #[test]
 fn a_guest_that_resets_or_panics_ends_with_one() {
     let Some((world, kernel, _turn)) = lab() else { return };

@@ -2,7 +2,7 @@
 //! filter: then the kernel must answer otherwise, or the attempt shows nothing.
 
 use super::support::pty::Terminal;
-use super::support::{World, output, read, stdout, told};
+use super::support::{World, eventually, output, read, stdout, told};
 use std::collections::BTreeMap;
 use std::process::Command;
 
@@ -213,4 +213,26 @@ fn our_program_file_stays_as_it_is() {
         assert!(std::fs::read(&copy).unwrap() == ours, "{caps:?}: our program was written to");
         call(&["delete", "--force", &name]);
     }
+}
+
+/// The session keyring of the caller holds tickets and passwords; a program with its own, and those added to it, see that one.
+#[test]
+fn the_callers_keys_are_out_of_reach() {
+    let Some(world) = World::new() else { return };
+    // keyctl(KEYCTL_GET_KEYRING_ID, KEY_SPEC_SESSION_KEYRING)
+    let script = "print syscall(250, 0, -3, 0), \"\\n\"";
+    let open = ["--security-opt", "seccomp=unconfined"];
+    let inside = |more: &[&str]| world.ok([&["run"][..], &open, more, &["--", "perl", "-e", script]].concat());
+    let (own, shared) = (inside(&[]), inside(&["--no-new-keyring"]));
+    assert!(own.trim().parse::<i64>().unwrap() > 0, "{own:?}");
+    assert_eq!(shared, inside(&["--no-new-keyring"]), "the caller's is the same for all");
+    assert_ne!(own, shared);
+    world.ok([
+        &["run", "-d", "--name", "keys"][..],
+        &open,
+        &["--", "perl", "-e", "print syscall(250, 0, -3, 0); $| = 1; print \"\\n\"; sleep 1000"],
+    ]
+    .concat());
+    eventually("its keyring", || world.ok(["logs", "keys"]).ends_with('\n'));
+    assert_eq!(world.ok(["exec", "keys", "perl", "-e", script]), world.ok(["logs", "keys"]), "who is added has the same");
 }

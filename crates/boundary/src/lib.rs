@@ -65,6 +65,8 @@ pub struct Options {
     pub stdio: Option<[OwnedFd; 3]>,
     /// Removed when its program ends, by whoever waits for it.
     pub remove: bool,
+    /// The program sees the caller's session keyring instead of one of its own.
+    pub share_keyring: bool,
 }
 
 /// Whose session a program is in.

@@ -107,6 +107,7 @@ impl Parts {
                     stdio: self.options.stdio.take(),
                     session: self.options.session,
                     preserve_fds: self.options.preserve_fds,
+                    share_keyring: self.options.share_keyring,
                     attached: self.options.attached,
                     listener: self.listener.take(),
                 })

@@ -131,6 +131,7 @@ impl Parts<'_> {
             stdio: options.stdio,
             session: options.session,
             preserve_fds: options.preserve_fds,
+            keyring: Some(init::session_keyring(plan)),
             attached: !options.detached,
             stops: None,
             listener,

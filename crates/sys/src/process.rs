@@ -311,6 +311,30 @@ pub fn set_ids(uid: u32, gid: u32, groups: Option<&[u32]>) -> Result<()> {
     Ok(())
 }
 
+/// Leaves the session keyring that came from the caller for the one of this name, which is made if it isn't there yet. Source: keyctl(2).
+///
+/// A kernel without keys, and one that forbids us to ask, keeps keys from everybody who comes after us too: then there is nothing to do.
+///
+/// # Errors
+/// The limit of keys is reached.
+pub fn join_session_keyring(name: &str) -> Result<()> {
+    const JOIN: libc::c_int = 1;
+    const SET_PERMISSIONS: libc::c_int = 5;
+    /// The default, and that processes of the same user may find it by its name: who is added to the sandbox later.
+    const PERMISSIONS: u32 = 0x3f1b_0000;
+    let name = c_string(name.as_bytes());
+    // SAFETY: the name is NUL-terminated and lives through the call.
+    match Errno::result(unsafe { libc::syscall(libc::SYS_keyctl, JOIN, name.as_ptr()) }) {
+        Err(Errno::NOSYS | Errno::PERM) => Ok(()),
+        joined => {
+            let keyring = joined.on("make", "a session keyring")?;
+            // SAFETY: no memory is read. One that another process of the sandbox has made has the permissions already.
+            unsafe { libc::syscall(libc::SYS_keyctl, SET_PERMISSIONS, keyring, PERMISSIONS) };
+            Ok(())
+        }
+    }
+}
+
 /// Sets the execution domain, personality(2).
 ///
 /// # Errors

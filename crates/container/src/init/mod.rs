@@ -46,6 +46,7 @@ pub(crate) struct Start<'p> {
     pub(crate) stdio: Option<[OwnedFd; 3]>,
     pub(crate) session: insula_boundary::Session,
     pub(crate) preserve_fds: u32,
+    pub(crate) share_keyring: bool,
     pub(crate) attached: bool,
     /// A connection to who decides about notified system calls.
     pub(crate) listener: Option<OwnedFd>,
@@ -64,8 +65,21 @@ pub(crate) fn run(start: Start<'_>) -> ! {
 
 /// Returns only the reason for which the program couldn't be run. The channel is left in `told`, as it may change on the way.
 fn prepare(start: Start<'_>, told: &mut Option<Channel>) -> Result<Infallible, Error> {
-    let Start { plan, groups, joins, anchor, stops, stdio, session, preserve_fds, attached, start_socket, channel, listener } =
-        start;
+    let Start {
+        plan,
+        groups,
+        joins,
+        anchor,
+        stops,
+        stdio,
+        session,
+        preserve_fds,
+        share_keyring,
+        attached,
+        start_socket,
+        channel,
+        listener,
+    } = start;
     let channel = told.insert(channel);
     rustix::process::umask(rustix::fs::Mode::empty());
     if attached {
@@ -84,6 +98,7 @@ fn prepare(start: Start<'_>, told: &mut Option<Channel>) -> Result<Infallible, E
     root::finish(plan)?;
 
     let listener = listener.map(|socket| Notified { socket, message: notification(plan, pid) });
+    let keyring = (!share_keyring).then(|| session_keyring(plan));
     let mut identity = program::identity(&plan.process)?;
     identity.slave = terminal;
     identity.find_program()?;
@@ -95,7 +110,7 @@ fn prepare(start: Start<'_>, told: &mut Option<Channel>) -> Result<Infallible, E
         &plan.process,
         identity,
         filter.as_deref(),
-        program::Surroundings { stdio, session, preserve_fds, attached, stops, listener },
+        program::Surroundings { stdio, session, preserve_fds, keyring, attached, stops, listener },
         told.as_ref(),
     )
 }
@@ -182,6 +197,11 @@ fn name_host(plan: &Plan) -> Result<(), Error> {
         rustix::system::setdomainname(name.as_bytes()).on("set the domain name to", name).map_err(failed)?;
     }
     Ok(())
+}
+
+/// The name of the sandbox's session keyring. Another user's of the name is never found.
+pub(crate) fn session_keyring(plan: &Plan) -> String {
+    format!("_ses.{}", plan.id)
 }
 
 /// What is sent along with the notification descriptor, runtime-spec `config-linux.md#containerprocessstate`.

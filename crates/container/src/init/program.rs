@@ -30,6 +30,8 @@ pub(crate) struct Surroundings {
     pub(crate) stdio: Option<[OwnedFd; 3]>,
     pub(crate) session: Session,
     pub(crate) preserve_fds: u32,
+    /// The session keyring it gets instead of the caller's.
+    pub(crate) keyring: Option<String>,
     pub(crate) attached: bool,
     pub(crate) stops: Option<OwnedFd>,
     pub(crate) listener: Option<Notified>,
@@ -137,6 +139,9 @@ pub(crate) fn enter_program(
     around: Surroundings,
     told: Option<&Channel>,
 ) -> Result<Infallible, Error> {
+    if let Some(name) = &around.keyring {
+        process::join_session_keyring(name).map_err(failed)?;
+    }
     limits(process)?;
     let slave = identity.slave.take();
     standard_streams(slave.as_ref(), around.stdio, &identity.user)?;

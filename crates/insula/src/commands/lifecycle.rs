@@ -25,6 +25,9 @@ pub(crate) struct Create {
     /// Write the number of its first process to this file
     #[arg(long, value_name = "FILE")]
     pid_file: Option<PathBuf>,
+    /// Leave the program our session keyring instead of one of its own
+    #[arg(long)]
+    no_new_keyring: bool,
     /// Pass this many descriptors on, from number 3
     #[arg(long, value_name = "N", default_value_t = 0)]
     preserve_fds: u32,
@@ -38,7 +41,12 @@ pub(crate) fn create(global: &Global, args: Create) -> anyhow::Result<ExitCode> 
     }
     insula_container::protect_program_file(&plan)?;
     global.note(&format!("create {}", plan.id));
-    let options = Options { console_socket: args.console_socket, preserve_fds: args.preserve_fds, ..Options::default() };
+    let options = Options {
+        console_socket: args.console_socket,
+        preserve_fds: args.preserve_fds,
+        share_keyring: args.no_new_keyring,
+        ..Options::default()
+    };
     let mut sandbox = global.containers().create(plan, options)?;
     sandbox.ready()?;
     if let Some(path) = &args.pid_file {

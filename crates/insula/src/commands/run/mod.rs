@@ -38,6 +38,7 @@ fn foreground(global: &Global, args: &Args, mut plan: Plan) -> anyhow::Result<Ex
     let options = Options {
         console_socket: args.console_socket.clone(),
         preserve_fds: args.preserve_fds,
+        share_keyring: args.no_new_keyring,
         attached: true,
         session,
         stdio: None,
@@ -146,6 +147,7 @@ fn background(global: &Global, args: &Args, plan: Plan, tell: &OwnedFd) -> anyho
     let options = Options {
         console_socket: args.console_socket.clone(),
         preserve_fds: args.preserve_fds,
+        share_keyring: args.no_new_keyring,
         attached: true,
         session: Session::Own,
         stdio: (!terminal).then_some(stdio),

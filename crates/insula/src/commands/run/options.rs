@@ -119,6 +119,9 @@ pub(crate) struct Args {
     /// Send the terminal to this unix socket
     #[arg(long, value_name = "SOCKET", help_heading = "For programs that call us")]
     pub(crate) console_socket: Option<PathBuf>,
+    /// Leave the program our session keyring instead of one of its own
+    #[arg(long, help_heading = "For programs that call us")]
+    pub(crate) no_new_keyring: bool,
     /// Pass this many descriptors on, from number 3
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = "For programs that call us")]
     pub(crate) preserve_fds: u32,

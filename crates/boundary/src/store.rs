@@ -217,7 +217,9 @@ impl Slot {
     /// # Errors
     /// The file can't be written.
     pub fn write_entry(&self, entry: &Entry) -> Result<()> {
-        let mut json = serde_json::to_vec(entry).map_err(|error| Error::Failed(format!("can't write the state: {error}")))?;
+        // A policy's names make most of it; grown by doubling, it would touch twice the memory.
+        let mut json = Vec::with_capacity(16 << 10);
+        serde_json::to_writer(&mut json, entry).map_err(|error| Error::Failed(format!("can't write the state: {error}")))?;
         // Its end is what tells that it is whole.
         json.push(END);
         self.record.write_all_at(&json, 0).map_err(|error| self.failed("write", &error))

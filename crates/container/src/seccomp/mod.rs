@@ -94,7 +94,8 @@ fn calls(policy: &Policy, arch: Arch) -> BTreeMap<u32, Answer<'_>> {
 /// Numbers by name. The library finds one name by comparing it with all, which for the hundreds of names of a policy takes longer than
 /// everything else here; and the standard library's hash, which resists attackers, takes most of the rest. These keys are constants.
 fn numbers(arch: Arch) -> FnvHashMap<&'static str, u32> {
-    let mut numbers = FnvHashMap::with_capacity_and_hasher(512, Default::default());
+    // As many as 512 buckets hold; one more name would double the table, and most of it would be pages for nothing.
+    let mut numbers = FnvHashMap::with_capacity_and_hasher(448, Default::default());
     match arch {
         Arch::X86_64 => numbers.extend(syscalls::x86_64::Sysno::iter().map(|call| (call.name(), call.id() as u32))),
         Arch::X86 => numbers.extend(syscalls::x86::Sysno::iter().map(|call| (call.name(), call.id() as u32))),

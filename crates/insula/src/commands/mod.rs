@@ -36,7 +36,9 @@ pub(crate) fn read_limited(path: &Path, limit: u64) -> anyhow::Result<Vec<u8>> {
     // A pipe without a writer would keep us for ever.
     let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC | rustix::fs::OFlags::NONBLOCK;
     let file = std::fs::File::from(rustix::fs::open(path, flags, rustix::fs::Mode::empty())?);
-    let mut bytes = Vec::new();
+    // One piece, and one more byte to see the end by.
+    let length = file.metadata()?.len().min(limit);
+    let mut bytes = Vec::with_capacity(length as usize + 1);
     file.take(limit + 1).read_to_end(&mut bytes)?;
     anyhow::ensure!(bytes.len() as u64 <= limit, "it is larger than {} MiB", limit >> 20);
     Ok(bytes)

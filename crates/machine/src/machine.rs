@@ -23,6 +23,7 @@ use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread::Builder;
 
 /// A machine that is ready to run.
 pub struct Machine {
@@ -63,13 +64,20 @@ impl Machine {
         let initrd = config.initrd.as_ref().map(File::open).transpose();
         let initrd = initrd.map_err(host("open the initial file system (--initrd)"))?;
 
-        let vm = Vm::new(memory::allocate(config.memory, config.backing)?)?;
+        let memory = memory::allocate(config.memory, config.backing)?;
+        // The kernel waits for a grace period or two when it makes a machine; the guest's image is put into memory meanwhile.
+        let vm = {
+            let memory = memory.clone();
+            Builder::new().name("kvm".into()).spawn(|| Vm::new(memory)).map_err(host("start a thread"))?
+        };
+        let loaded = boot::load(&memory, &kernel, initrd.as_ref(), &config.command_line());
+        let Ok(vm) = vm.join() else { std::process::abort() };
+        let (vm, start) = (vm?, loaded?);
         let line = Event::new()?;
         vm.interrupt_on(&line, SERIAL_LINE)?;
         let ports = Arc::new(Ports::new(line, output)?);
         let devices = Devices::new(&vm, devices(config)?)?;
 
-        let start = boot::load(vm.memory(), &kernel, initrd.as_ref(), &config.command_line())?;
         // Checked to fit ([`Config::check`]); a machine with fewer than asked for would be a wrong one.
         let count = u8::try_from(config.vcpus).map_err(host("number the virtual processors"))?;
         let described: Vec<acpi::Device> = devices.described().chain([acpi::Device::Serial]).collect();

@@ -10,6 +10,8 @@
 
 use crate::{Error, Result};
 use std::fs::File;
+use std::os::fd::AsRawFd;
+use vm_memory::mmap::MmapRegionBuilder;
 use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
 
 /// The guest's memory. A clone is another handle on the same memory.
@@ -58,16 +60,9 @@ pub fn allocate(bytes: u64, backing: Backing) -> Result<GuestMemory> {
     let mut regions = Vec::new();
     let mut offset = 0;
     for (start, length) in ranges(bytes) {
-        let region = match &file {
-            None => MmapRegion::new(length as usize),
-            Some(file) => {
-                let file = file.try_clone().map_err(|error| failed(error.to_string()))?;
-                // With a reservation, so that huge pages that aren't there are told of now and not by a signal later.
-                let protection = libc::PROT_READ | libc::PROT_WRITE;
-                MmapRegion::build(Some(FileOffset::new(file, offset)), length as usize, protection, libc::MAP_SHARED)
-            }
-        };
-        let region = region.map_err(|error| failed(error.to_string()))?;
+        let file = file.as_ref().map(|file| file.try_clone().map(|file| FileOffset::new(file, offset)));
+        let file = file.transpose().map_err(|error| failed(error.to_string()))?;
+        let region = map(length as usize, file).map_err(|error| failed(error.to_string()))?;
         if backing != Backing::Huge {
             // SAFETY: the range is the mapping just made; the advice changes no content. Whether it is followed matters only for speed.
             unsafe { libc::madvise(region.as_ptr().cast(), length as usize, libc::MADV_HUGEPAGE) };
@@ -76,6 +71,38 @@ pub fn allocate(bytes: u64, backing: Backing) -> Result<GuestMemory> {
         regions.push(GuestRegionMmap::new(region, GuestAddress(start)).ok_or_else(|| failed("it is too large".into()))?);
     }
     GuestMemory::from_regions(regions).map_err(|error| failed(error.to_string()))
+}
+
+/// Maps a piece of guest memory so that its large pages are large pages of this process's: KVM can give the guest a page of 2 MiB only
+/// where both agree on where it begins. The mapping is there for as long as the process: a machine is.
+fn map(length: usize, file: Option<FileOffset>) -> std::io::Result<MmapRegion> {
+    const LARGE: usize = 2 << 20;
+    let place = |result: *mut libc::c_void| match result {
+        libc::MAP_FAILED => Err(std::io::Error::last_os_error()),
+        address => Ok(address.cast::<u8>()),
+    };
+    let none = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: a new mapping, where the kernel finds room.
+    let room = place(unsafe { libc::mmap(std::ptr::null_mut(), length + LARGE, libc::PROT_NONE, none, -1, 0) })?;
+    let address = room.wrapping_add(room.align_offset(LARGE));
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    let (flags, descriptor, offset) = match &file {
+        // With a reservation, so that huge pages that aren't there are told of now and not by a signal later.
+        Some(file) => (libc::MAP_SHARED, file.file().as_raw_fd(), file.start()),
+        None => (none, -1, 0),
+    };
+    // SAFETY: the range lies in the mapping just made, which nobody knows of.
+    let mapped = unsafe { libc::mmap(address.cast(), length, protection, flags | libc::MAP_FIXED, descriptor, offset as i64) };
+    if let Err(error) = place(mapped) {
+        // SAFETY: the mapping just made, which nobody knows of.
+        unsafe { libc::munmap(room.cast(), length + LARGE) };
+        return Err(error);
+    }
+    let builder = MmapRegionBuilder::new(length).with_mmap_prot(protection).with_mmap_flags(flags);
+    // SAFETY: the range is a mapping of ours that stays.
+    let builder = unsafe { builder.with_raw_mmap_pointer(address) };
+    let builder = if let Some(file) = file { builder.with_file_offset(file) } else { builder };
+    builder.build().map_err(|error| std::io::Error::other(error.to_string()))
 }
 
 /// Start and length of each piece: the part that would lie in the gap lies beyond it.

@@ -63,7 +63,7 @@ fn a_vmlinux_is_opened_as_it_is() {
     let dir = Dir::new();
     let kernel = Kernel::open(&dir.file("vmlinux", &elf()), Some(&dir.cache())).unwrap();
     assert_eq!(kernel.format, Format::Elf);
-    assert_eq!((kernel.entry, kernel.pvh_entry, kernel.version.as_deref()), (TEXT, Some(PVH), Some(RELEASE)));
+    assert_eq!((kernel.entry, kernel.pvh_entry, kernel.release().unwrap().as_deref()), (TEXT, Some(PVH), Some(RELEASE)));
     let text = Segment { offset: 0x1000, address: TEXT, file_size: 0x2_0000, memory_size: 0x2_0000 };
     let data = Segment { offset: 0x2_1000, address: TEXT + 0x20_0000, file_size: 0x3000, memory_size: 0x6000 };
     assert_eq!(kernel.segments, [text, data]);
@@ -81,7 +81,11 @@ fn every_compression_is_unpacked_to_the_same() {
         for cache in [None, Some(dir.cache())] {
             let kernel = Kernel::open(&path, cache.as_deref()).unwrap();
             assert_eq!(kernel.format, Format::BzImage(compression), "{name}");
-            assert_eq!((kernel.entry, kernel.pvh_entry, kernel.version.as_deref()), (TEXT, Some(PVH), Some(RELEASE)), "{name}");
+            assert_eq!(
+                (kernel.entry, kernel.pvh_entry, kernel.release().unwrap().as_deref()),
+                (TEXT, Some(PVH), Some(RELEASE)),
+                "{name}"
+            );
             assert!(kernel.segments.len() == 2 && kernel.size == unpacked.len() as u64, "{name}: {kernel:?}");
             assert!(content(&kernel.file) == unpacked, "{name}: not the same bytes");
         }

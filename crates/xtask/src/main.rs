@@ -2,6 +2,7 @@
 //!
 //! Each module is one chore: its arguments and a `main` that does it and answers with the exit code of the whole program.
 
+mod boot;
 mod lab;
 
 use clap::{Parser, Subcommand};
@@ -17,11 +18,13 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Chore {
+    Boot(boot::Args),
     Lab(lab::Args),
 }
 
 fn main() -> ExitCode {
     match Cli::parse().chore {
+        Chore::Boot(args) => boot::main(&args),
         Chore::Lab(args) => lab::main(&args),
     }
 }

@@ -105,12 +105,12 @@ pub struct Kernel {
     pub entry: u64,
     /// Where PVH enters, in 32-bit protected mode; such an address too.
     pub pvh_entry: Option<u32>,
-    /// The release, as `uname -r` shows it in the guest (at most 64 characters, printable ASCII). An image needn't say it.
-    pub version: Option<String>,
     /// What the file was.
     pub format: Format,
     /// Size of [`Kernel::file`] in bytes.
     pub size: u64,
+    /// The release that a bzImage's header says.
+    release: Option<String>,
 }
 
 impl Kernel {
@@ -124,6 +124,19 @@ impl Kernel {
     /// The file can't be read, is no kernel, is a kernel for something else, or contradicts itself; the unpacked kernel can't be written.
     pub fn open(path: &Path, cache_dir: Option<&Path>) -> Result<Kernel> {
         open(path, cache_dir).map_err(|problem| problem.of(path, cache_dir))
+    }
+
+    /// The release, as `uname -r` shows it in the guest (at most 64 characters, printable ASCII). An image needn't say it; a vmlinux is
+    /// searched for it, which takes longer than anything else here.
+    ///
+    /// # Errors
+    /// The file can't be read.
+    pub fn release(&self) -> Result<Option<String>> {
+        if self.release.is_some() {
+            return Ok(self.release.clone());
+        }
+        let found = elf::release(&Source::File(&self.file, self.size), &self.segments);
+        found.map_err(|problem| problem.of(Path::new("the kernel"), None))
     }
 }
 
@@ -185,16 +198,12 @@ fn open(path: &Path, cache_dir: Option<&Path>) -> Checked<Kernel> {
     }
 }
 
-/// The kernel in an ELF file; the release is looked for unless it is known.
+/// The kernel in an ELF file.
 fn kernel(file: File, format: Format, release: Option<String>) -> Checked<Kernel> {
     let size = file.metadata().map_err(Problem::Read)?.size();
     let source = Source::File(&file, size);
     let elf::Elf { segments, entry, pvh_entry } = elf::parse(&source)?;
-    let version = match release {
-        None => elf::release(&source, &segments)?,
-        known => known,
-    };
-    Ok(Kernel { file, segments, entry, pvh_entry, version, format, size })
+    Ok(Kernel { file, segments, entry, pvh_entry, format, size, release })
 }
 
 /// The kernel in the cache that the index knows by the image's inode and times.

@@ -12,26 +12,26 @@ const FOLDER: u32 = 0o040_000;
 const LINK: u32 = 0o120_000;
 
 /// Writes an archive; everything in it belongs to root and has no date, so equal content is an equal archive.
-pub(super) struct Archive<W> {
+pub(crate) struct Archive<W> {
     out: W,
     inode: u32,
 }
 
 impl<W: Write> Archive<W> {
     /// Starts an archive.
-    pub(super) fn new(out: W) -> Self {
+    pub(crate) fn new(out: W) -> Self {
         Self { out, inode: 0 }
     }
 
     /// Adds a folder; the kernel makes none by itself.
-    pub(super) fn folder(&mut self, path: &str) -> Result<()> {
+    pub(crate) fn folder(&mut self, path: &str) -> Result<()> {
         self.entry(path.as_bytes(), FOLDER | 0o755, 2, &[])
     }
 
     /// Adds what is at an absolute path of the host, with all below it, at the same path under the folder `top` of the archive.
     ///
     /// Folders are read in the order of names: equal content is an equal archive.
-    pub(super) fn copy(&mut self, top: &str, path: &Path) -> Result<()> {
+    pub(crate) fn copy(&mut self, top: &str, path: &Path) -> Result<()> {
         let mut above: Vec<&Path> = path.ancestors().skip(1).collect();
         above.reverse();
         for folder in above {
@@ -61,12 +61,12 @@ impl<W: Write> Archive<W> {
     }
 
     /// Adds a file.
-    pub(super) fn file(&mut self, path: &str, mode: u32, content: &[u8]) -> Result<()> {
+    pub(crate) fn file(&mut self, path: &str, mode: u32, content: &[u8]) -> Result<()> {
         self.entry(path.as_bytes(), REGULAR_FILE | mode, 1, content)
     }
 
     /// Ends the archive. Another one may follow it in the same file.
-    pub(super) fn finish(mut self) -> Result<W> {
+    pub(crate) fn finish(mut self) -> Result<W> {
         self.inode = 0;
         self.entry(b"TRAILER!!!", 0, 1, &[])?;
         self.out.flush()?;

@@ -13,7 +13,7 @@
 //! 5. [`qemu`] starts the machine; `guest/init.sh` mounts the root, `guest/lab.sh` prepares it and runs the command.
 //! 6. [`output`] streams the command's stdout and stderr; the machine's last word on a port of its own is the exit code.
 
-mod cpio;
+pub(crate) mod cpio;
 mod job;
 mod kernel;
 mod output;
@@ -81,17 +81,17 @@ pub(crate) struct Args {
 }
 
 /// The folders of the host the lab works with, all absolute.
-struct Folders {
+pub(crate) struct Folders {
     /// The work tree: the workspace this program belongs to.
     tree: PathBuf,
     /// Cargo's target folder.
-    target: PathBuf,
+    pub(crate) target: PathBuf,
     /// What the lab keeps: `lab/` in the target folder.
-    lab: PathBuf,
+    pub(crate) lab: PathBuf,
 }
 
 impl Folders {
-    fn find() -> Result<Self> {
+    pub(crate) fn find() -> Result<Self> {
         // Cargo names the crate's folder when it runs us; the one known at build time serves a program started by hand.
         let manifest = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
         let tree = Path::new(&manifest).join("../..").canonicalize().context("find the work tree")?;
@@ -102,9 +102,24 @@ impl Folders {
     }
 }
 
+impl Args {
+    /// For another chore that runs in virtual time: with these packages, copies of the host's files, and environment.
+    pub(crate) fn in_virtual_time(package: Vec<String>, copy: Vec<PathBuf>, env: Vec<String>, command: Vec<OsString>) -> Args {
+        const MEMORY: u64 = 2 << 30;
+        const TIMEOUT: u64 = 3600;
+        Args { cpus: None, memory: MEMORY, icount: true, copy, timeout: TIMEOUT, keep: false, work: None, env, package, command }
+    }
+}
+
+/// The machine's own kernel, as Debian packs it.
+pub(crate) fn kernel(folders: &Folders, packages: &[String]) -> Result<PathBuf> {
+    tools::Tools::find()?;
+    Ok(root::Image::get(&folders.lab, packages)?.kernel)
+}
+
 /// Runs the lab and answers with the command's exit code.
 pub(crate) fn main(args: &Args) -> ExitCode {
-    match try_main(args) {
+    match run(args) {
         Ok(code) => code.into(),
         Err(error) => {
             eprintln!("lab: {error:#}");
@@ -113,7 +128,8 @@ pub(crate) fn main(args: &Args) -> ExitCode {
     }
 }
 
-fn try_main(args: &Args) -> Result<u8> {
+/// Runs the lab; the command's exit code.
+pub(crate) fn run(args: &Args) -> Result<u8> {
     let cpus = args.cpus.unwrap_or(if args.icount { 1 } else { 2 });
     ensure!(cpus > 0, "a machine has at least one CPU");
     ensure!(!args.icount || cpus == 1, "--icount runs on one CPU: its time is one count of instructions");

@@ -114,12 +114,13 @@ impl Draft<'_> {
     pub(super) fn finish(self, name: Option<Id>) -> anyhow::Result<Entry> {
         let dir = self.dir.path();
         let kernel = Kernel::open(&dir.join("image"), Some(&self.unpacked()))?;
-        let release = || kernel.version.as_deref().and_then(|release| release.parse::<Id>().ok());
+        let version = kernel.release()?;
+        let release = || version.as_deref().and_then(|release| release.parse::<Id>().ok());
         let name = name.or_else(release).context("the image doesn't say its release; say --name NAME")?;
         ensure!(!name.as_str().starts_with('.'), "--name {}: it can't begin with a dot", name.as_str());
         let modules = super::modules::count(&self.modules())?;
         let format = kernel.format.to_string();
-        let entry = Entry { name: name.as_str().into(), version: kernel.version, format, size: kernel.size, modules };
+        let entry = Entry { name: name.as_str().into(), version, format, size: kernel.size, modules };
         let text = serde_json::to_vec_pretty(&entry)?;
         fs::write(dir.join("kernel.json"), text).with_context(|| format!("can't write into {}", dir.display()))?;
         fs::set_permissions(dir, std::os::unix::fs::PermissionsExt::from_mode(0o755))

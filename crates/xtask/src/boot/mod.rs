@@ -1,0 +1,103 @@
+//! What a start costs: the same kernel, initial file system and memory in our machine and in its peers, in the lab's virtual time.
+//!
+//! The chore runs twice. On the host it unpacks the lab's own kernel, and starts itself in the lab with copies of what is measured. In
+//! the lab ([`inside`]) it starts each peer ([`vmm`]) several times in turns, waits until the guest's first program has said so, and asks
+//! the kernel ([`probe`]) when the guest was entered, how often it came back, and what memory the process holds beside the guest's.
+
+mod inside;
+mod probe;
+mod vmm;
+
+use crate::lab;
+use anyhow::{Context, Result, bail};
+use insula_vm::kernel::Kernel;
+use std::ffi::OsString;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Measure in virtual time what the start of a guest costs, beside QEMU and other peers.
+///
+/// Needs `cargo build --release`. Firecracker and Cloud Hypervisor are measured if $INSULA_PEER_FIRECRACKER and
+/// $INSULA_PEER_CLOUD_HYPERVISOR are paths of theirs (static builds: the lab has few libraries).
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// A kernel (vmlinux) for all; may be given several times. [default: the lab's own, Debian's, unpacked]
+    #[arg(long, value_name = "FILE")]
+    kernel: Vec<PathBuf>,
+    /// Our program. [default: the release build]
+    #[arg(long, value_name = "FILE")]
+    insula: Option<PathBuf>,
+    /// Only these, by the beginning of their names.
+    #[arg(long, value_name = "NAME")]
+    only: Vec<String>,
+    /// Measured starts of each, after one that isn't.
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    runs: usize,
+    /// Memory of the guest, in MiB.
+    #[arg(long, value_name = "M", default_value_t = 256)]
+    memory: u64,
+    /// More for the kernel's command line.
+    #[arg(long, value_name = "TEXT", default_value = "", allow_hyphen_values = true)]
+    cmdline: String,
+    /// Show why the guest came back, too.
+    #[arg(long)]
+    reasons: bool,
+}
+
+/// Measures; the exit code is the lab's.
+pub(crate) fn main(args: &Args) -> ExitCode {
+    let done = if std::env::var_os("INSULA_LAB").is_some() { inside::main(args).map(|()| 0) } else { outside(args) };
+    match done {
+        Ok(code) => code.into(),
+        Err(error) => {
+            eprintln!("boot: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// QEMU comes from Debian, into the lab.
+const PACKAGES: [&str; 1] = ["qemu-system-x86"];
+
+/// Starts ourselves in the lab, with copies of all that is measured.
+fn outside(args: &Args) -> Result<u8> {
+    let folders = lab::Folders::find()?;
+    let insula = args.insula.clone().unwrap_or_else(|| folders.target.join("x86_64-unknown-linux-gnu/release/insula"));
+    let insula = insula.canonicalize().with_context(|| format!("find {} (cargo build --release)", insula.display()))?;
+    let mut kernels = args.kernel.clone();
+    if kernels.is_empty() {
+        kernels.push(unpacked(&lab::kernel(&folders, &PACKAGES.map(str::to_owned))?, &folders.lab.join("vmlinux-debian"))?);
+    }
+    let kernels: Vec<PathBuf> = kernels
+        .iter()
+        .map(|path| path.canonicalize().with_context(|| format!("find {}", path.display())))
+        .collect::<Result<_>>()?;
+    let peers = vmm::named_by_environment()?;
+
+    let mut command: Vec<OsString> = vec![std::env::current_exe()?.into(), "boot".into()];
+    let mut option = |name: &str, value: OsString| command.extend([name.into(), value]);
+    kernels.iter().for_each(|path| option("--kernel", path.into()));
+    option("--insula", insula.clone().into());
+    option("--runs", args.runs.to_string().into());
+    option("--memory", args.memory.to_string().into());
+    option("--cmdline", args.cmdline.clone().into());
+    args.only.iter().for_each(|name| option("--only", name.into()));
+    command.extend(args.reasons.then(|| "--reasons".into()));
+
+    let copies = kernels.into_iter().chain([insula]).chain(peers.iter().map(|(_, path)| path.clone())).collect();
+    let env = peers.iter().map(|(name, path)| format!("{name}={}", path.display())).collect();
+    lab::run(&lab::Args::in_virtual_time(PACKAGES.map(str::to_owned).to_vec(), copies, env, command))
+}
+
+/// The same kernel for all: not every peer unpacks one itself.
+fn unpacked(image: &Path, to: &Path) -> Result<PathBuf> {
+    let kernel = Kernel::open(image, None)?;
+    let mut from = kernel.file.try_clone()?;
+    std::io::Seek::rewind(&mut from)?;
+    std::io::copy(&mut from, &mut File::create(to)?).with_context(|| format!("write {}", to.display()))?;
+    if kernel.size == 0 {
+        bail!("{} unpacks to nothing", image.display());
+    }
+    Ok(to.to_owned())
+}

@@ -1,0 +1,114 @@
+//! What the lab's kernel knows of a start: KVM's trace points, and the process's mappings.
+
+use anyhow::{Context, Result, ensure};
+use std::fs;
+use std::path::Path;
+
+const TRACING: &str = "/sys/kernel/tracing";
+
+fn set(file: &str, value: &str) -> Result<()> {
+    let path = Path::new(TRACING).join(file);
+    fs::write(&path, value).with_context(|| format!("write {value:?} to {}", path.display()))
+}
+
+fn get(file: &str) -> Result<String> {
+    let path = Path::new(TRACING).join(file);
+    fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))
+}
+
+/// The first time any guest is entered, on the clock that [`now`] reads. The trace stops itself at the first one.
+pub(super) struct FirstEntry;
+
+impl FirstEntry {
+    pub(super) fn watch() -> Result<Self> {
+        set("tracing_on", "0")?;
+        set("trace_clock", "mono")?;
+        set("trace", "")?;
+        set("events/kvm/kvm_entry/trigger", "traceoff:1")?;
+        set("events/kvm/kvm_entry/enable", "1")?;
+        set("tracing_on", "1")?;
+        Ok(Self)
+    }
+
+    /// Seconds.
+    pub(super) fn time(self) -> Result<f64> {
+        let trace = get("trace")?;
+        set("events/kvm/kvm_entry/enable", "0")?;
+        // Refused where it has done its work and is gone.
+        let _ = set("events/kvm/kvm_entry/trigger", "!traceoff:1");
+        // "  vcpu0-123  [000] d..1.  12.345678: kvm_entry: vcpu 0, rip 0x…"
+        let line = trace.lines().find(|line| line.contains(": kvm_entry:")).context("no guest was entered")?;
+        let time = line.split(": kvm_entry:").next().and_then(|head| head.split_whitespace().last());
+        time.and_then(|time| time.parse().ok()).with_context(|| format!("a time in {line:?}"))
+    }
+}
+
+/// How often guests come back to KVM, by reason.
+pub(super) struct Exits;
+
+const EXITS: &str = "events/kvm/kvm_exit/trigger";
+
+impl Exits {
+    pub(super) fn count() -> Result<Self> {
+        set(EXITS, "hist:keys=exit_reason")?;
+        Ok(Self)
+    }
+
+    /// Reason and number, most first.
+    pub(super) fn by_reason(self) -> Result<Vec<(u32, u64)>> {
+        let table = get("events/kvm/kvm_exit/hist")?;
+        set(EXITS, "!hist:keys=exit_reason")?;
+        // "{ exit_reason:        123 } hitcount:        456"
+        let row = |line: &str| {
+            let (reason, count) = line.strip_prefix("{ exit_reason:")?.split_once("} hitcount:")?;
+            Some((reason.trim().parse().ok()?, count.trim().parse().ok()?))
+        };
+        let mut rows: Vec<(u32, u64)> = table.lines().filter_map(row).collect();
+        ensure!(!rows.is_empty(), "no guest came back");
+        rows.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        Ok(rows)
+    }
+}
+
+/// AMD's exit codes by name. Source: AMD APM volume 2, appendix C.
+pub(super) fn reason(code: u32) -> String {
+    let name = match code {
+        0x000..0x010 => "read of a control register",
+        0x010..0x020 => "write of a control register",
+        0x060 => "interrupt",
+        0x061 => "NMI",
+        0x064 => "interrupt window",
+        0x072 => "CPUID",
+        0x075 => "INVD",
+        0x078 => "HLT",
+        0x07b => "port",
+        0x07c => "MSR",
+        0x081 => "hypercall",
+        0x089 => "WBINVD",
+        0x08d => "XSETBV",
+        0x400 => "nested page fault",
+        _ => return format!("code {code:#x}"),
+    };
+    name.into()
+}
+
+/// What a process holds in memory beside its guest's, in KiB. The guest's memory is what ends with the largest mapping, and has its size
+/// (parts of it may be mapped from the kernel's file).
+pub(super) fn overhead(process: u32, guest: u64) -> Result<u64> {
+    let maps = fs::read_to_string(format!("/proc/{process}/smaps"))?;
+    let mut mappings: Vec<(u64, u64, u64)> = Vec::new();
+    for line in maps.lines() {
+        let mut words = line.split_whitespace();
+        let first = words.next().unwrap_or_default();
+        if first == "Rss:" {
+            let size = words.next().and_then(|size| size.parse().ok()).with_context(|| format!("a size in {line:?}"))?;
+            mappings.last_mut().context("a mapping")?.2 = size;
+        } else if let Some((start, end)) = first.split_once('-') {
+            let address = |text| u64::from_str_radix(text, 16).with_context(|| format!("an address in {line:?}"));
+            mappings.push((address(start)?, address(end)?, 0));
+        }
+    }
+    let largest = mappings.iter().max_by_key(|(start, end, _)| end - start).context("a process has mappings")?;
+    let guest = largest.1 - guest..largest.1;
+    Ok(mappings.iter().filter(|(start, end, _)| !(guest.contains(start) && *end <= guest.end)).map(|(.., size)| size).sum())
+}

@@ -8,8 +8,9 @@
 use super::program::die_with_parent;
 use crate::channel::failed;
 use insula_boundary::Error;
+use insula_seccomp::Sysno;
 use insula_spec::CapSet;
-use insula_spec::seccomp::{Action, Arch, Policy, Rule};
+use insula_spec::seccomp::Action;
 use insula_sys::process::{self, Fork, Spaces};
 use insula_sys::signals::{self, SignalFd};
 use insula_sys::{capability, seccomp};
@@ -18,8 +19,23 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::process::{Pid, Signal, WaitOptions};
 
 /// What the first process needs from here on.
-const CALLS: &str =
-    "read write poll ppoll wait4 waitid kill exit_group rt_sigreturn rt_sigprocmask restart_syscall close brk mmap munmap";
+const CALLS: [Sysno; 15] = [
+    Sysno::read,
+    Sysno::write,
+    Sysno::poll,
+    Sysno::ppoll,
+    Sysno::wait4,
+    Sysno::waitid,
+    Sysno::kill,
+    Sysno::exit_group,
+    Sysno::rt_sigreturn,
+    Sysno::rt_sigprocmask,
+    Sysno::restart_syscall,
+    Sysno::close,
+    Sysno::brk,
+    Sysno::mmap,
+    Sysno::munmap,
+];
 
 /// Returns in a new process, which is to be the program; the present one stays behind and never returns.
 pub(super) fn split(stops: Option<OwnedFd>, attached: bool) -> Result<(), Error> {
@@ -49,10 +65,8 @@ fn confine() -> Result<(), Error> {
     let (_, mine, _) = capability::get().map_err(failed)?;
     capability::set(kill & mine, kill & mine, 0).map_err(failed)?;
     let _ = rustix::thread::set_no_new_privs(true);
-    let calls = CALLS.split(' ').map(str::to_owned).collect();
-    let rules = vec![Rule { calls, conditions: vec![], action: Action::Allow }];
-    let policy = Policy { default: Action::KillProcess, arches: vec![Arch::X86_64], flags: 0, rules, listener: None };
-    let program = crate::seccomp::compile(&policy).map_err(Error::Failed)?;
+    let program = insula_seccomp::allow_only(CALLS.map(|call| (call, &[][..])), Action::KillProcess);
+    let program = program.map_err(|error| Error::Failed(error.to_string()))?;
     seccomp::load(&program, 0).map(drop).map_err(failed)
 }
 

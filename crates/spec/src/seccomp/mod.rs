@@ -1,6 +1,6 @@
 //! System-call policies: what a process may ask of the kernel, in the terms of the OCI specification.
 //!
-//! A [`Policy`] names calls; `container::seccomp` compiles it to the kernel's program. [`default_policy`] is the one a container
+//! A [`Policy`] names calls; the crate `seccomp` compiles it to the kernel's program. [`default_policy`] is the one a container
 //! gets when nobody says otherwise.
 //!
 //! Source: seccomp(2), runtime-spec `config-linux.md#seccomp`.

@@ -1,5 +1,8 @@
 //! System-call policies as programs of the kernel's.
 //!
+//! Two kinds come in: a [`Policy`] names calls, as an OCI configuration does; a program of ours that confines itself has a list of what it
+//! may do ([`allow_only`]). Both become a table from numbers to answers, and that a program.
+//!
 //! A program first asks for the instruction set, then searches the call's number by halves, so that even a policy of four hundred
 //! names costs a call nine comparisons (and none at all where the kernel can prove that the answer doesn't depend on arguments,
 //! as it has since Linux 5.11). libseccomp and its kin test the numbers one after another.
@@ -10,58 +13,72 @@ mod program;
 #[cfg(test)]
 mod tests;
 
-use crate::channel::Channel;
 use fnv::FnvHashMap;
-use insula_boundary::Error;
-use insula_spec::plan::Process;
 use insula_spec::seccomp::{Action, Arch, Condition, Policy, Test};
 use insula_sys::seccomp::Instruction;
 use program::{Label, Writer};
 use std::collections::BTreeMap;
+pub use syscalls::x86_64::Sysno;
 
+/// The kernel takes no more (BPF_MAXINSNS).
+const MOST: usize = 4096;
 const EPERM: u16 = 1;
 const ENOSYS: u16 = 38;
 /// Calls of the x32 interface have this bit in their number.
 const X32_BIT: u32 = 0x4000_0000;
 
+/// A policy that can't be a program.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It would be longer than what the kernel takes.
+    #[error("{0} instructions are more than the {MOST} the kernel takes; use fewer rules")]
+    TooLong(usize),
+}
+
 /// What is answered to one call: the first alternative whose conditions all hold, else the default.
 type Answer<'p> = Vec<(&'p [Condition], Action)>;
-
-/// Compiles a process's policy, if it has one, and sends it there.
-pub(crate) fn send(channel: &Channel, process: &Process) -> Result<(), Error> {
-    let Some(policy) = &process.seccomp else { return Ok(()) };
-    let program = compile(policy).map_err(Error::Failed)?;
-    // If the process has ended, why is in the channel already: it will be read with the next message.
-    channel.send_filter(&program).or(Ok(()))
-}
-
-/// Waits, in the process, for its compiled policy.
-pub(crate) fn receive(channel: &Channel, process: &Process) -> Result<Option<Vec<Instruction>>, Error> {
-    process.seccomp.is_some().then(|| channel.receive_filter()).transpose()
-}
+/// What is answered to calls, by their number.
+type Table<'p> = BTreeMap<u32, Answer<'p>>;
 
 /// Compiles a policy.
 ///
 /// # Errors
-/// The program would be longer than the 4096 instructions the kernel takes.
-pub(crate) fn compile(policy: &Policy) -> Result<Vec<Instruction>, String> {
+/// The program would be longer than the kernel takes.
+pub fn compile(policy: &Policy) -> Result<Vec<Instruction>, Error> {
     let mut writer = Writer::default();
     // The kernel runs a filter for calls of any instruction set; numbers mean nothing without it.
     let mut next = writer.answer(Action::KillProcess);
     for arch in &policy.arches {
-        let calls = calls(policy, *arch);
-        let start = arch_program(&mut writer, policy, *arch, &calls);
-        next = writer.if_equal(audit_arch(*arch), start, next);
+        let ranges = ranges(&mut writer, policy.default, &table(policy, *arch), &beyond(policy.default, *arch));
+        next = arch_program(&mut writer, *arch, &ranges, next);
     }
-    writer.load(program::OFFSET_ARCH, next);
+    finish(writer, next)
+}
+
+/// Compiles a list of what a thread may do: a call is allowed if the conditions of one of its places in the list hold (none are always
+/// met), and answered otherwise by `otherwise`. One of another instruction set ends the process.
+///
+/// # Errors
+/// The program would be longer than the kernel takes.
+pub fn allow_only<'p>(
+    calls: impl IntoIterator<Item = (Sysno, &'p [Condition])>,
+    otherwise: Action,
+) -> Result<Vec<Instruction>, Error> {
+    let mut table = Table::new();
+    for (call, conditions) in calls {
+        add(&mut table, call.id() as u32, conditions, Action::Allow);
+    }
+    let mut writer = Writer::default();
+    let foreign = writer.answer(Action::KillProcess);
+    let ranges = ranges(&mut writer, otherwise, &table, &[]);
+    let start = arch_program(&mut writer, Arch::X86_64, &ranges, foreign);
+    finish(writer, start)
+}
+
+fn finish(mut writer: Writer, first: Label) -> Result<Vec<Instruction>, Error> {
+    writer.load(program::OFFSET_ARCH, first);
     let program = writer.finish();
-    if program.len() > 4096 {
-        return Err(format!(
-            "linux.seccomp: {} instructions are more than the 4096 the kernel takes; use fewer rules",
-            program.len()
-        ));
-    }
-    Ok(program)
+    if program.len() > MOST { Err(Error::TooLong(program.len())) } else { Ok(program) }
 }
 
 fn audit_arch(arch: Arch) -> u32 {
@@ -71,24 +88,27 @@ fn audit_arch(arch: Arch) -> u32 {
     }
 }
 
-/// The numbers of the calls that rules name, with what is answered.
-fn calls(policy: &Policy, arch: Arch) -> BTreeMap<u32, Answer<'_>> {
+/// The calls that rules name, with what is answered.
+fn table(policy: &Policy, arch: Arch) -> Table<'_> {
     let numbers = numbers(arch);
-    let mut calls: BTreeMap<u32, Answer<'_>> = BTreeMap::new();
+    let mut table = Table::new();
     for rule in &policy.rules {
-        for name in &rule.calls {
-            let Some(&number) = numbers.get(name.as_str()) else { continue };
-            let answer = calls.entry(number).or_default();
-            // A rule without conditions goes before all that have some; of two without, the first.
-            let decided = answer.first().is_some_and(|(conditions, _)| conditions.is_empty());
-            match rule.conditions.is_empty() {
-                _ if decided => {}
-                true => *answer = vec![(&rule.conditions, rule.action)],
-                false => answer.push((&rule.conditions, rule.action)),
-            }
+        for number in rule.calls.iter().filter_map(|name| numbers.get(name.as_str())) {
+            add(&mut table, *number, &rule.conditions, rule.action);
         }
     }
-    calls
+    table
+}
+
+/// A rule without conditions goes before all that have some; of two without, the first.
+fn add<'p>(table: &mut Table<'p>, number: u32, conditions: &'p [Condition], action: Action) {
+    let answer = table.entry(number).or_default();
+    let decided = answer.first().is_some_and(|(conditions, _)| conditions.is_empty());
+    match conditions.is_empty() {
+        _ if decided => {}
+        true => *answer = vec![(conditions, action)],
+        false => answer.push((conditions, action)),
+    }
 }
 
 /// Numbers by name. The library finds one name by comparing it with all, which for the hundreds of names of a policy takes longer than
@@ -111,35 +131,44 @@ fn first_unknown(arch: Arch) -> u32 {
     }
 }
 
-/// The part of the program for one instruction set, from the number of the call on.
-fn arch_program(writer: &mut Writer, policy: &Policy, arch: Arch, calls: &BTreeMap<u32, Answer<'_>>) -> Label {
+/// Answers to numbers that no table knows, from these numbers on.
+fn beyond(default: Action, arch: Arch) -> Vec<(u32, Action)> {
     // Calls newer than the policy: "not there" lets programs fall back, where "not permitted" makes them fail.
-    let beyond = if policy.default == Action::Errno(EPERM) { Action::Errno(ENOSYS) } else { policy.default };
-    let unknown = first_unknown(arch);
+    let newer = if default == Action::Errno(EPERM) { Action::Errno(ENOSYS) } else { default };
+    let mut answers = vec![(first_unknown(arch), newer)];
+    answers.extend((arch == Arch::X86_64).then_some((X32_BIT, Action::Errno(ENOSYS))));
+    answers
+}
+
+/// Where answers begin, by number: each holds up to the next.
+fn ranges(writer: &mut Writer, default: Action, table: &Table<'_>, beyond: &[(u32, Action)]) -> Vec<(u32, Label)> {
     let mut ranges: Vec<(u32, Label)> = Vec::new();
     let mut put = |start: u32, label: Label| {
         if ranges.last().is_none_or(|(_, last)| *last != label) {
             ranges.push((start, label));
         }
     };
-    let default = writer.answer(policy.default);
+    let otherwise = writer.answer(default);
     let mut position = 0;
-    for (number, answer) in calls {
+    for (number, answer) in table {
         if *number > position {
-            put(position, default);
+            put(position, otherwise);
         }
-        put(*number, alternatives(writer, policy.default, answer));
+        put(*number, alternatives(writer, default, answer));
         position = number + 1;
     }
-    put(position, default);
-    if unknown > position {
-        put(unknown, writer.answer(beyond));
+    put(position, otherwise);
+    for (start, action) in beyond.iter().filter(|(start, _)| *start > position) {
+        put(*start, writer.answer(*action));
     }
-    if arch == Arch::X86_64 {
-        put(X32_BIT, writer.answer(Action::Errno(ENOSYS)));
-    }
-    let search = search(writer, &ranges);
-    writer.load(program::OFFSET_NUMBER, search)
+    ranges
+}
+
+/// The part of the program for one instruction set; calls of others go on at `others`.
+fn arch_program(writer: &mut Writer, arch: Arch, ranges: &[(u32, Label)], others: Label) -> Label {
+    let search = search(writer, ranges);
+    let start = writer.load(program::OFFSET_NUMBER, search);
+    writer.if_equal(audit_arch(arch), start, others)
 }
 
 /// Finds the range a number lies in by halves. Each range ends where the next starts.

@@ -178,6 +178,33 @@ fn terminal_injection_is_refused_whatever_the_high_bits() {
 }
 
 #[test]
+fn a_list_allows_what_is_in_it_and_nothing_else() {
+    let request = |value| Condition { argument: 1, test: Test::Eq, value };
+    let not_executable = [Condition { argument: 2, test: Test::MaskedEq(4), value: 0 }];
+    let (first, second) = ([request(0xae80)], [request(0x5402)]);
+    let list: [(Sysno, &[Condition]); 4] =
+        [(Sysno::ioctl, &first), (Sysno::mmap, &not_executable), (Sysno::read, &[]), (Sysno::ioctl, &second)];
+    let program = allow_only(list, Action::Trap).unwrap();
+    let ask = |number: u32, arch, arguments: [u64; 3]| {
+        let [a, b, c] = arguments;
+        run(&program, &Call { number, arch: audit_arch(arch), arguments: [a, b, c, 0, 0, 0] })
+    };
+    let (allow, trap) = (value(Action::Allow), value(Action::Trap));
+    for number in (0..600).filter(|number| ![0, 9, 16].contains(number)) {
+        assert_eq!(ask(number, Arch::X86_64, [0; 3]), trap, "{number}");
+        assert_eq!(ask(number | X32_BIT, Arch::X86_64, [0; 3]), trap, "{number}");
+    }
+    assert_eq!(ask(0, Arch::X86_64, [u64::MAX; 3]), allow);
+    assert_eq!(ask(0, Arch::X86, [0; 3]), value(Action::KillProcess));
+    for (command, answer) in [(0xae80, allow), (0x5402, allow), (0xae81, trap), (0xae80 | 1 << 32, trap), (0, trap)] {
+        assert_eq!(ask(16, Arch::X86_64, [3, command, 0]), answer, "{command:#x}");
+    }
+    for (protection, answer) in [(0, allow), (3, allow), (4, trap), (7, trap), (4 | 1 << 32, trap)] {
+        assert_eq!(ask(9, Arch::X86_64, [0, 4096, protection]), answer, "{protection}");
+    }
+}
+
+#[test]
 fn a_policy_that_is_too_long_is_refused() {
     let condition = |n| Condition { argument: 0, test: Test::Eq, value: n };
     let rule = |n| Rule { calls: vec!["read".into()], conditions: vec![condition(n)], action: Action::Allow };

@@ -6,8 +6,8 @@ use insula_spec::seccomp::Action;
 use insula_sys::seccomp::Instruction;
 
 /// Offsets in `struct seccomp_data`.
-pub(super) const OFFSET_NUMBER: u32 = 0;
-pub(super) const OFFSET_ARCH: u32 = 4;
+pub(crate) const OFFSET_NUMBER: u32 = 0;
+pub(crate) const OFFSET_ARCH: u32 = 4;
 const OFFSET_ARGUMENTS: u32 = 16;
 
 const LOAD: u16 = 0x20;
@@ -19,25 +19,25 @@ const JUMP_AT_LEAST: u16 = 0x35;
 const RETURN: u16 = 0x06;
 
 /// Offsets of the low and the high half of an argument on a little-endian machine.
-pub(super) fn offsets_of_argument(index: u8) -> (u32, u32) {
+pub(crate) fn offsets_of_argument(index: u8) -> (u32, u32) {
     let low = OFFSET_ARGUMENTS + 8 * u32::from(index);
     (low, low + 4)
 }
 
 /// An instruction that is written already: its distance from the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Label(usize);
+pub(crate) struct Label(usize);
 
 /// A program in the making, last instruction first.
 #[derive(Default)]
-pub(super) struct Writer {
+pub(crate) struct Writer {
     backwards: Vec<Instruction>,
     answers: Vec<(Action, Label)>,
 }
 
 impl Writer {
     /// Ends with an answer; each is in the program once.
-    pub(super) fn answer(&mut self, action: Action) -> Label {
+    pub(crate) fn answer(&mut self, action: Action) -> Label {
         if let Some((_, label)) = self.answers.iter().find(|(known, _)| *known == action) {
             return *label;
         }
@@ -47,13 +47,13 @@ impl Writer {
     }
 
     /// Loads a word, then goes on at `next`.
-    pub(super) fn load(&mut self, offset: u32, next: Label) -> Label {
+    pub(crate) fn load(&mut self, offset: u32, next: Label) -> Label {
         self.go(next);
         self.push(LOAD, 0, 0, offset)
     }
 
     /// Keeps the bits of a mask, then goes on at `next`.
-    pub(super) fn masked(&mut self, mask: u32, next: Label) -> Label {
+    pub(crate) fn masked(&mut self, mask: u32, next: Label) -> Label {
         if mask == u32::MAX {
             return next;
         }
@@ -62,22 +62,22 @@ impl Writer {
     }
 
     /// Goes on by whether the loaded word is this.
-    pub(super) fn if_equal(&mut self, value: u32, yes: Label, no: Label) -> Label {
+    pub(crate) fn if_equal(&mut self, value: u32, yes: Label, no: Label) -> Label {
         self.branch(JUMP_EQUAL, value, yes, no)
     }
 
     /// Goes on by whether the loaded word is this or more.
-    pub(super) fn if_at_least(&mut self, value: u32, yes: Label, no: Label) -> Label {
+    pub(crate) fn if_at_least(&mut self, value: u32, yes: Label, no: Label) -> Label {
         self.branch(JUMP_AT_LEAST, value, yes, no)
     }
 
     /// Goes on by whether the loaded word is more than this.
-    pub(super) fn if_more(&mut self, value: u32, yes: Label, no: Label) -> Label {
+    pub(crate) fn if_more(&mut self, value: u32, yes: Label, no: Label) -> Label {
         self.branch(JUMP_MORE, value, yes, no)
     }
 
     /// The program in the order in which it runs. It starts with what was written last.
-    pub(super) fn finish(mut self) -> Vec<Instruction> {
+    pub(crate) fn finish(mut self) -> Vec<Instruction> {
         self.backwards.reverse();
         self.backwards
     }
@@ -115,7 +115,7 @@ impl Writer {
 }
 
 /// The kernel's value for an answer, `SECCOMP_RET_*`.
-pub(super) fn value(action: Action) -> u32 {
+pub(crate) fn value(action: Action) -> u32 {
     match action {
         Action::KillThread => 0,
         Action::KillProcess => 0x8000_0000,

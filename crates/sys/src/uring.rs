@@ -3,8 +3,12 @@
 //!
 //! The kernel uses an operation's buffers until it is complete. So a [`Ring`] owns all of it: the files, a handle on the guest's memory, and
 //! the list of pieces of each operation; and it isn't gone before its last operation is.
+//!
+//! What a ring does, no system-call filter sees. So a ring is made before the filters are there, and can do what [`Operation`] names, with
+//! the files it was made with, and nothing else, whoever writes into it. Source: io_uring_register(2), `IORING_REGISTER_RESTRICTIONS`.
 
-use io_uring::{IoUring, Probe, opcode, squeue, types};
+use io_uring::register::Restriction;
+use io_uring::{IoUring, opcode, squeue, types};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::io::{Errno, Result};
 use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
@@ -74,26 +78,44 @@ fn errno(error: &std::io::Error) -> Errno {
 }
 
 impl Ring {
-    /// Makes a ring for at most `entries` operations at once.
+    /// Makes a ring for at most `entries` operations at once on these files.
     ///
     /// # Errors
-    /// The kernel has no io_uring (ENOSYS), it is forbidden (EPERM), or it is too old for one of the operations (EOPNOTSUPP).
-    pub fn new(entries: u16, memory: GuestMemoryMmap<()>, files: Vec<OwnedFd>) -> Result<Ring> {
+    /// The kernel has no io_uring (ENOSYS), it is forbidden (EPERM), or it is too old for restrictions (EINVAL; Linux 5.10 has them).
+    pub fn new(entries: u16, files: Vec<OwnedFd>) -> Result<Ring> {
         // Without interrupting a thread that is busy (Linux 5.19): it comes to the kernel soon enough.
-        let quiet = IoUring::builder().setup_coop_taskrun().build(entries.into());
-        let ring = quiet.or_else(|_| IoUring::new(entries.into())).map_err(|error| errno(&error))?;
-        let mut probe = Probe::new();
-        ring.submitter().register_probe(&mut probe).map_err(|error| errno(&error))?;
-        let needed = [opcode::Readv::CODE, opcode::Writev::CODE, opcode::Fsync::CODE, opcode::Fallocate::CODE];
-        if !needed.into_iter().all(|code| probe.is_supported(code)) {
-            return Err(Errno::OPNOTSUPP);
-        }
+        let quiet = IoUring::builder().setup_r_disabled().setup_coop_taskrun().build(entries.into());
+        let ring = quiet.or_else(|_| IoUring::builder().setup_r_disabled().build(entries.into()));
+        let ring = ring.map_err(|error| errno(&error))?;
         let numbers: Vec<i32> = files.iter().map(AsRawFd::as_raw_fd).collect();
-        if !files.is_empty() {
-            ring.submitter().register_files(&numbers).map_err(|error| errno(&error))?;
-        }
+        ring.submitter().register_files(&numbers).map_err(|error| errno(&error))?;
+        restrict(&ring).map_err(|error| errno(&error))?;
         let pending = (0..entries).map(|_| None).collect();
-        Ok(Ring { ring, pending, free: (0..u32::from(entries)).rev().collect(), memory, files })
+        Ok(Ring { ring, pending, free: (0..u32::from(entries)).rev().collect(), memory: GuestMemoryMmap::new(), files })
+    }
+
+    /// From now on, pieces are of this memory.
+    ///
+    /// # Errors
+    /// EBUSY: operations are under way.
+    pub fn set_memory(&mut self, memory: GuestMemoryMmap<()>) -> Result<()> {
+        if self.in_flight() > 0 {
+            return Err(Errno::BUSY);
+        }
+        self.memory = memory;
+        Ok(())
+    }
+
+    /// Waits until nothing is under way, and forgets what came of it.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn finish(&mut self) -> Result<()> {
+        while self.in_flight() > 0 {
+            self.wait()?;
+            while self.complete().is_some() {}
+        }
+        Ok(())
     }
 
     /// The files, in the order in which they were given.
@@ -192,16 +214,22 @@ impl AsFd for Ring {
     }
 }
 
+/// What [`entry`] makes is allowed, with files that are registered, and then nothing more can be registered.
+fn restrict(ring: &IoUring) -> std::io::Result<()> {
+    let calls =
+        [opcode::Readv::CODE, opcode::Writev::CODE, opcode::Fsync::CODE, opcode::Fallocate::CODE].map(Restriction::sqe_op);
+    let mut allowed: Vec<Restriction> = calls.into();
+    allowed.push(Restriction::sqe_flags_required(squeue::Flags::FIXED_FILE.bits()));
+    ring.submitter().register_restrictions(&mut allowed)?;
+    ring.submitter().register_enable_rings()
+}
+
 impl Drop for Ring {
     fn drop(&mut self) {
-        while self.in_flight() > 0 {
-            if self.wait().is_err() {
-                // The kernel may still write there: so the memory stays for ever.
-                std::mem::forget(std::mem::take(&mut self.pending));
-                std::mem::forget(self.memory.clone());
-                return;
-            }
-            while self.complete().is_some() {}
+        if self.finish().is_err() {
+            // The kernel may still write there: so the memory stays for ever.
+            std::mem::forget(std::mem::take(&mut self.pending));
+            std::mem::forget(self.memory.clone());
         }
     }
 }
@@ -216,9 +244,10 @@ mod tests {
         let memory = GuestMemoryMmap::<()>::from_ranges(&[(GuestAddress(0), 0x4000)]).unwrap();
         memory.write_slice(b"hello", GuestAddress(0)).unwrap();
         let file = tempfile::tempfile().unwrap();
-        let Ok(mut ring) = Ring::new(2, memory.clone(), vec![file.into()]) else {
+        let Ok(mut ring) = Ring::new(2, vec![file.into()]) else {
             return eprintln!("skipped: no io_uring here");
         };
+        ring.set_memory(memory.clone()).unwrap();
         let pieces = [(GuestAddress(2), 3), (GuestAddress(0), 2)];
         let file = FileIndex(0);
         ring.push(file, Operation::Write { pieces: &pieces, offset: 10, durable: true }, 7).unwrap();
@@ -227,6 +256,7 @@ mod tests {
         assert_eq!(ring.push(file, Operation::Sync, 10), Err(Errno::BUSY));
         let mut done = Vec::new();
         ring.submit().unwrap();
+        assert_eq!(ring.set_memory(GuestMemoryMmap::new()), Err(Errno::BUSY));
         while done.len() < 2 {
             ring.wait().unwrap();
             done.extend(std::iter::from_fn(|| ring.complete()));
@@ -238,5 +268,29 @@ mod tests {
         let mut text = [0; 5];
         memory.read_slice(&mut text, GuestAddress(0x100)).unwrap();
         assert!(&text == b"llohe" || text == [0; 5], "done before the ring goes, or never handed over");
+    }
+
+    /// A thread that has been taken over can write entries of its own into the ring's memory.
+    #[test]
+    fn a_ring_does_nothing_else() {
+        let (inside, outside) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+        let Ok(mut ring) = Ring::new(4, vec![inside.into()]) else { return eprintln!("skipped: no io_uring here") };
+        let entries = [
+            opcode::OpenAt::new(types::Fd(libc::AT_FDCWD), c"/dev/null".as_ptr()).build(),
+            opcode::Socket::new(libc::AF_INET, libc::SOCK_STREAM, 0).build(),
+            opcode::Fsync::new(types::Fd(outside.as_raw_fd())).build(),
+            opcode::Fsync::new(types::Fixed(0)).build(),
+        ];
+        for entry in &entries {
+            // SAFETY: what the entries point to is a constant.
+            unsafe { ring.ring.submission().push(entry) }.unwrap();
+        }
+        while ring.ring.completion().len() < entries.len() {
+            ring.ring.submit_and_wait(1).unwrap();
+        }
+        let results: Vec<i32> = ring.ring.completion().map(|completion| completion.result()).collect();
+        assert_eq!(results, [-libc::EACCES, -libc::EACCES, -libc::EACCES, 0]);
+        let registered = ring.ring.submitter().register_files(&[outside.as_raw_fd()]);
+        assert_eq!(registered.unwrap_err().raw_os_error(), Some(libc::EACCES));
     }
 }

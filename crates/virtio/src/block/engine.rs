@@ -7,7 +7,7 @@ use crate::error::{Result, Tried};
 use insula_sys::guest;
 use insula_sys::uring::{FileIndex, Operation, Ring};
 use insula_vm::memory::GuestMemory;
-use rustix::fd::{AsFd, AsRawFd, BorrowedFd};
+use rustix::fd::{AsFd, AsRawFd};
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 use std::os::fd::RawFd;
@@ -28,19 +28,33 @@ pub(super) enum Engine {
     Plain,
 }
 
-/// Whether io_uring can be used here.
-pub(super) fn probe() -> rustix::io::Result<()> {
-    Ring::new(1, GuestMemory::new(), Vec::new()).map(drop)
-}
-
 impl Engine {
-    pub(super) fn new(uring: bool, size: u16, memory: &GuestMemory, disk: &Disk) -> Result<Engine> {
-        if !uring {
-            return Ok(Engine::Plain);
+    /// An engine on io_uring for as many requests as a queue holds. It is made with the device: once a guest runs, no ring can be made.
+    pub(super) fn uring(size: u16, disk: &Disk) -> rustix::io::Result<Engine> {
+        let files =
+            disk.files().iter().map(|file| rustix::io::fcntl_dupfd_cloexec(file, 0)).collect::<rustix::io::Result<_>>()?;
+        let ring = Box::new(Ring::new(size, files)?);
+        Ok(Engine::Uring { ring, jobs: (0..size).map(|_| None).collect(), free: (0..size).rev().collect() })
+    }
+
+    /// There is a driver, whose requests are in this memory.
+    pub(super) fn begin(&mut self, memory: &GuestMemory) -> Result<()> {
+        match self {
+            Engine::Uring { ring, .. } => ring.set_memory(memory.clone()).tried("start a disk whose requests are under way"),
+            Engine::Plain => Ok(()),
         }
-        let files = disk.files().iter().map(BorrowedFd::try_clone_to_owned).collect::<std::io::Result<_>>();
-        let ring = Ring::new(size, memory.clone(), files.tried("open a disk once more")?).tried("make an io_uring for a disk")?;
-        Ok(Engine::Uring { ring: Box::new(ring), jobs: (0..size).map(|_| None).collect(), free: (0..size).rev().collect() })
+    }
+
+    /// There is a driver no more: waits for what is under way, and forgets it.
+    pub(super) fn end(&mut self) {
+        let Engine::Uring { ring, jobs, free } = self else { return };
+        if ring.finish().is_err() {
+            // The kernel still has what it didn't finish; the ring goes with that. Plain calls do the same work.
+            *self = Engine::Plain;
+            return;
+        }
+        jobs.fill_with(|| None);
+        *free = (0..jobs.len() as u16).rev().collect();
     }
 
     /// Readable when a request is done that was under way.

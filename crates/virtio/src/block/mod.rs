@@ -100,9 +100,10 @@ pub struct State {
 /// The device.
 #[derive(Debug)]
 pub struct Block {
+    // Before the disk, which others may use as soon as it goes.
+    engine: Engine,
     disk: Disk,
     serial: [u8; VIRTIO_BLK_ID_BYTES as usize],
-    calls: Calls,
     without_uring: Option<rustix::io::Errno>,
     limiter: Limiter,
     /// The size has changed since the guest was last here.
@@ -114,7 +115,6 @@ pub struct Block {
 #[derive(Debug)]
 struct Running {
     ring: Ring,
-    engine: Engine,
     interrupt: Interrupt,
     /// The driver doesn't know of flushes, so every write is one.
     durable: bool,
@@ -132,16 +132,20 @@ impl Block {
             return Err(refuse(&format!("the serial `{}` isn't at most 20 visible characters of ASCII", config.serial)));
         }
         serial[..config.serial.len()].copy_from_slice(config.serial.as_bytes());
-        let without_uring = if config.calls == Calls::Plain { None } else { engine::probe().err() };
-        if let (Calls::Uring, Some(errno)) = (config.calls, without_uring) {
-            return Err(refuse(&format!(
-                "io_uring can't be used here: {}; `plain` needs none",
-                insula_sys::error::describe(errno)
-            )));
-        }
         let disk = Disk::open(&config.path, config.read_only, config.cache)?;
+        let (engine, without_uring) = match config.calls {
+            Calls::Plain => (Engine::Plain, None),
+            Calls::Auto | Calls::Uring => match Engine::uring(SIZE[0], &disk) {
+                Ok(engine) => (engine, None),
+                Err(errno) if config.calls == Calls::Auto => (Engine::Plain, Some(errno)),
+                Err(errno) => {
+                    let cause = insula_sys::error::describe(errno);
+                    return Err(refuse(&format!("io_uring can't be used here: {cause}; `plain` needs none")));
+                }
+            },
+        };
         let limiter = Limiter::new(config.limits)?;
-        Ok(Block { disk, serial, calls: config.calls, without_uring, limiter, resized: false, running: None })
+        Ok(Block { disk, engine, serial, without_uring, limiter, resized: false, running: None })
     }
 
     /// Why io_uring isn't used although it might be: the kernel's answer. For a notice to the user.
@@ -177,13 +181,13 @@ impl Block {
                 let job = request::parse(chain, running.ring.memory(), &self.disk, &self.serial);
                 if !self.limiter.pass(job.request.bytes()) {
                     running.ring.unpop(job.chain);
-                    return running.settle(&self.disk);
+                    return running.settle(&mut self.engine, &self.disk);
                 }
-                if let Some((job, status)) = running.engine.start(job, running.ring.memory(), &self.disk, running.durable) {
+                if let Some((job, status)) = self.engine.start(job, running.ring.memory(), &self.disk, running.durable) {
                     running.answer(job, status)?;
                 }
             }
-            running.collect(&self.disk)?;
+            running.collect(&mut self.engine, &self.disk)?;
             if running.ring.idle()? {
                 break;
             }
@@ -194,14 +198,14 @@ impl Block {
 
 impl Running {
     /// Hands over what was started, answers what is done, and tells the driver.
-    fn settle(&mut self, disk: &Disk) -> Result<()> {
-        self.collect(disk)?;
+    fn settle(&mut self, engine: &mut Engine, disk: &Disk) -> Result<()> {
+        self.collect(engine, disk)?;
         self.ring.signal()
     }
 
-    fn collect(&mut self, disk: &Disk) -> Result<()> {
-        self.engine.submit()?;
-        while let Some((job, status)) = self.engine.complete(self.ring.memory(), disk, self.durable) {
+    fn collect(&mut self, engine: &mut Engine, disk: &Disk) -> Result<()> {
+        engine.submit()?;
+        while let Some((job, status)) = engine.complete(self.ring.memory(), disk, self.durable) {
             self.answer(job, status)?;
         }
         Ok(())
@@ -258,22 +262,21 @@ impl Device for Block {
     fn activate(&mut self, mut start: Activation) -> Result<()> {
         let durable = !start.accepted(VIRTIO_BLK_F_FLUSH);
         let Some(ring) = start.queue(0) else { return Ok(()) };
-        let uring = self.calls != Calls::Plain && self.without_uring.is_none();
-        let engine = Engine::new(uring, ring.size(), &start.memory, &self.disk)?;
-        self.running = Some(Running { ring, engine, interrupt: start.interrupt, durable });
+        self.engine.begin(&start.memory)?;
+        self.running = Some(Running { ring, interrupt: start.interrupt, durable });
         self.tell_size();
         Ok(())
     }
 
     fn reset(&mut self) {
-        // The engine waits for what is under way.
+        self.engine.end();
         self.running = None;
     }
 
     fn sources(&self) -> Vec<Source> {
         let Some(running) = &self.running else { return Vec::new() };
         let kick = Source { fd: running.ring.kick_fd(), token: KICK, interest: PollFlags::IN };
-        let done = running.engine.fd().map(|fd| Source { fd, token: DONE, interest: PollFlags::IN });
+        let done = self.engine.fd().map(|fd| Source { fd, token: DONE, interest: PollFlags::IN });
         [Some(kick), done, self.limiter.source(TIMER)].into_iter().flatten().collect()
     }
 
@@ -283,7 +286,7 @@ impl Device for Block {
             TIMER => self.limiter.event(),
             DONE => {
                 let full = running.ring.taken() == running.ring.size();
-                running.settle(&self.disk)?;
+                running.settle(&mut self.engine, &self.disk)?;
                 // A full device left requests in the queue without asking for a kick.
                 if !full {
                     return Ok(Change::Nothing);
@@ -298,9 +301,9 @@ impl Device for Block {
     fn save(&mut self) -> Result<Saved> {
         let mut rings = vec![None];
         if let Some(running) = &mut self.running {
-            while running.engine.in_flight() > 0 {
-                running.engine.wait()?;
-                running.settle(&self.disk)?;
+            while self.engine.in_flight() > 0 {
+                self.engine.wait()?;
+                running.settle(&mut self.engine, &self.disk)?;
             }
             rings[0] = Some(running.ring.state());
         }

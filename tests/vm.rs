@@ -4,51 +4,10 @@
 mod support;
 
 use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::path::Path;
+use std::process::Command;
+use support::guest::{guest, initrd, lab, load_modules, must, said, take_along};
 use support::{World, stderr, stdout, told};
-
-/// The store and a kernel, on a host that can run guests.
-fn lab() -> Option<(World, PathBuf, MutexGuard<'static, ()>)> {
-    // One after the other: the machine they run in is emulated, and each guest takes all of it.
-    static TURN: Mutex<()> = Mutex::new(());
-    let Some(kernel) = std::env::var_os("INSULA_LAB_KERNEL") else {
-        eprintln!("skipped: no ordinary KVM is promised here; `make lab` runs this test in a machine that has it");
-        return None;
-    };
-    Some((World::new()?, kernel.into(), TURN.lock().unwrap_or_else(PoisonError::into_inner)))
-}
-
-/// An initial file system with busybox, whose init does this.
-fn initrd(world: &World, script: &str) -> PathBuf {
-    let root = world.directory("initrd-root");
-    for dir in ["bin", "dev", "proc", "sys"] {
-        std::fs::create_dir_all(root.join(dir)).unwrap();
-    }
-    std::fs::copy("/usr/bin/busybox", root.join("bin/busybox")).unwrap();
-    let head = "#!/bin/busybox sh\n/bin/busybox --install /bin; mount -t proc proc /proc; mount -t sysfs sysfs /sys\n";
-    let init = root.join("init");
-    std::fs::write(&init, format!("{head}{script}\n")).unwrap();
-    std::fs::set_permissions(&init, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let archive = world.path("initrd");
-    let pack = format!("cd {} && find . | busybox cpio -o -H newc > {} 2>/dev/null", root.display(), archive.display());
-    assert!(Command::new("sh").args(["-c", &pack]).status().unwrap().success());
-    archive
-}
-
-/// Runs a guest quietly, so that what it prints is ours.
-fn guest(world: &World, kernel: &Path, initrd: &Path, more: &[&str]) -> Output {
-    let mut args = vec!["vm", "run", "--kernel", kernel.to_str().unwrap(), "--initrd", initrd.to_str().unwrap()];
-    args.extend(["--cmdline", "quiet loglevel=0"]);
-    args.extend(more);
-    world.output(args)
-}
-
-/// The console ends its lines as a terminal wants them.
-fn said(output: &Output) -> String {
-    stdout(output).replace("\r\n", "\n")
-}
 
 #[test]
 fn a_guest_has_what_was_asked_for_and_switches_off() {
@@ -66,41 +25,6 @@ fn a_guest_has_what_was_asked_for_and_switches_off() {
         "{said}"
     );
     assert!(stderr(&output).starts_with("insula: exits: "), "{}", told(&output));
-}
-
-/// The modules of the machine's own kernel that virtio's devices need, in the order in which they load.
-const MODULES: [&str; 15] = [
-    "drivers/virtio/virtio_ring",
-    "drivers/virtio/virtio",
-    "drivers/virtio/virtio_mmio",
-    "drivers/char/hw_random/rng-core",
-    "drivers/char/hw_random/virtio-rng",
-    "drivers/block/virtio_blk",
-    "net/core/failover",
-    "drivers/net/net_failover",
-    "drivers/net/virtio_net",
-    "crypto/crc32c_generic",
-    "lib/crc16",
-    "fs/mbcache",
-    "net/vmw_vsock/vsock",
-    "net/vmw_vsock/vmw_vsock_virtio_transport_common",
-    "net/vmw_vsock/vmw_vsock_virtio_transport",
-];
-
-/// Puts modules into an initial file system; what loads them there.
-fn load_modules(world: &World) -> String {
-    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
-    let from = Path::new("/lib/modules").join(kernel.trim()).join("kernel");
-    let to = world.directory("initrd-root/modules");
-    let mut script = String::new();
-    for module in MODULES {
-        let file = from.join(module).with_extension("ko");
-        // What isn't a module of this kernel is in it.
-        if std::fs::copy(&file, to.join(file.file_name().unwrap())).is_ok() {
-            script += &format!("insmod /modules/{}\n", file.file_name().unwrap().to_str().unwrap());
-        }
-    }
-    script
 }
 
 #[test]
@@ -127,18 +51,6 @@ fn disks_hold_what_is_written() {
     let after = std::fs::read(&disk).unwrap();
     assert_eq!(after[32768..32768 + 4096], std::fs::read(&fixed).unwrap()[..4096]);
     assert!(after[..32768] == content[..32768] && after[36864..] == content[36864..], "the rest is as it was");
-}
-
-/// Puts a program of this machine's, with the libraries it names, into an initial file system.
-fn take_along(world: &World, program: &str) {
-    let root = world.directory("initrd-root");
-    let listed = Command::new("/lib64/ld-linux-x86-64.so.2").args(["--list", program]).output().unwrap();
-    let libraries = stdout(&listed).split_whitespace().filter(|word| word.starts_with('/')).map(str::to_owned);
-    for path in libraries.chain([program.to_owned()]) {
-        let to = root.join(path.trim_start_matches('/'));
-        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
-        std::fs::copy(&path, to).unwrap();
-    }
 }
 
 #[test]
@@ -170,11 +82,6 @@ fn sockets_reach_from_the_guest_to_the_host_and_back() {
     let output = support::finish(machine);
     assert_eq!(output.status.code(), Some(0), "{}", told(&output));
     assert!(!socket.exists(), "nothing is left");
-}
-
-/// Runs a command of the machine's that must succeed.
-fn must(line: &str) {
-    assert!(Command::new("sh").args(["-c", line]).status().unwrap().success(), "{line}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What can be asked of a machine.
 
+use crate::confinement::Part;
 use crate::{Error, Result, devices};
 use insula_virtio::{block, net, vsock};
 use insula_vm::memory::Backing;
@@ -26,6 +27,9 @@ pub struct Config {
     pub cards: Vec<net::Config>,
     /// Sockets between programs of the guest's and of the host's.
     pub sockets: Option<vsock::Config>,
+    /// Whether threads give up the system calls that they don't need ([`crate::confinement`]). Without, a guest that breaks out of a
+    /// device can do what we can: it is for debugging.
+    pub confined: bool,
 }
 
 /// What a kernel on this machine should know, if nobody says otherwise: where its console is, and that it is the only serial port; that
@@ -69,6 +73,16 @@ impl Config {
         Ok(())
     }
 
+    /// Whether the machine has a part that its threads need system calls for.
+    pub(crate) fn has(&self, part: Part) -> bool {
+        match part {
+            Part::Any => true,
+            Part::Disk => !self.disks.is_empty(),
+            Part::Card => !self.cards.is_empty(),
+            Part::Sockets => self.sockets.is_some(),
+        }
+    }
+
     /// The kernel's command line: what is asked for, and the defaults of which it says nothing.
     pub fn command_line(&self) -> String {
         let name = |word: &str| word.split('=').next().map(str::to_owned);
@@ -96,6 +110,7 @@ mod tests {
             disks: vec![],
             cards: vec![],
             sockets: None,
+            confined: true,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use crate::bus::Bus;
 use crate::config::Config;
+use crate::confinement::{Filters, Thread};
 use crate::devices::{Devices, Watch};
 use crate::error::{Result, host};
 use crate::ports::{Output, Ports, SERIAL_LINE, Wish};
@@ -22,7 +23,7 @@ use rustix::fd::OwnedFd;
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread::Builder;
 
 /// A machine that is ready to run.
@@ -32,6 +33,8 @@ pub struct Machine {
     vcpus: Vec<Vcpu>,
     bus: Arc<Bus>,
     input: Option<OwnedFd>,
+    filters: Filters,
+    notices: Vec<String>,
 }
 
 /// How a guest ended.
@@ -76,7 +79,8 @@ impl Machine {
         let line = Event::new()?;
         vm.interrupt_on(&line, SERIAL_LINE)?;
         let ports = Arc::new(Ports::new(line, output)?);
-        let devices = Devices::new(&vm, devices(config)?)?;
+        let mut notices = Vec::new();
+        let devices = Devices::new(&vm, devices(config, &mut notices)?)?;
 
         // Checked to fit ([`Config::check`]); a machine with fewer than asked for would be a wrong one.
         let count = u8::try_from(config.vcpus).map_err(host("number the virtual processors"))?;
@@ -86,17 +90,26 @@ impl Machine {
         if let Some(first) = vcpus.first() {
             first.start_at(&start)?;
         }
-        Ok(Machine { _vm: vm, vcpus, bus: Arc::new(Bus { ports, devices }), input })
+        let filters = if config.confined { Filters::new(|part| config.has(part))? } else { Filters::none() };
+        Ok(Machine { _vm: vm, vcpus, bus: Arc::new(Bus { ports, devices }), input, filters, notices })
     }
 
-    /// Runs the guest until it is off.
+    /// What isn't as it was asked for, or as it best would be: a line each, for the user.
+    pub fn notices(&self) -> &[String] {
+        &self.notices
+    }
+
+    /// Runs the guest until it is off. The calling thread is confined for good, as are those that are made here: everything that a machine
+    /// needs is open by now, and nothing of the guest's has been looked at yet.
     ///
     /// # Errors
-    /// A processor can't go on.
+    /// A thread can't be confined, or a processor can't go on.
     pub fn run(self) -> Result<Report> {
-        let input = self.input.map(waitable).transpose()?;
-        let processors = Processors::start(self.vcpus, &self.bus)?;
-        let waited = attend(&self.bus, input);
+        let filters = Arc::new(self.filters);
+        let input = self.input.map(|input| waitable(input, &filters)).transpose()?;
+        let epoll = Epoll::new()?;
+        let processors = Processors::start(self.vcpus, &self.bus, &filters)?;
+        let waited = attend(&self.bus, &epoll, input);
         let exits = processors.stop()?;
         let outcome = match waited? {
             Wish::Off => Outcome::Off,
@@ -107,10 +120,15 @@ impl Machine {
 }
 
 /// Every device asked for, in the order in which the guest finds them.
-fn devices(config: &Config) -> Result<Vec<Box<dyn Device>>> {
+fn devices(config: &Config, notices: &mut Vec<String>) -> Result<Vec<Box<dyn Device>>> {
     let mut devices: Vec<Box<dyn Device>> = vec![Box::new(Rng::new(rng::Config::default())?)];
     for disk in &config.disks {
-        devices.push(Box::new(Block::new(disk.clone())?));
+        let block = Block::new(disk.clone())?;
+        notices.extend(block.without_uring().map(|errno| {
+            let (path, cause) = (disk.path.display(), insula_sys::error::describe(errno));
+            format!("{path}: io_uring can't be used here: {cause}; requests are carried out one after the other")
+        }));
+        devices.push(Box::new(block));
     }
     for card in &config.cards {
         devices.push(Box::new(Net::new(card)?));
@@ -126,11 +144,10 @@ const PORTS: u64 = 1 << 62;
 const INPUT: u64 = 1 << 61;
 
 /// The event loop: what devices wait for, and what is typed, which goes to the guest as far as it takes it.
-fn attend(bus: &Bus, mut input: Option<OwnedFd>) -> Result<Wish> {
+fn attend(bus: &Bus, epoll: &Epoll, mut input: Option<OwnedFd>) -> Result<Wish> {
     let ports = &bus.ports;
-    let epoll = Epoll::new()?;
     epoll.add(ports.event().as_raw_fd(), PollFlags::IN, PORTS)?;
-    let mut watch = Watch::new(&bus.devices, &epoll)?;
+    let mut watch = Watch::new(&bus.devices, epoll)?;
     let (mut ready, mut reading) = (Vec::new(), false);
     loop {
         let room = ports.room();
@@ -153,21 +170,47 @@ fn attend(bus: &Bus, mut input: Option<OwnedFd>) -> Result<Wish> {
                         input = None;
                     }
                 }
-                key => watch.ready(&epoll, key)?,
+                key => watch.ready(epoll, key)?,
             }
         }
     }
 }
 
 /// Input that can be waited for. A plain file can't: a thread carries it through a pipe.
-fn waitable(input: OwnedFd) -> Result<OwnedFd> {
+fn waitable(input: OwnedFd, filters: &Arc<Filters>) -> Result<OwnedFd> {
     if Epoll::new()?.add(input.as_raw_fd(), PollFlags::IN, 0).is_ok() {
         return Ok(input);
     }
     let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(host("make a pipe"))?;
-    let copy = move || std::io::copy(&mut File::from(input), &mut File::from(write));
-    std::thread::Builder::new().name("input".into()).spawn(copy).map_err(host("start a thread"))?;
+    let filters = filters.clone();
+    let (confined, is_confined) = mpsc::channel();
+    let body = move || {
+        let _ = confined.send(filters.confine(Thread::Input, "input"));
+        copy(&input, &write);
+    };
+    std::thread::Builder::new().name("input".into()).spawn(body).map_err(host("start a thread"))?;
+    is_confined.into_iter().next().unwrap_or(Ok(()))?;
     Ok(read)
+}
+
+/// Copies until there is no more, or nobody reads it.
+fn copy(from: &OwnedFd, to: &OwnedFd) {
+    let mut buffer = [0; 4096];
+    loop {
+        let mut bytes = match rustix::io::read(from, &mut buffer) {
+            Ok(0) => return,
+            Ok(length) => &buffer[..length],
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(_) => return,
+        };
+        while !bytes.is_empty() {
+            match rustix::io::write(to, bytes) {
+                Ok(count) => bytes = &bytes[count..],
+                Err(rustix::io::Errno::INTR) => {}
+                Err(_) => return,
+            }
+        }
+    }
 }
 
 /// Passes on what was typed; whether there may be more.

@@ -4,17 +4,18 @@
 //! nothing, it is sent until the thread has seen the request.
 
 use crate::bus::Bus;
+use crate::confinement::{Filters, Thread};
 use crate::error::{Result, host};
 use crate::ports::Wish;
 use insula_vm::vcpu::{Exits, Stopped, Vcpu};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
 
 /// How a processor's thread ended.
-type Ended = std::result::Result<Exits, insula_vm::Error>;
+type Ended = Result<Exits>;
 
 pub(crate) struct Processors {
     stop: Arc<AtomicBool>,
@@ -22,17 +23,33 @@ pub(crate) struct Processors {
 }
 
 impl Processors {
-    /// Starts them all.
-    pub(crate) fn start(vcpus: Vec<Vcpu>, bus: &Arc<Bus>) -> Result<Processors> {
+    /// Starts a thread for each, and runs the guest once every thread is confined, this one included: from here on it can do what
+    /// [`Thread::Loop`] may, and no more.
+    pub(crate) fn start(vcpus: Vec<Vcpu>, bus: &Arc<Bus>, filters: &Arc<Filters>) -> Result<Processors> {
         register_signal_handler(SIGRTMIN(), nothing).map_err(host("handle a signal"))?;
-        let stop = Arc::new(AtomicBool::new(false));
+        let (count, (confined, all_confined)) = (vcpus.len(), mpsc::channel());
+        let (gate, stop) = (Arc::new(Mutex::new(())), Arc::new(AtomicBool::new(true)));
+        let closed = gate.lock();
         let mut processors = Processors { stop: stop.clone(), threads: Vec::new() };
         for vcpu in vcpus {
-            let (stop, bus) = (stop.clone(), bus.clone());
+            let (confined, gate, stop) = (confined.clone(), gate.clone(), stop.clone());
+            let (bus, filters) = (bus.clone(), filters.clone());
             let name = format!("vcpu{}", vcpu.number());
-            let thread = Builder::new().name(name).spawn(move || work(vcpu, &bus, &stop));
-            processors.threads.push(thread.map_err(host("start a thread"))?);
+            let known_as = name.clone();
+            let body = move || {
+                let _ = confined.send(filters.confine(Thread::Vcpu, &known_as));
+                drop(gate.lock());
+                work(vcpu, &bus, &stop)
+            };
+            processors.threads.push(Builder::new().name(name).spawn(body).map_err(host("start a thread"))?);
         }
+        filters.confine(Thread::Loop, "main")?;
+        for result in all_confined.into_iter().take(count) {
+            result?;
+        }
+        stop.store(false, Ordering::SeqCst);
+        // Whoever has failed above leaves the gate with nothing to be run.
+        drop(closed);
         Ok(processors)
     }
 
@@ -71,7 +88,7 @@ fn work(mut vcpu: Vcpu, bus: &Bus, stop: &AtomicBool) -> Ended {
             }
             Err(error) => {
                 bus.ports.wish(Wish::Off);
-                return Err(error);
+                return Err(error.into());
             }
         }
     }

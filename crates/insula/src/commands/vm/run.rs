@@ -51,6 +51,10 @@ pub(crate) struct Args {
     /// Take the memory from the huge pages the host has set aside
     #[arg(long)]
     hugepages: bool,
+    /// Don't confine this process's threads to the system calls they need: for debugging, as a guest that breaks out of its machine
+    /// can then do what you can
+    #[arg(long)]
+    no_seccomp: bool,
     /// Tell at the end how often the guest came back to us
     #[arg(long)]
     stats: bool,
@@ -67,10 +71,16 @@ fn run(args: Args) -> anyhow::Result<ExitCode> {
     let config = config(&args)?;
     let host = usable_host()?;
     config.check(memory_of_host()?, host)?;
+    if args.no_seccomp {
+        crate::show::warn(format_args!(
+            "insula: --no-seccomp: this machine's threads aren't confined; don't run guests you don't trust"
+        ));
+    }
     let stdin = rustix::stdio::stdin();
     let raw = std::io::stdin().is_terminal().then(|| tty::Raw::new(stdin)).transpose()?;
     let input = stdin.try_clone_to_owned().context("can't use the standard input")?;
     let machine = Machine::new(&config, Some(&cache_dir()), Box::new(Console), Some(input))?;
+    machine.notices().iter().for_each(|notice| crate::show::warn(format_args!("insula: {notice}")));
     let report = machine.run()?;
     drop(raw);
     report.notes.iter().for_each(|note| crate::show::warn(format_args!("insula: {note}")));
@@ -99,6 +109,7 @@ fn config(args: &Args) -> anyhow::Result<Config> {
         vcpus: args.cpus,
         disks: args.disk.iter().map(|text| devices::disk(text)).collect::<anyhow::Result<_>>()?,
         sockets: args.vsock.clone().map(|path| vsock::Config { cid: GUEST_ADDRESS, path }),
+        confined: !args.no_seccomp,
         cards: args.net.iter().map(|text| devices::card(text)).collect::<anyhow::Result<_>>()?,
     })
 }

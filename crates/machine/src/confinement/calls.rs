@@ -1,0 +1,128 @@
+//! The list. It is read by people: `docs/security.md` shows it (a test compares), and each line says what for.
+
+use super::Part::{Any, Card, Disk, Sockets};
+use super::Thread::{Input, Loop, Vcpu};
+use super::{Call, Part, Thread, is, without};
+use insula_seccomp::Sysno;
+use insula_spec::seccomp::Condition;
+
+const EVERY: &[Thread] = &Thread::ALL;
+const BOTH: &[Thread] = &[Loop, Vcpu];
+
+/// Requests of ioctl(2).
+mod request {
+    pub(super) const KVM_RUN: u64 = 0xae80;
+    pub(super) const TCSETSW2: u64 = 0x402c_542c;
+    pub(super) const TUNSETOFFLOAD: u64 = libc::TUNSETOFFLOAD;
+    pub(super) const TUNSETQUEUE: u64 = libc::TUNSETQUEUE;
+}
+
+/// The signal that a processor's thread is asked to look up by: the first that the C library leaves to programs.
+const LOOK_UP: u64 = 34;
+const NOT_EXECUTABLE: &[Condition] = &[without(2, libc::PROT_EXEC as u64)];
+const LOCAL_STREAM: &[Condition] =
+    &[is(0, libc::AF_UNIX as u64), is(1, (libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) as u64)];
+
+const fn call(call: Sysno, threads: &'static [Thread], purpose: &'static str) -> Call {
+    Call { call, conditions: &[], only: "", threads, part: Any, purpose, rare: None }
+}
+
+impl Call {
+    const fn only(self, only: &'static str, conditions: &'static [Condition]) -> Call {
+        Call { only, conditions, ..self }
+    }
+
+    const fn of(self, part: Part) -> Call {
+        Call { part, ..self }
+    }
+
+    const fn rare(self, why: &'static str) -> Call {
+        Call { rare: Some(why), ..self }
+    }
+}
+
+/// What is allowed; anything else ends the process.
+pub const CALLS: &[Call] = &[
+    // The guest.
+    call(Sysno::ioctl, &[Vcpu], "runs the guest").only("`KVM_RUN`", &[is(1, request::KVM_RUN)]),
+    // Waiting, and telling others.
+    call(Sysno::epoll_wait, &[Loop], "waits for devices, console and guest"),
+    call(Sysno::epoll_ctl, &[Loop], "what is waited for changes"),
+    call(Sysno::read, EVERY, "events, console input"),
+    call(Sysno::write, EVERY, "events, interrupts, the console, messages"),
+    call(Sysno::futex, EVERY, "locks, and the end of threads"),
+    call(Sysno::sched_yield, EVERY, "waits a moment for another thread").rare("threads meet at the start only, and seldom so"),
+    // Devices.
+    call(Sysno::getrandom, &[Loop], "entropy for the guest"),
+    call(Sysno::io_uring_enter, &[Loop], "reads and writes disks").of(Disk),
+    call(Sysno::io_uring_enter, &[Vcpu], "waits for a disk that the guest resets")
+        .of(Disk)
+        .rare("guests wait for their requests first"),
+    call(Sysno::preadv, &[Loop], "reads a disk where there is no io_uring").of(Disk),
+    call(Sysno::pwritev2, &[Loop], "writes it").of(Disk),
+    call(Sysno::fdatasync, &[Loop], "flushes it").of(Disk),
+    call(Sysno::fallocate, &[Loop], "makes holes and zeros in it").of(Disk),
+    call(Sysno::pwrite64, &[Loop], "writes zeros, on file systems that can't make them").of(Disk),
+    call(Sysno::flock, &[Loop], "gives a disk free at the end")
+        .of(Disk)
+        .only("`LOCK_UN`", &[is(1, (libc::LOCK_UN | libc::LOCK_NB) as u64)]),
+    call(Sysno::readv, &[Loop], "frames from a tap").of(Card),
+    call(Sysno::writev, &[Loop], "frames to a tap").of(Card),
+    call(Sysno::ioctl, &[Vcpu], "which checksums and segments the guest's driver takes")
+        .of(Card)
+        .only("`TUNSETOFFLOAD`", &[is(1, request::TUNSETOFFLOAD)]),
+    call(Sysno::ioctl, &[Loop], "the same, while it runs")
+        .of(Card)
+        .only("`TUNSETOFFLOAD`", &[is(1, request::TUNSETOFFLOAD)])
+        .rare("a guest's administrator changes it (`ethtool -K`)"),
+    call(Sysno::ioctl, BOTH, "switches queues of a tap")
+        .of(Card)
+        .only("`TUNSETQUEUE`", &[is(1, request::TUNSETQUEUE)])
+        .rare("cards with several pairs of queues"),
+    call(Sysno::epoll_pwait, &[Loop], "which sockets are ready").of(Sockets),
+    call(Sysno::accept4, &[Loop], "programs of the host's that connect").of(Sockets),
+    call(Sysno::socket, &[Loop], "programs of the guest's that connect").of(Sockets).only("local streams", LOCAL_STREAM),
+    call(Sysno::connect, &[Loop], "the same").of(Sockets),
+    call(Sysno::readv, &[Loop], "bytes for the guest").of(Sockets),
+    call(Sysno::writev, &[Loop], "bytes of the guest's").of(Sockets),
+    call(Sysno::sendto, &[Loop], "answers, and bytes that had to wait").of(Sockets),
+    call(Sysno::recvfrom, &[Loop], "looks whether a caller is still there")
+        .of(Sockets)
+        .rare("one that hangs up before the guest has answered"),
+    call(Sysno::shutdown, &[Loop], "the guest sends no more").of(Sockets),
+    call(Sysno::unlinkat, &[Loop], "removes the socket at the end").of(Sockets),
+    call(Sysno::timerfd_settime, &[Loop], "a device waits until its limit allows more").rare("devices with rate limits"),
+    // Memory.
+    call(Sysno::mmap, BOTH, "memory").only("without `PROT_EXEC`", NOT_EXECUTABLE).rare("more than there is from the start"),
+    call(Sysno::mprotect, BOTH, "memory").only("without `PROT_EXEC`", NOT_EXECUTABLE).rare("the same"),
+    call(Sysno::brk, BOTH, "memory").rare("the same"),
+    call(Sysno::mremap, BOTH, "memory").rare("a large piece that grows"),
+    call(Sysno::munmap, EVERY, "memory"),
+    call(Sysno::madvise, &[Vcpu, Input], "gives a thread's stack back")
+        .only("`MADV_DONTNEED`", &[is(2, libc::MADV_DONTNEED as u64)]),
+    // The end.
+    call(Sysno::close, EVERY, "closes what was open"),
+    call(Sysno::fcntl, EVERY, "builds for debugging look whether what they close is open")
+        .only("`F_GETFD`", &[is(1, libc::F_GETFD as u64)]),
+    call(Sysno::tgkill, &[Loop], "asks processors to stop, by a signal").only("one signal", &[is(2, LOOK_UP)]),
+    call(Sysno::getpid, &[Loop], "the same"),
+    call(Sysno::clock_nanosleep, &[Loop], "waits for them"),
+    call(Sysno::rt_sigreturn, &[Vcpu], "goes on behind that signal"),
+    call(Sysno::rt_sigprocmask, EVERY, "the C library sends that signal, and ends threads"),
+    call(Sysno::ioctl, &[Loop], "puts the terminal's settings back").only("`TCSETSW2`", &[is(1, request::TCSETSW2)]),
+    call(Sysno::sigaltstack, EVERY, "the runtime ends a thread"),
+    call(Sysno::exit, &[Vcpu, Input], "ends a thread"),
+    call(Sysno::exit_group, &[Loop], "ends the process"),
+    // What has gone wrong.
+    call(Sysno::gettid, EVERY, "a panic's end").rare("a bug of ours"),
+    call(Sysno::getpid, &[Vcpu, Input], "the same").rare("a bug of ours"),
+    call(Sysno::tgkill, EVERY, "the same").only("`SIGABRT`", &[is(2, libc::SIGABRT as u64)]).rare("a bug of ours"),
+    call(Sysno::rt_sigaction, EVERY, "a crash's end, told by the runtime")
+        .only("`SIGSEGV`", &[is(0, libc::SIGSEGV as u64)])
+        .rare("a bug of ours"),
+    call(Sysno::rt_sigaction, EVERY, "the same")
+        .only("`SIGBUS`", &[is(0, libc::SIGBUS as u64)])
+        .rare("a bug of ours, or broken memory"),
+    call(Sysno::restart_syscall, &[Loop], "goes on waiting after a stop").rare("`SIGSTOP`, or a debugger"),
+    call(Sysno::clock_gettime, BOTH, "the time").rare("hosts whose clock only the kernel can read"),
+];

@@ -2,7 +2,7 @@
 //!
 //! Each module is one chore: its arguments and a `main` that does it and answers with the exit code of the whole program.
 
-mod boot;
+mod figures;
 mod lab;
 
 use clap::{Parser, Subcommand};
@@ -18,13 +18,13 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Chore {
-    Boot(boot::Args),
+    Figures(figures::Args),
     Lab(lab::Args),
 }
 
 fn main() -> ExitCode {
     match Cli::parse().chore {
-        Chore::Boot(args) => boot::main(&args),
+        Chore::Figures(args) => figures::main(&args),
         Chore::Lab(args) => lab::main(&args),
     }
 }

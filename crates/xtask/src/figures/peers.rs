@@ -1,6 +1,7 @@
 //! The peers, and how each is told to run the same guest. None has a device that isn't needed to hear its console.
 
-use anyhow::{Context, Result};
+use super::Args;
+use anyhow::{Context, Result, ensure};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -11,6 +12,10 @@ pub(super) struct Guest<'a> {
     pub(super) arguments: &'a str,
     /// MiB.
     pub(super) memory: u64,
+    /// A disk's file.
+    pub(super) disk: Option<&'a Path>,
+    /// A tap's name.
+    pub(super) tap: Option<&'a str>,
 }
 
 /// One to be measured.
@@ -44,8 +49,9 @@ pub(super) fn named_by_environment() -> Result<Vec<(&'static str, PathBuf)>> {
         .collect()
 }
 
-/// All that are there.
-pub(super) fn all(insula: &Path) -> Result<Vec<Vmm>> {
+/// All that are there and asked for.
+pub(super) fn all(args: &Args) -> Result<Vec<Vmm>> {
+    let insula = args.insula.as_deref().context("--insula")?;
     let qemu = || PathBuf::from("/usr/bin/qemu-system-x86_64");
     let mut all = vec![
         Vmm { name: "insula", program: insula.to_owned(), command: ours },
@@ -56,6 +62,7 @@ pub(super) fn all(insula: &Path) -> Result<Vec<Vmm>> {
         let known = BY_ENVIRONMENT.iter().find(|(name, ..)| *name == variable);
         all.extend(known.map(|&(_, name, command)| Vmm { name, program, command }));
     }
+    all.retain(|vmm| args.only.is_empty() || args.only.iter().any(|name| vmm.name.starts_with(name.as_str())));
     Ok(all)
 }
 
@@ -66,27 +73,39 @@ fn words<const N: usize>(words: [&str; N]) -> Vec<OsString> {
 fn ours(guest: &Guest, _: &Path) -> Result<Vec<OsString>> {
     let mut command = words(["vm", "run", "--cmdline", guest.arguments, "--memory", &format!("{}M", guest.memory)]);
     command.extend(["--kernel".into(), guest.kernel.into(), "--initrd".into(), guest.initrd.into()]);
+    command.extend(guest.disk.into_iter().flat_map(|disk| ["--disk".into(), disk.into()]));
+    command.extend(guest.tap.into_iter().flat_map(|tap| ["--net".into(), format!("tap={tap}").into()]));
     Ok(command)
 }
 
-fn qemu(machine: &str, guest: &Guest) -> Vec<OsString> {
+/// `bus` is what devices of virtio's are called by: they are behind "device" (virtio-mmio) or "pci".
+fn qemu(machine: &str, bus: &str, guest: &Guest) -> Vec<OsString> {
     let memory = guest.memory.to_string();
     let mut command = words(["-M", machine, "-accel", "kvm", "-cpu", "host", "-m", &memory, "-smp", "1"]);
     command.extend(words(["-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio", "-no-reboot"]));
     command.extend(words(["-append", guest.arguments]));
     command.extend(["-kernel".into(), guest.kernel.into(), "-initrd".into(), guest.initrd.into()]);
+    if let Some(disk) = guest.disk {
+        let drive = format!("file={},id=d,if=none,format=raw,cache=writeback,aio=io_uring", disk.display());
+        command.extend(words(["-drive", &drive, "-device", &format!("virtio-blk-{bus},drive=d")]));
+    }
+    if let Some(tap) = guest.tap {
+        let netdev = format!("tap,id=n,ifname={tap},script=no,downscript=no,vhost=off");
+        command.extend(words(["-netdev", &netdev, "-device", &format!("virtio-net-{bus},netdev=n")]));
+    }
     command
 }
 
 fn qemu_microvm(guest: &Guest, _: &Path) -> Result<Vec<OsString>> {
-    Ok(qemu("microvm", guest))
+    Ok(qemu("microvm", "device", guest))
 }
 
 fn qemu_pc(guest: &Guest, _: &Path) -> Result<Vec<OsString>> {
-    Ok(qemu("pc", guest))
+    Ok(qemu("pc", "pci", guest))
 }
 
 fn firecracker(guest: &Guest, folder: &Path) -> Result<Vec<OsString>> {
+    ensure!(guest.disk.is_none() && guest.tap.is_none(), "its disks and cards aren't measured");
     let [kernel, initrd] = [guest.kernel, guest.initrd].map(|path| path.to_str().context("a path that is no text"));
     let config = folder.join("firecracker.json");
     let text = format!(
@@ -99,6 +118,7 @@ fn firecracker(guest: &Guest, folder: &Path) -> Result<Vec<OsString>> {
 }
 
 fn cloud_hypervisor(guest: &Guest, _: &Path) -> Result<Vec<OsString>> {
+    ensure!(guest.disk.is_none() && guest.tap.is_none(), "its disks and cards aren't measured");
     let mut command = words(["--cpus", "boot=1", "--memory", &format!("size={}M", guest.memory)]);
     command.extend(words(["--serial", "tty", "--console", "off", "--cmdline", guest.arguments]));
     command.extend(["--kernel".into(), guest.kernel.into(), "--initramfs".into(), guest.initrd.into()]);

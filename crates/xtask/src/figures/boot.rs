@@ -1,15 +1,14 @@
-//! The half that runs in the lab.
+//! What a start costs. Each peer is started several times, in turns.
 
 use super::Args;
+use super::peers::{self, Guest, Vmm};
 use super::probe::{self, Exits, FirstEntry};
-use super::vmm::{self, Guest, Vmm};
+use super::running::{self, Running};
 use crate::lab::cpio;
-use anyhow::{Context, Result, ensure};
-use rustix::process::{Pid, Signal, kill_process};
+use anyhow::{Context, Result};
 use std::fs::File;
-use std::io::{BufRead, BufReader, BufWriter};
+use std::io::BufWriter;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 
 /// What the guest's first program says. The next thing it does is to wait for ever.
 const READY: &str = "READY";
@@ -18,17 +17,12 @@ const READY: &str = "READY";
 const ARGUMENTS: &str = "console=ttyS0 quiet loglevel=0 pci=off reboot=k panic=-1";
 
 pub(super) fn main(args: &Args) -> Result<()> {
-    let folder = PathBuf::from("/run/boot");
-    std::fs::create_dir_all(&folder)?;
+    let folder = running::folder()?;
     let initrd = initrd(&folder.join("initrd"))?;
-    let insula = args.insula.as_deref().context("--insula")?;
     let arguments = format!("{ARGUMENTS} {}", args.cmdline);
-    let vmms: Vec<Vmm> = vmm::all(insula)?
-        .into_iter()
-        .filter(|vmm| args.only.is_empty() || args.only.iter().any(|name| vmm.name.starts_with(name.as_str())))
-        .collect();
+    let vmms = peers::all(args)?;
     for kernel in &args.kernel {
-        let guest = Guest { kernel, initrd: &initrd, arguments: arguments.trim_end(), memory: args.memory };
+        let guest = Guest { kernel, initrd: &initrd, arguments: arguments.trim_end(), memory: args.memory, disk: None, tap: None };
         println!("{}, {} MiB, \"{}\"", kernel.display(), args.memory, guest.arguments);
         println!("{:18} {:>14} {:>14} {:>8} {:>14}", "", "first entry/ms", "init/ms", "exits", "overhead/MiB");
         let mut runs: Vec<Runs> = vmms.iter().map(|_| Runs::default()).collect();
@@ -92,70 +86,22 @@ impl Runs {
     }
 }
 
-/// A guest that has said it runs; ended when this is dropped.
-struct Running {
-    child: Child,
-    started: f64,
-    ready: f64,
-}
-
-impl Running {
-    fn new(vmm: &Vmm, guest: &Guest, folder: &Path) -> Result<Running> {
-        let command = vmm.command(guest, folder)?;
-        let log = File::create(folder.join("stderr"))?;
-        let mut start = Command::new(&command[0]);
-        start.args(&command[1..]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
-        let started = now();
-        let mut child = start.spawn().with_context(|| format!("start {:?}", command[0]))?;
-        let console = child.stdout.take().context("a pipe")?;
-        let mut running = Running { child, started, ready: f64::NAN };
-        let mut said = Vec::new();
-        for line in BufReader::new(console).split(b'\n') {
-            let line = line?;
-            if line.ends_with(READY.as_bytes()) || line.ends_with(format!("{READY}\r").as_bytes()) {
-                running.ready = now();
-                break;
-            }
-            said.extend_from_slice(&line);
-            said.push(b'\n');
-        }
-        let stderr = std::fs::read_to_string(folder.join("stderr"))?;
-        ensure!(!running.ready.is_nan(), "the guest ended: {}{stderr}", String::from_utf8_lossy(&said));
-        Ok(running)
-    }
-
-    fn stop_it(&self) -> Result<()> {
-        let pid = Pid::from_raw(self.child.id() as i32).context("a process")?;
-        Ok(kill_process(pid, Signal::STOP)?)
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 fn timed(vmm: &Vmm, guest: &Guest, folder: &Path) -> Result<Timed> {
     let entry = FirstEntry::watch()?;
-    let running = Running::new(vmm, guest, folder)?;
+    let mut running = Running::start(vmm, guest, folder)?;
+    let ready = running.wait_for(READY)?;
     let entry = entry.time()?;
-    let overhead = probe::overhead(running.child.id(), guest.memory << 20)?;
+    let overhead = probe::overhead(running.process(), guest.memory << 20)?;
     let since = |time: f64| (time - running.started) * 1e3;
-    Ok(Timed { entry: since(entry), init: since(running.ready), overhead })
+    Ok(Timed { entry: since(entry), init: since(ready), overhead })
 }
 
 /// Until the guest's first program has said that it runs.
 fn exits(vmm: &Vmm, guest: &Guest, folder: &Path) -> Result<Vec<(u32, u64)>> {
     let exits = Exits::count()?;
-    let running = Running::new(vmm, guest, folder)?;
+    let mut running = Running::start(vmm, guest, folder)?;
+    running.wait_for(READY)?;
     running.stop_it()?;
     exits.by_reason()
 }
 
-/// Seconds on the clock of the trace.
-fn now() -> f64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
-}

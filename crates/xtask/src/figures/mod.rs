@@ -1,12 +1,20 @@
-//! What a start costs: the same kernel, initial file system and memory in our machine and in its peers, in the lab's virtual time.
+//! Figures of our machine and its peers, in the lab's virtual time: the same kernel, initial file system and memory for each.
 //!
-//! The chore runs twice. On the host it unpacks the lab's own kernel, and starts itself in the lab with copies of what is measured. In
-//! the lab ([`inside`]) it starts each peer ([`vmm`]) several times in turns, waits until the guest's first program has said so, and asks
-//! the kernel ([`probe`]) when the guest was entered, how often it came back, and what memory the process holds beside the guest's.
+//! A chore runs twice. On the host it unpacks the lab's own kernel, and starts itself in the lab with copies of what is measured
+//! ([`outside`]). In the lab it starts each of the [`peers`] and asks the kernel ([`probe`]) what happens.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`boot`] | what a start costs: until the guest is entered, until its first program runs |
+//! | [`io`] | what a disk and a network card give; its half in the guest is in [`guest`] |
+//! | [`running`] | a guest, its console, and how it is ended |
 
-mod inside;
+mod boot;
+mod guest;
+mod io;
+mod peers;
 mod probe;
-mod vmm;
+mod running;
 
 use crate::lab;
 use anyhow::{Context, Result, bail};
@@ -16,12 +24,14 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Measure in virtual time what the start of a guest costs, beside QEMU and other peers.
+/// Measure in virtual time what our machine costs, beside QEMU and other peers.
 ///
 /// Needs `cargo build --release`. Firecracker and Cloud Hypervisor are measured if $INSULA_PEER_FIRECRACKER and
 /// $INSULA_PEER_CLOUD_HYPERVISOR are paths of theirs (static builds: the lab has few libraries).
 #[derive(clap::Args)]
 pub(crate) struct Args {
+    /// What to measure.
+    what: What,
     /// A kernel (vmlinux) for all; may be given several times. [default: the lab's own, Debian's, unpacked]
     #[arg(long, value_name = "FILE")]
     kernel: Vec<PathBuf>,
@@ -31,7 +41,7 @@ pub(crate) struct Args {
     /// Only these, by the beginning of their names.
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
-    /// Measured starts of each, after one that isn't.
+    /// Measured runs of each, after one that isn't.
     #[arg(long, value_name = "N", default_value_t = 3)]
     runs: usize,
     /// Memory of the guest, in MiB.
@@ -45,13 +55,29 @@ pub(crate) struct Args {
     reasons: bool,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum What {
+    /// The start of a guest.
+    Boot,
+    /// A disk and a network card. (With a kernel other than the lab's, its drivers must be built in.)
+    Io,
+    /// The guest's half of `io`.
+    #[value(hide = true)]
+    Guest,
+}
+
 /// Measures; the exit code is the lab's.
 pub(crate) fn main(args: &Args) -> ExitCode {
-    let done = if std::env::var_os("INSULA_LAB").is_some() { inside::main(args).map(|()| 0) } else { outside(args) };
+    let done = match args.what {
+        What::Guest => guest::main().map(|()| 0),
+        _ if std::env::var_os("INSULA_LAB").is_none() => outside(args),
+        What::Boot => boot::main(args).map(|()| 0),
+        What::Io => io::main(args).map(|()| 0),
+    };
     match done {
         Ok(code) => code.into(),
         Err(error) => {
-            eprintln!("boot: {error:#}");
+            eprintln!("figures: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -73,9 +99,9 @@ fn outside(args: &Args) -> Result<u8> {
         .iter()
         .map(|path| path.canonicalize().with_context(|| format!("find {}", path.display())))
         .collect::<Result<_>>()?;
-    let peers = vmm::named_by_environment()?;
+    let peers = peers::named_by_environment()?;
 
-    let mut command: Vec<OsString> = vec![std::env::current_exe()?.into(), "boot".into()];
+    let mut command: Vec<OsString> = vec![std::env::current_exe()?.into(), "figures".into(), if args.what == What::Io { "io" } else { "boot" }.into()];
     let mut option = |name: &str, value: OsString| command.extend([name.into(), value]);
     kernels.iter().for_each(|path| option("--kernel", path.into()));
     option("--insula", insula.clone().into());

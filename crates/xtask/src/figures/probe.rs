@@ -54,10 +54,14 @@ impl Exits {
         Ok(Self)
     }
 
-    /// Reason and number, most first.
-    pub(super) fn by_reason(self) -> Result<Vec<(u32, u64)>> {
+    /// All so far.
+    pub(super) fn so_far(&self) -> Result<u64> {
+        Ok(self.by_reason()?.iter().map(|(_, count)| count).sum())
+    }
+
+    /// Reason and number so far, most first.
+    pub(super) fn by_reason(&self) -> Result<Vec<(u32, u64)>> {
         let table = get("events/kvm/kvm_exit/hist")?;
-        set(EXITS, "!hist:keys=exit_reason")?;
         // "{ exit_reason:        123 } hitcount:        456"
         let row = |line: &str| {
             let (reason, count) = line.strip_prefix("{ exit_reason:")?.split_once("} hitcount:")?;
@@ -67,6 +71,12 @@ impl Exits {
         ensure!(!rows.is_empty(), "no guest came back");
         rows.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
         Ok(rows)
+    }
+}
+
+impl Drop for Exits {
+    fn drop(&mut self) {
+        let _ = set(EXITS, "!hist:keys=exit_reason");
     }
 }
 

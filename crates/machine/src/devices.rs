@@ -4,11 +4,12 @@
 use crate::error::Result;
 use insula_sys::epoll::Epoll;
 use insula_virtio::mmio::Transport;
-use insula_virtio::{Change, Device, Source};
+use insula_virtio::{Change, Device, Source, interrupt};
 use insula_vm::acpi;
 use insula_vm::event::Event;
 use insula_vm::kvm::Vm;
 use insula_vm::memory::layout;
+use insula_vm::window::Window;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -19,6 +20,8 @@ const LAST_LINE: u32 = 23;
 pub(crate) const MOST: usize = (LAST_LINE - FIRST_LINE + 1) as usize;
 /// Register QueueNotify, virtio 1.2 section 4.2.2.
 const QUEUE_NOTIFY: u64 = 0x50;
+/// Register InterruptACK.
+const INTERRUPT_ACK: u64 = 0x64;
 
 /// All devices. Processors reach them by addresses, the event loop by what they wait for.
 pub(crate) struct Devices {
@@ -33,15 +36,20 @@ pub(crate) struct Devices {
 
 impl Devices {
     /// Puts devices where the guest finds them, in order.
-    pub(crate) fn new(vm: &Vm, devices: Vec<Box<dyn Device>>) -> Result<Devices> {
+    pub(crate) fn new(vm: &mut Vm, devices: Vec<Box<dyn Device>>) -> Result<Devices> {
         let mut slots = Vec::new();
+        let registers = Window::new(devices.len())?;
+        vm.show(&registers, layout::DEVICES)?;
+        // Nobody waits for it: what is signalled needs no answer.
+        let acknowledged = Event::new()?;
         for (window, device) in (0_u32..).zip(devices) {
-            let transport = Transport::new(device, vm.memory().clone())?;
+            let transport = Transport::new(device, vm.memory().clone(), registers.page(window as usize))?;
             vm.interrupt_on(transport.interrupt().event(), FIRST_LINE + window)?;
-            let notify = layout::DEVICES + u64::from(window) * layout::DEVICE_SIZE + QUEUE_NOTIFY;
+            let start = layout::DEVICES + u64::from(window) * layout::DEVICE_SIZE;
             for (queue, kick) in (0..).zip(transport.kicks()) {
-                vm.event_on_write(kick.as_ref(), notify, queue)?;
+                vm.event_on_write(kick.as_ref(), start + QUEUE_NOTIFY, queue)?;
             }
+            vm.event_on_write(&acknowledged, start + INTERRUPT_ACK, interrupt::QUEUE)?;
             slots.push(Mutex::new(transport));
         }
         Ok(Devices { slots, stale: AtomicU32::new(0), news: Event::new()?, notes: Mutex::default() })
@@ -67,7 +75,7 @@ impl Devices {
     pub(crate) fn read(&self, address: u64, data: &mut [u8]) {
         data.fill(0xff);
         if let Some((slot, offset)) = self.find(address)
-            && let Some(mut transport) = self.lock(slot)
+            && let Some(transport) = self.lock(slot)
         {
             transport.read(offset, data);
         }

@@ -75,12 +75,12 @@ impl Machine {
         };
         let loaded = boot::load(&memory, &kernel, initrd.as_ref(), &config.command_line());
         let Ok(vm) = vm.join() else { std::process::abort() };
-        let (vm, start) = (vm?, loaded?);
+        let (mut vm, start) = (vm?, loaded?);
         let line = Event::new()?;
         vm.interrupt_on(&line, SERIAL_LINE)?;
         let ports = Arc::new(Ports::new(line, output)?);
         let mut notices = Vec::new();
-        let devices = Devices::new(&vm, devices(config, &mut notices)?)?;
+        let devices = Devices::new(&mut vm, devices(config, &mut notices)?)?;
 
         // Checked to fit ([`Config::check`]); a machine with fewer than asked for would be a wrong one.
         let count = u8::try_from(config.vcpus).map_err(host("number the virtual processors"))?;

@@ -318,10 +318,10 @@ mod tests {
         driver.put(DATA, &[4, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 1, 1, 1, 1, 1, 1, 1, 1]);
         let head = driver.add(2, &[Piece::read(DATA, 20)]);
         assert_eq!(driver.run(), [], "the buffer is kept");
-        let balloon = driver.transport.device::<Balloon>().unwrap();
-        assert_eq!(balloon.statistics(), &BTreeMap::from([(4, 513)]));
-        assert!(balloon.ask_statistics().unwrap());
-        assert!(!balloon.ask_statistics().unwrap());
+        let mut ask = || driver.transport.ask(|balloon: &mut Balloon| balloon.ask_statistics().unwrap()).unwrap();
+        assert_eq!((ask(), ask()), (true, false));
+        let known = driver.transport.ask(|balloon: &mut Balloon| balloon.statistics().clone()).unwrap();
+        assert_eq!(known, BTreeMap::from([(4, 513)]));
         assert_eq!(driver.used(), [(2, head, 0)]);
     }
 
@@ -331,9 +331,8 @@ mod tests {
         assert_eq!(driver.config::<8>(0), [0, 1, 0, 0, 0, 0, 0, 0]);
         driver.set(0x104, 77);
         driver.set(0x100, 5);
-        let balloon = driver.transport.device::<Balloon>().unwrap();
-        assert_eq!(balloon.actual(), 77 * 4096);
-        balloon.set_target(8192);
+        assert_eq!(driver.transport.ask(|balloon: &mut Balloon| balloon.actual()).unwrap(), 77 * 4096);
+        driver.transport.ask(|balloon: &mut Balloon| balloon.set_target(8192)).unwrap();
         assert!(driver.interrupted());
         assert_eq!(driver.config::<8>(0), [2, 0, 0, 0, 77, 0, 0, 0]);
     }

@@ -2,15 +2,24 @@
 //!
 //! A driver reads and writes registers of 4 bytes, aligned; the configuration from 0x100 on in any size. What isn't so, what comes out of
 //! order (a queue set up while the device runs), and what names nothing (a queue that isn't there) is ignored, and reads as zero.
+//!
+//! What can be read lies in a page that the guest reads as memory, without coming back to us; it is brought up to date after all that may
+//! change it. Only writes come here, and of these not the two that belong to each request: KVM turns the kick into an event, and takes
+//! in the acknowledgement of a used ring, after which InterruptStatus says, as before, that there may be something in one. A driver looks,
+//! and finds it or not.
 
 use crate::device::{Activation, Change, Device, Saved, Source, Token};
 use crate::error::{Error, Result, Tried};
 use crate::interrupt::Interrupt;
+#[cfg(doc)]
+use crate::interrupt::QUEUE;
 use crate::ring::{Ring, RingState};
 use insula_vm::memory::GuestMemory;
+use insula_vm::window::Page;
 use serde::{Deserialize, Serialize};
 use std::any::Any;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use virtio_bindings::virtio_config as status;
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_bindings::virtio_mmio as register;
@@ -26,6 +35,21 @@ mod tests;
 const MAGIC: u32 = 0x7472_6976;
 /// "insu": who made the device; drivers don't care.
 const VENDOR: u32 = 0x7573_6e69;
+/// What [`Transport::register`] knows; the two that change by themselves are [`Interrupt`]'s.
+const READABLE: [u32; 12] = [
+    register::VIRTIO_MMIO_MAGIC_VALUE,
+    register::VIRTIO_MMIO_VERSION,
+    register::VIRTIO_MMIO_DEVICE_ID,
+    register::VIRTIO_MMIO_VENDOR_ID,
+    register::VIRTIO_MMIO_DEVICE_FEATURES,
+    register::VIRTIO_MMIO_QUEUE_NUM_MAX,
+    register::VIRTIO_MMIO_QUEUE_READY,
+    register::VIRTIO_MMIO_STATUS,
+    register::VIRTIO_MMIO_SHM_LEN_LOW,
+    register::VIRTIO_MMIO_SHM_LEN_HIGH,
+    register::VIRTIO_MMIO_SHM_BASE_LOW,
+    register::VIRTIO_MMIO_SHM_BASE_HIGH,
+];
 /// Offered for every device: the transport and [`Ring`] do them.
 const TRANSPORT_FEATURES: u64 = 1 << VIRTIO_F_VERSION_1 | 1 << VIRTIO_RING_F_EVENT_IDX | 1 << VIRTIO_RING_F_INDIRECT_DESC;
 
@@ -55,6 +79,7 @@ pub struct Transport {
     device: Box<dyn Device>,
     memory: GuestMemory,
     interrupt: Interrupt,
+    page: Page,
     kicks: Vec<Arc<EventFd>>,
     registers: Registers,
     active: bool,
@@ -78,18 +103,27 @@ impl std::fmt::Debug for Transport {
 }
 
 impl Transport {
-    /// Puts a device behind registers. The machine then registers [`Transport::interrupt`] as an irqfd, and [`Transport::kicks`] as
-    /// ioeventfds on register 0x50 (QueueNotify), with the queue's number as what has to match.
+    /// Puts a device behind registers, which are read in this page. The machine then registers [`Transport::interrupt`] as an irqfd, and
+    /// [`Transport::kicks`] as ioeventfds on register 0x50 (QueueNotify), with the queue's number as what has to match; and it may let
+    /// KVM take in [`QUEUE`] on register 0x64 (InterruptACK).
     ///
     /// # Errors
     /// No descriptor is left.
-    pub fn new(device: Box<dyn Device>, memory: GuestMemory) -> Result<Transport> {
+    pub fn new(device: Box<dyn Device>, memory: GuestMemory, page: Page) -> Result<Transport> {
         let count = device.queue_sizes().len();
         let kick = |_| EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map(Arc::new).tried("make an eventfd for a queue");
         let kicks = (0..count).map(kick).collect::<Result<_>>()?;
-        let mut transport =
-            Transport { device, memory, interrupt: Interrupt::new()?, kicks, registers: Registers::default(), active: false };
+        let mut transport = Transport {
+            device,
+            memory,
+            interrupt: Interrupt::new(page.clone())?,
+            page,
+            kicks,
+            registers: Registers::default(),
+            active: false,
+        };
         transport.registers.queues = transport.fresh_queues();
+        transport.publish();
         Ok(transport)
     }
 
@@ -107,10 +141,12 @@ impl Transport {
         &self.kicks
     }
 
-    /// The device, if it is of this type: for what the host asks of it.
-    pub fn device<D: Device>(&mut self) -> Option<&mut D> {
+    /// Asks something of the device, if it is of this type, on behalf of the host.
+    pub fn ask<D: Device, R>(&mut self, what: impl FnOnce(&mut D) -> R) -> Option<R> {
         let device: &mut dyn Any = self.device.as_mut();
-        device.downcast_mut()
+        let answer = device.downcast_mut().map(what);
+        self.publish();
+        answer
     }
 
     /// What to wait for: nothing before the driver is ready.
@@ -126,7 +162,22 @@ impl Transport {
         if !self.active {
             return Ok(Change::Nothing);
         }
-        self.device.event(token).inspect_err(|_| self.fail())
+        let change = self.device.event(token).inspect_err(|_| self.fail());
+        self.publish();
+        change
+    }
+
+    /// Brings what the driver reads up to date; then it hears of what has changed.
+    fn publish(&self) {
+        /// No device's configuration is longer.
+        const CONFIGURATION: usize = 128;
+        for offset in READABLE {
+            self.page.word(offset).store(self.register(offset), Ordering::Release);
+        }
+        let mut configuration = [0; CONFIGURATION];
+        self.device.read_config(0, &mut configuration);
+        self.page.put(register::VIRTIO_MMIO_CONFIG, &configuration);
+        self.interrupt.tell();
     }
 
     /// Section 2.1.2: a device in an error it can't leave sets DEVICE_NEEDS_RESET, and says so if its driver was ready.
@@ -151,20 +202,12 @@ impl Transport {
         self.registers.queues.get(self.registers.queue_select as usize)
     }
 
-    /// The driver reads; `offset` counts from the start of the device's window.
-    pub fn read(&mut self, offset: u64, data: &mut [u8]) {
-        let config = u64::from(register::VIRTIO_MMIO_CONFIG);
-        if offset >= config {
-            self.device.read_config(offset - config, data);
-            return;
-        }
-        data.fill(0);
-        if let Ok(data) = <&mut [u8; 4]>::try_from(data) {
-            *data = self.register(offset as u32).to_le_bytes();
-        }
+    /// The driver reads, which needs no transport where the page is shown to the guest; `offset` counts from the start of the window.
+    pub fn read(&self, offset: u64, data: &mut [u8]) {
+        self.page.get(offset, data);
     }
 
-    /// Table 4.1. An offset that isn't a register's, aligned or not, is zero.
+    /// Table 4.1, but for what [`Interrupt`] keeps in the page itself.
     fn register(&self, offset: u32) -> u32 {
         match offset {
             register::VIRTIO_MMIO_MAGIC_VALUE => MAGIC,
@@ -181,12 +224,10 @@ impl Transport {
                 size.copied().map_or(0, u32::from)
             }
             register::VIRTIO_MMIO_QUEUE_READY => self.queue().is_some_and(|queue| queue.ready).into(),
-            register::VIRTIO_MMIO_INTERRUPT_STATUS => self.interrupt.status(),
             register::VIRTIO_MMIO_STATUS => self.registers.status,
             // No device has shared memory: regions that don't exist are -1 long (section 4.2.2).
             register::VIRTIO_MMIO_SHM_LEN_LOW | register::VIRTIO_MMIO_SHM_LEN_HIGH => u32::MAX,
             register::VIRTIO_MMIO_SHM_BASE_LOW | register::VIRTIO_MMIO_SHM_BASE_HIGH => u32::MAX,
-            register::VIRTIO_MMIO_CONFIG_GENERATION => self.interrupt.generation(),
             _ => 0,
         }
     }
@@ -196,6 +237,12 @@ impl Transport {
     /// # Errors
     /// The device refused to start; the driver has been told. For the log.
     pub fn write(&mut self, offset: u64, data: &[u8]) -> Result<Change> {
+        let change = self.take(offset, data);
+        self.publish();
+        change
+    }
+
+    fn take(&mut self, offset: u64, data: &[u8]) -> Result<Change> {
         let config = u64::from(register::VIRTIO_MMIO_CONFIG);
         if offset >= config {
             // Section 3.1.1: not before the driver has found out what it is.
@@ -400,8 +447,11 @@ impl Transport {
         }
         self.device.restore(&state.saved.device)?;
         self.interrupt.restore(state.interrupt, state.generation);
+        self.publish();
         if state.active && self.has(status::VIRTIO_CONFIG_S_DRIVER_OK) {
-            return self.activate(&state.saved.rings);
+            let change = self.activate(&state.saved.rings);
+            self.publish();
+            return change;
         }
         Ok(Change::Nothing)
     }

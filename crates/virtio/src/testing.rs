@@ -4,6 +4,7 @@ use crate::device::{Change, Device, Token};
 use crate::error::Result;
 use crate::mmio::Transport;
 use insula_vm::memory::{Backing, GuestMemory, allocate};
+use insula_vm::window::{Page, Window};
 use virtio_bindings::virtio_mmio as register;
 use vm_memory::{Bytes, GuestAddress};
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
@@ -36,6 +37,14 @@ impl Piece {
     pub fn write(address: u64, length: u32) -> Piece {
         Piece { address, length, write: true }
     }
+}
+
+/// A page for a device's registers.
+///
+/// # Panics
+/// There is no memory.
+pub fn page() -> Page {
+    Window::new(1).unwrap().page(0)
 }
 
 /// A queue as its driver sees it.
@@ -78,7 +87,7 @@ impl Driver {
     pub fn new(device: Box<dyn Device>, features: u64) -> Driver {
         let memory = allocate(MEMORY, Backing::Private).unwrap();
         let queues = device.queue_sizes().len();
-        let transport = Transport::new(device, memory.clone()).unwrap();
+        let transport = Transport::new(device, memory.clone(), page()).unwrap();
         let mut driver = Driver { transport, memory, patience: 5000, queues: vec![Queue::default(); queues] };
         driver.start(features | 3 << 28 | 1 << 32);
         driver

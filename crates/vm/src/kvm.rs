@@ -3,8 +3,9 @@
 
 use crate::memory::GuestMemory;
 use crate::vcpu::Vcpu;
+use crate::window::Window;
 use crate::{Error, Result};
-use kvm_bindings::{KVM_PIT_SPEAKER_DUMMY, kvm_pit_config, kvm_userspace_memory_region};
+use kvm_bindings::{KVM_MEM_READONLY, KVM_PIT_SPEAKER_DUMMY, kvm_pit_config, kvm_userspace_memory_region};
 use kvm_ioctls::{Cap, IoEventAddress, Kvm, VmFd};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd};
 use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
@@ -16,7 +17,7 @@ const TASK_STATE: usize = 0xfffb_d000;
 const IDENTITY_MAP: u64 = 0xfffb_c000;
 
 /// What the kernel must offer; anything since Linux 4.14 does.
-const NEEDED: [(Cap, &str); 8] = [
+const NEEDED: [(Cap, &str); 9] = [
     (Cap::UserMemory, "KVM_CAP_USER_MEMORY"),
     (Cap::Irqchip, "KVM_CAP_IRQCHIP"),
     (Cap::Pit2, "KVM_CAP_PIT2"),
@@ -25,6 +26,7 @@ const NEEDED: [(Cap, &str); 8] = [
     (Cap::ExtCpuid, "KVM_CAP_EXT_CPUID"),
     (Cap::AdjustClock, "KVM_CAP_ADJUST_CLOCK"),
     (Cap::ImmediateExit, "KVM_CAP_IMMEDIATE_EXIT"),
+    (Cap::ReadonlyMem, "KVM_CAP_READONLY_MEM"),
 ];
 
 /// A machine without devices.
@@ -34,6 +36,8 @@ pub struct Vm {
     // Before the memory, which must outlive it: the kernel reads and writes there as long as the machine exists.
     fd: VmFd,
     memory: GuestMemory,
+    /// What the guest reads as memory; as above.
+    window: Option<Window>,
 }
 
 impl Vm {
@@ -63,12 +67,30 @@ impl Vm {
             // SAFETY: the range is a mapping of ours, which `memory` keeps for as long as this machine exists; regions don't overlap.
             unsafe { fd.set_user_memory_region(range) }.map_err(failed("give the guest its memory"))?;
         }
-        Ok(Vm { kvm, fd, memory })
+        Ok(Vm { kvm, fd, memory, window: None })
     }
 
     /// The guest's memory.
     pub fn memory(&self) -> &GuestMemory {
         &self.memory
+    }
+
+    /// From now on the guest reads this window at this address; what it writes there comes to the bus, or signals an event.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn show(&mut self, window: &Window, address: u64) -> Result<()> {
+        let range = kvm_userspace_memory_region {
+            slot: self.memory.num_regions() as u32,
+            guest_phys_addr: address,
+            memory_size: window.bytes(),
+            userspace_addr: window.address(),
+            flags: KVM_MEM_READONLY,
+        };
+        // SAFETY: the range is the window's mapping, which `self.window` keeps for as long as this machine exists.
+        unsafe { self.fd.set_user_memory_region(range) }.map_err(failed("show the guest the devices"))?;
+        self.window = Some(window.clone());
+        Ok(())
     }
 
     /// Makes the virtual processor of this number, of so many.

@@ -10,6 +10,7 @@
 //! | [`boot`] | puts a kernel, its initial file system and its parameters into memory, as a boot loader does |
 //! | [`acpi`] | the tables by which the kernel finds processors and devices |
 //! | [`event`] | signals between devices, KVM and threads |
+//! | [`window`] | registers that the guest reads without coming back to us |
 //! | [`kvm`], [`vcpu`] | the machine and its processors as KVM has them |
 //!
 //! A machine is put together from the top of this table to its end, then each processor is run by a thread.
@@ -24,5 +25,6 @@ pub mod kernel;
 pub mod kvm;
 pub mod memory;
 pub mod vcpu;
+pub mod window;
 
 pub use error::{Error, Result};

@@ -223,10 +223,10 @@ fn a_file_that_shrinks_gives_errors_and_the_guest_learns_its_size() {
         assert_eq!(ask(&mut driver, READ, 1020, &[Piece::write(BUFFER, 4096)]), (1, 0), "the first half is there");
         assert_eq!(ask(&mut driver, READ, 1016, &[Piece::write(BUFFER, 4096)]), (0, 4097));
         driver.interrupted();
-        assert_eq!(driver.transport.device::<Block>().unwrap().refresh().unwrap(), 512 << 10);
+        assert_eq!(driver.transport.ask(|disk: &mut Block| disk.refresh().unwrap()).unwrap(), 512 << 10);
         assert!(driver.interrupted());
         assert_eq!((driver.get(0xfc), u64::from_le_bytes(driver.config(0))), (1, 1024));
-        assert_eq!(driver.transport.device::<Block>().unwrap().refresh().unwrap(), 512 << 10);
+        assert_eq!(driver.transport.ask(|disk: &mut Block| disk.refresh().unwrap()).unwrap(), 512 << 10);
         assert!(!driver.interrupted(), "nothing has changed");
     });
 }
@@ -344,7 +344,7 @@ fn a_saved_disk_goes_on_elsewhere() {
     let memory = first.memory.clone();
     drop(first.transport);
     let block = Block::new(config(&file)).unwrap();
-    let mut second = crate::mmio::Transport::new(Box::new(block), memory).unwrap();
+    let mut second = crate::mmio::Transport::new(Box::new(block), memory, crate::testing::page()).unwrap();
     assert_eq!(second.restore(serde_json::from_str(&state).unwrap()).unwrap(), Change::Sources);
     let _ = second.event(KICK).unwrap();
     for _ in 0..100 {

@@ -161,7 +161,7 @@ fn several_pairs_are_switched_by_the_control_queue() {
         assert_eq!(command(&mut driver, 6, bytes), answer, "{bytes:?}");
     }
     driver.interrupted();
-    driver.transport.device::<Net>().unwrap().set_link(false);
+    driver.transport.ask(|net: &mut Net| net.set_link(false)).unwrap();
     assert!(driver.interrupted());
     assert_eq!(driver.config::<2>(6), [0, 0]);
     // Without MQ the same queue is the third.

@@ -77,7 +77,7 @@ impl Guest {
     }
 
     fn connections(&mut self) -> usize {
-        self.driver.transport.device::<Vsock>().unwrap().mux.count()
+        self.driver.transport.ask(|vsock: &mut Vsock| vsock.mux.count()).unwrap()
     }
 
     /// A program of the guest's at port 52 that a program of the host's is connected to; the guest's header.

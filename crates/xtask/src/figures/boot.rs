@@ -22,7 +22,8 @@ pub(super) fn main(args: &Args) -> Result<()> {
     let arguments = format!("{ARGUMENTS} {}", args.cmdline);
     let vmms = peers::all(args)?;
     for kernel in &args.kernel {
-        let guest = Guest { kernel, initrd: &initrd, arguments: arguments.trim_end(), memory: args.memory, disk: None, tap: None };
+        let guest =
+            Guest { kernel, initrd: &initrd, arguments: arguments.trim_end(), memory: args.memory, disk: None, tap: None };
         println!("{}, {} MiB, \"{}\"", kernel.display(), args.memory, guest.arguments);
         println!("{:18} {:>14} {:>14} {:>8} {:>14}", "", "first entry/ms", "init/ms", "exits", "overhead/MiB");
         let mut runs: Vec<Runs> = vmms.iter().map(|_| Runs::default()).collect();
@@ -104,4 +105,3 @@ fn exits(vmm: &Vmm, guest: &Guest, folder: &Path) -> Result<Vec<(u32, u64)>> {
     running.stop_it()?;
     exits.by_reason()
 }
-

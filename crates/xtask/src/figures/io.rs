@@ -1,11 +1,11 @@
 //! What a disk and a network card give a guest, and how often the guest comes back for it. Every peer has the same file and the same tap
 //! behind them; the guest does one thing after the other, so what is measured is the way there and back.
 
+use super::Args;
 use super::guest::{self, ECHO, HOST, PIECE, QUESTION, SINK, SOURCE, STREAM};
 use super::peers::{self, Guest, Vmm};
 use super::probe::Exits;
 use super::running::{self, Running};
-use super::Args;
 use crate::lab::cpio;
 use anyhow::{Context, Result, ensure};
 use std::fs::File;
@@ -117,9 +117,7 @@ fn initrd(path: &Path) -> Result<PathBuf> {
 }
 
 fn make_tap() -> Result<()> {
-    let line = format!(
-        "ip tuntap add {TAP} mode tap vnet_hdr && ip addr add {HOST}/24 dev {TAP} && ip link set {TAP} up"
-    );
+    let line = format!("ip tuntap add {TAP} mode tap vnet_hdr && ip addr add {HOST}/24 dev {TAP} && ip link set {TAP} up");
     ensure!(Command::new("sh").args(["-c", &line]).status()?.success(), "can't make a tap: {line}");
     Ok(())
 }

@@ -101,7 +101,8 @@ fn outside(args: &Args) -> Result<u8> {
         .collect::<Result<_>>()?;
     let peers = peers::named_by_environment()?;
 
-    let mut command: Vec<OsString> = vec![std::env::current_exe()?.into(), "figures".into(), if args.what == What::Io { "io" } else { "boot" }.into()];
+    let mut command: Vec<OsString> =
+        vec![std::env::current_exe()?.into(), "figures".into(), if args.what == What::Io { "io" } else { "boot" }.into()];
     let mut option = |name: &str, value: OsString| command.extend([name.into(), value]);
     kernels.iter().for_each(|path| option("--kernel", path.into()));
     option("--insula", insula.clone().into());

@@ -73,14 +73,15 @@ impl Config {
         Ok(())
     }
 
-    /// Whether the machine has a part that its threads need system calls for.
-    pub(crate) fn has(&self, part: Part) -> bool {
-        match part {
+    /// What its threads need system calls for.
+    pub(crate) fn parts(&self) -> Vec<Part> {
+        let has = |part: &Part| match part {
             Part::Any => true,
             Part::Disk => !self.disks.is_empty(),
             Part::Card => !self.cards.is_empty(),
             Part::Sockets => self.sockets.is_some(),
-        }
+        };
+        Part::ALL.into_iter().filter(has).collect()
     }
 
     /// The kernel's command line: what is asked for, and the defaults of which it says nothing.

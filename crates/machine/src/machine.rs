@@ -90,7 +90,7 @@ impl Machine {
         if let Some(first) = vcpus.first() {
             first.start_at(&start)?;
         }
-        let filters = if config.confined { Filters::new(|part| config.has(part))? } else { Filters::none() };
+        let filters = if config.confined { Filters::new(config.parts())? } else { Filters::none() };
         Ok(Machine { _vm: vm, vcpus, bus: Arc::new(Bus { ports, devices }), input, filters, notices })
     }
 

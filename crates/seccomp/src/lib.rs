@@ -1,7 +1,7 @@
 //! System-call policies as programs of the kernel's.
 //!
 //! Two kinds come in: a [`Policy`] names calls, as an OCI configuration does; a program of ours that confines itself has a list of what it
-//! may do ([`allow_only`]). Both become a table from numbers to answers, and that a program.
+//! may do ([`allow_only`]). Both become rules by number, and these a program.
 //!
 //! A program first asks for the instruction set, then searches the call's number by halves, so that even a policy of four hundred
 //! names costs a call nine comparisons (and none at all where the kernel can prove that the answer doesn't depend on arguments,
@@ -17,7 +17,6 @@ use fnv::FnvHashMap;
 use insula_spec::seccomp::{Action, Arch, Condition, Policy, Test};
 use insula_sys::seccomp::Instruction;
 use program::{Label, Writer};
-use std::collections::BTreeMap;
 pub use syscalls::x86_64::Sysno;
 
 /// The kernel takes no more (BPF_MAXINSNS).
@@ -35,10 +34,8 @@ pub enum Error {
     TooLong(usize),
 }
 
-/// What is answered to one call: the first alternative whose conditions all hold, else the default.
-type Answer<'p> = Vec<(&'p [Condition], Action)>;
-/// What is answered to calls, by their number.
-type Table<'p> = BTreeMap<u32, Answer<'p>>;
+/// If all these conditions hold, a call of this number gets this answer.
+type Rule<'p> = (u32, &'p [Condition], Action);
 
 /// Compiles a policy.
 ///
@@ -49,7 +46,7 @@ pub fn compile(policy: &Policy) -> Result<Vec<Instruction>, Error> {
     // The kernel runs a filter for calls of any instruction set; numbers mean nothing without it.
     let mut next = writer.answer(Action::KillProcess);
     for arch in &policy.arches {
-        let ranges = ranges(&mut writer, policy.default, &table(policy, *arch), &beyond(policy.default, *arch));
+        let ranges = ranges(&mut writer, policy.default, rules(policy, *arch), &beyond(policy.default, *arch));
         next = arch_program(&mut writer, *arch, &ranges, next);
     }
     finish(writer, next)
@@ -64,13 +61,10 @@ pub fn allow_only<'p>(
     calls: impl IntoIterator<Item = (Sysno, &'p [Condition])>,
     otherwise: Action,
 ) -> Result<Vec<Instruction>, Error> {
-    let mut table = Table::new();
-    for (call, conditions) in calls {
-        add(&mut table, call.id() as u32, conditions, Action::Allow);
-    }
+    let rules = calls.into_iter().map(|(call, conditions)| (call.id() as u32, conditions, Action::Allow)).collect();
     let mut writer = Writer::default();
     let foreign = writer.answer(Action::KillProcess);
-    let ranges = ranges(&mut writer, otherwise, &table, &[]);
+    let ranges = ranges(&mut writer, otherwise, rules, &[]);
     let start = arch_program(&mut writer, Arch::X86_64, &ranges, foreign);
     finish(writer, start)
 }
@@ -88,27 +82,15 @@ fn audit_arch(arch: Arch) -> u32 {
     }
 }
 
-/// The calls that rules name, with what is answered.
-fn table(policy: &Policy, arch: Arch) -> Table<'_> {
+/// What a policy says, by number.
+fn rules(policy: &Policy, arch: Arch) -> Vec<Rule<'_>> {
     let numbers = numbers(arch);
-    let mut table = Table::new();
+    let mut rules = Vec::with_capacity(numbers.len());
     for rule in &policy.rules {
-        for number in rule.calls.iter().filter_map(|name| numbers.get(name.as_str())) {
-            add(&mut table, *number, &rule.conditions, rule.action);
-        }
+        let known = rule.calls.iter().filter_map(|name| numbers.get(name.as_str()));
+        rules.extend(known.map(|number| (*number, &*rule.conditions, rule.action)));
     }
-    table
-}
-
-/// A rule without conditions goes before all that have some; of two without, the first.
-fn add<'p>(table: &mut Table<'p>, number: u32, conditions: &'p [Condition], action: Action) {
-    let answer = table.entry(number).or_default();
-    let decided = answer.first().is_some_and(|(conditions, _)| conditions.is_empty());
-    match conditions.is_empty() {
-        _ if decided => {}
-        true => *answer = vec![(conditions, action)],
-        false => answer.push((conditions, action)),
-    }
+    rules
 }
 
 /// Numbers by name. The library finds one name by comparing it with all, which for the hundreds of names of a policy takes longer than
@@ -141,7 +123,9 @@ fn beyond(default: Action, arch: Arch) -> Vec<(u32, Action)> {
 }
 
 /// Where answers begin, by number: each holds up to the next.
-fn ranges(writer: &mut Writer, default: Action, table: &Table<'_>, beyond: &[(u32, Action)]) -> Vec<(u32, Label)> {
+fn ranges(writer: &mut Writer, default: Action, mut rules: Vec<Rule<'_>>, beyond: &[(u32, Action)]) -> Vec<(u32, Label)> {
+    // Those of one call stay in their order.
+    rules.sort_by_key(|(number, ..)| *number);
     let mut ranges: Vec<(u32, Label)> = Vec::new();
     let mut put = |start: u32, label: Label| {
         if ranges.last().is_none_or(|(_, last)| *last != label) {
@@ -150,11 +134,12 @@ fn ranges(writer: &mut Writer, default: Action, table: &Table<'_>, beyond: &[(u3
     };
     let otherwise = writer.answer(default);
     let mut position = 0;
-    for (number, answer) in table {
-        if *number > position {
+    for alternatives in rules.chunk_by(|(number, ..), (next, ..)| number == next) {
+        let number = alternatives[0].0;
+        if number > position {
             put(position, otherwise);
         }
-        put(*number, alternatives(writer, default, answer));
+        put(number, answer(writer, default, alternatives));
         position = number + 1;
     }
     put(position, otherwise);
@@ -184,9 +169,13 @@ fn search(writer: &mut Writer, ranges: &[(u32, Label)]) -> Label {
     }
 }
 
-fn alternatives(writer: &mut Writer, default: Action, answer: &Answer<'_>) -> Label {
+/// The answer to one call: of the first rule that has no conditions, else of the first whose conditions hold, else the default.
+fn answer(writer: &mut Writer, default: Action, rules: &[Rule<'_>]) -> Label {
+    if let Some((_, _, action)) = rules.iter().find(|(_, conditions, _)| conditions.is_empty()) {
+        return writer.answer(*action);
+    }
     let mut otherwise = writer.answer(default);
-    for (conditions, action) in answer.iter().rev() {
+    for (_, conditions, action) in rules.iter().rev() {
         let mut then = writer.answer(*action);
         for condition in conditions.iter().rev() {
             then = test(writer, *condition, then, otherwise);

@@ -17,6 +17,7 @@ use crate::error::{Result, host};
 use insula_seccomp::Sysno;
 use insula_spec::seccomp::{Action, Condition, Test};
 use insula_sys::seccomp::{self, Instruction};
+use std::sync::OnceLock;
 
 /// A kind of thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +48,11 @@ pub enum Part {
     Sockets,
 }
 
+impl Part {
+    /// All of them.
+    pub const ALL: [Part; 4] = [Part::Any, Part::Disk, Part::Card, Part::Sockets];
+}
+
 /// A call that is allowed. Another one of the same name may allow it with other arguments.
 #[derive(Clone, Copy, Debug)]
 pub struct Call {
@@ -66,36 +72,44 @@ pub struct Call {
     pub rare: Option<&'static str>,
 }
 
-/// Programs for the threads of one machine; or none, if it isn't to be confined.
-pub(crate) struct Filters([Option<Vec<Instruction>>; Thread::ALL.len()]);
+/// What the threads of one machine are confined by.
+#[derive(Debug)]
+pub(crate) struct Filters {
+    /// What the machine has; none, if it isn't to be confined.
+    parts: Option<Vec<Part>>,
+    /// By thread, made when the first of its kind asks.
+    programs: [OnceLock<Vec<Instruction>>; Thread::ALL.len()],
+}
 
 impl Filters {
     /// For a machine with these parts.
-    pub(crate) fn new(has: impl Fn(Part) -> bool) -> Result<Filters> {
+    pub(crate) fn new(parts: Vec<Part>) -> Result<Filters> {
         seccomp::tell_of_violations(|number| Sysno::new(number).map(|call| call.name()))?;
-        let mut programs = Filters::none();
-        for (thread, program) in Thread::ALL.into_iter().zip(&mut programs.0) {
-            *program = Some(program_of(thread, &has)?);
-        }
-        Ok(programs)
+        Ok(Filters { parts: Some(parts), programs: Default::default() })
     }
 
     /// For a machine whose threads may do anything.
     pub(crate) fn none() -> Filters {
-        Filters([const { None }; Thread::ALL.len()])
+        Filters { parts: None, programs: Default::default() }
     }
 
     /// Confines this thread, which has a name that a user would know it by, for as long as it lives.
     pub(crate) fn confine(&self, thread: Thread, name: &str) -> Result<()> {
-        match &self.0[thread as usize] {
-            Some(program) => Ok(seccomp::confine(program, name)?),
-            None => Ok(()),
-        }
+        let Some(parts) = &self.parts else { return Ok(()) };
+        let known = &self.programs[thread as usize];
+        let program = match known.get() {
+            Some(program) => program,
+            None => {
+                let program = program(thread, parts)?;
+                known.get_or_init(|| program)
+            }
+        };
+        Ok(seccomp::confine(program, name)?)
     }
 }
 
-fn program_of(thread: Thread, has: impl Fn(Part) -> bool) -> Result<Vec<Instruction>> {
-    let allowed = CALLS.iter().filter(|call| call.threads.contains(&thread) && has(call.part));
+fn program(thread: Thread, parts: &[Part]) -> Result<Vec<Instruction>> {
+    let allowed = CALLS.iter().filter(|call| call.threads.contains(&thread) && parts.contains(&call.part));
     // A trap: the process ends all the same, and says why.
     insula_seccomp::allow_only(allowed.map(|call| (call.call, call.conditions)), Action::Trap)
         .map_err(host("make the system-call filters"))

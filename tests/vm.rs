@@ -141,7 +141,9 @@ fn what_no_guest_can_be_made_of_is_one_line() {
     for (args, words) in [
         (vec!["--kernel", "missing"], vec!["missing"]),
         (vec!["--kernel", text], vec!["text", "kernel"]),
-        (vec!["--kernel", kernel, "--initrd", "missing"], vec!["initrd"]),
+        (vec!["--kernel", kernel, "--initrd", "missing"], vec!["initial file system missing can't be opened"]),
+        (vec!["--kernel", kernel, "--initrd", "/"], vec!["is a directory", "cpio"]),
+        (vec!["--kernel", kernel, "--initrd", "/dev/null"], vec!["is a pipe or a device"]),
         (vec!["--kernel", kernel, "--cpus", "0"], vec!["--cpus", "1 to"]),
         (vec!["--kernel", kernel, "--cpus", "300"], vec!["--cpus", "1 to"]),
         (vec!["--kernel", kernel, "--memory", "900G"], vec!["--memory", "more than this host has"]),

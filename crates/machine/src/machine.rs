@@ -20,7 +20,6 @@ use insula_vm::vcpu::{Exits, Vcpu};
 use insula_vm::{acpi, boot, memory};
 use rustix::event::PollFlags;
 use rustix::fd::OwnedFd;
-use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::{Arc, mpsc};
@@ -64,8 +63,7 @@ impl Machine {
     /// Something asked for can't be had; nothing is left behind.
     pub fn new(config: &Config, cache: Option<&Path>, output: Output, input: Option<OwnedFd>) -> Result<Machine> {
         let kernel = Kernel::open(&config.kernel, cache)?;
-        let initrd = config.initrd.as_ref().map(File::open).transpose();
-        let initrd = initrd.map_err(host("open the initial file system (--initrd)"))?;
+        let initrd = config.initrd.as_deref().map(boot::open_initrd).transpose()?;
 
         let memory = memory::allocate(config.memory, config.backing)?;
         // The kernel waits for a grace period or two when it makes a machine; the guest's image is put into memory meanwhile.

@@ -7,9 +7,12 @@ use crate::kernel::{Kernel, Segment};
 use crate::memory::{GuestMemory, layout};
 use crate::{Error, Result};
 use linux_loader::loader::bootparam::{boot_e820_entry, boot_params};
-use rustix::fs::SeekFrom;
+use rustix::fs::{OFlags, SeekFrom};
 use std::fs::File;
-use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion, ReadVolatile};
+use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion, ReadVolatile, VolatileMemoryError};
 
 /// Below 1 MiB, each on pages of its own.
 const SEGMENTS: u64 = 0x1000;
@@ -56,6 +59,25 @@ pub fn load(memory: &GuestMemory, kernel: &Kernel, initrd: Option<&File>, comman
     Ok(Start { entry: kernel.entry, parameters, stack, page_tables, segments, segments_limit })
 }
 
+/// Opens an initial file system.
+///
+/// # Errors
+/// It isn't there, or is no file that has something in it.
+pub fn open_initrd(path: &Path) -> Result<File> {
+    let failed = |problem: String| Error::InitialFileSystem { path: path.to_owned(), problem };
+    // A pipe without a writer would keep us for ever, and a terminal must not become ours.
+    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits() as i32;
+    let file = File::options().read(true).custom_flags(flags).open(path);
+    let file = file.map_err(|error| failed(format!("can't be opened: {error}")))?;
+    let about = file.metadata().map_err(|error| failed(error.to_string()))?;
+    match () {
+        () if about.is_dir() => Err(failed("is a directory; pack it: find . | cpio -o -H newc > FILE".into())),
+        () if !about.is_file() => Err(failed("is a pipe or a device; write it to a file and give that".into())),
+        () if about.len() == 0 => Err(failed("is an empty file".into())),
+        () => Ok(file),
+    }
+}
+
 /// Its bytes go from the file straight to the guest's memory.
 ///
 /// Mapping the file's pages into the guest would spare that, but they come to the guest in pages of 4 KiB, an exit for each, and memory of
@@ -87,7 +109,12 @@ fn read(memory: &GuestMemory, file: &File, offset: u64, to: GuestAddress, length
     let mut space = memory.get_slice(to, length as usize).map_err(|error| failed(error.to_string()))?;
     rustix::fs::seek(file, SeekFrom::Start(offset)).map_err(|error| failed(error.to_string()))?;
     let mut file = file;
-    file.read_exact_volatile(&mut space).map_err(|error| failed(error.to_string()))
+    file.read_exact_volatile(&mut space).map_err(|error| match error {
+        VolatileMemoryError::IOError(error) if error.kind() == ErrorKind::UnexpectedEof => {
+            failed("its file became shorter while it was read".into())
+        }
+        error => failed(error.to_string()),
+    })
 }
 
 fn too_small(what: &str, need: u64) -> Error {

@@ -58,6 +58,14 @@ pub enum Error {
         /// Why not.
         cause: io::Error,
     },
+    /// What is given as an initial file system can't be one.
+    #[error("the initial file system {path} {problem}")]
+    InitialFileSystem {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, as a verb.
+        problem: String,
+    },
     /// KVM refuses.
     #[error("can't {what}: {cause}")]
     Kvm {

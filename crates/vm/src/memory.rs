@@ -9,6 +9,7 @@
 //! says; the initial file system at the end of the lower memory.
 
 use crate::{Error, Result};
+use rustix::fs::SealFlags;
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use vm_memory::mmap::MmapRegionBuilder;
@@ -118,20 +119,22 @@ fn ranges(bytes: u64) -> Vec<(u64, u64)> {
 fn memory_file(bytes: u64, flags: libc::c_uint) -> std::io::Result<File> {
     use std::os::fd::FromRawFd;
     // SAFETY: the name is a NUL-terminated constant.
-    let fd = unsafe { libc::memfd_create(c"guest".as_ptr(), libc::MFD_CLOEXEC | flags) };
+    let fd = unsafe { libc::memfd_create(c"guest".as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING | flags) };
     if fd < 0 {
         return Err(std::io::Error::last_os_error());
     }
     // SAFETY: the descriptor is new and ours.
     let file = unsafe { File::from_raw_fd(fd) };
     file.set_len(bytes)?;
+    // Whoever shares it could take pages away from under us, and our next access would end us.
+    rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
     Ok(file)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vm_memory::{Bytes, GuestMemoryBackend};
+    use vm_memory::{Bytes, GuestMemoryBackend, GuestMemoryRegion};
 
     #[test]
     fn memory_goes_around_the_gap() {
@@ -147,6 +150,13 @@ mod tests {
             assert_eq!(memory.read_obj::<u32>(GuestAddress(0x10_0000)).unwrap(), 0x1234_5678);
             assert_eq!(memory.num_regions(), 1);
         }
+    }
+
+    #[test]
+    fn memory_that_others_map_keeps_its_size() {
+        let memory = allocate(4 << 20, Backing::Shared).unwrap();
+        let file = memory.iter().next().unwrap().file_offset().unwrap().file();
+        assert!(file.set_len(0).is_err() && file.set_len(8 << 20).is_err() && file.metadata().unwrap().len() == 4 << 20);
     }
 
     #[test]

@@ -110,6 +110,22 @@ fn a_tap_carries_what_is_sent() {
 }
 
 #[test]
+fn a_kernel_is_entered_as_asked_for() {
+    let Some((world, kernel, _turn)) = lab() else { return };
+    let script = "echo loader $(cat /proc/sys/kernel/bootloader_type); free -m | grep Mem; nproc; cat /proc/cmdline; poweroff -f";
+    let initrd = initrd(&world, script);
+    // Linux says that QEMU (0xb0) has loaded it when it is entered by PVH and not by Xen; 255 is a loader of no number.
+    for (protocol, loader) in [("pvh", "loader 176\n"), ("linux64", "loader 255\n")] {
+        let output = guest(&world, &kernel, &initrd, &["--boot", protocol, "--cpus", "2", "--memory", "300M"]);
+        let said = said(&output);
+        assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+        assert!(said.contains(loader) && said.contains("\n2\n") && said.contains("quiet loglevel=0"), "{}", told(&output));
+        let memory = said.lines().find(|line| line.starts_with("Mem:")).unwrap().split_whitespace().nth(1).unwrap();
+        assert!((240..300).contains(&memory.parse::<u32>().unwrap()), "{said}");
+    }
+}
+
+#[test]
 fn a_guest_that_resets_or_panics_ends_with_one() {
     let Some((world, kernel, _turn)) = lab() else { return };
     let resets = guest(&world, &kernel, &initrd(&world, "reboot -f"), &[]);

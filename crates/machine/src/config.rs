@@ -3,6 +3,7 @@
 use crate::confinement::Part;
 use crate::{Error, Result, devices};
 use insula_virtio::{block, net, vsock};
+use insula_vm::boot::Protocol;
 use insula_vm::memory::Backing;
 use std::path::PathBuf;
 
@@ -11,6 +12,8 @@ use std::path::PathBuf;
 pub struct Config {
     /// The kernel: a vmlinux or a bzImage.
     pub kernel: PathBuf,
+    /// How the kernel is entered; by Linux's own protocol if it can be, and nothing is said.
+    pub boot: Option<Protocol>,
     /// The initial file system.
     pub initrd: Option<PathBuf>,
     /// What the kernel is told, beside what the machine needs ([`Self::command_line`]).
@@ -103,6 +106,7 @@ mod tests {
         let (kernel, initrd, arguments) = ("k".into(), None, "panic=5 quiet".into());
         Config {
             kernel,
+            boot: None,
             initrd,
             arguments,
             memory: 256 << 20,

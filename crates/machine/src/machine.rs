@@ -71,7 +71,7 @@ impl Machine {
             let memory = memory.clone();
             Builder::new().name("kvm".into()).spawn(|| Vm::new(memory)).map_err(host("start a thread"))?
         };
-        let loaded = boot::load(&memory, &kernel, initrd.as_ref(), &config.command_line());
+        let loaded = boot::load(&memory, &kernel, config.boot, initrd.as_ref(), &config.command_line());
         let Ok(vm) = vm.join() else { std::process::abort() };
         let (mut vm, start) = (vm?, loaded?);
         let line = Event::new()?;

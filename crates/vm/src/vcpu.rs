@@ -1,5 +1,6 @@
 //! A virtual processor: what it says of itself, its registers at the start, and running it.
 
+use crate::boot::{Protocol, Start};
 use crate::kvm::failed;
 use crate::memory::GuestMemory;
 use crate::{Error, Result};
@@ -58,24 +59,21 @@ impl Vcpu {
         Ok(Vcpu { fd, _memory: memory, number, exits: Exits::default() })
     }
 
-    /// Sets it to start at a 64-bit address, with the address of the kernel's parameters; the others wait for it to wake them.
+    /// Sets it to start at the kernel's entry, with the address of the kernel's parameters; the others wait for it to wake them.
     ///
     /// # Errors
     /// The kernel refuses a register.
-    pub fn start_at(&self, start: &crate::boot::Start) -> Result<()> {
+    pub fn start_at(&self, start: &Start) -> Result<()> {
         self.set_model_registers()?;
         let fpu = kvm_fpu { fcw: 0x37f, mxcsr: 0x1f80, ..Default::default() };
         self.fd.set_fpu(&fpu).map_err(failed("set the floating-point registers"))?;
-        let regs = kvm_regs {
-            rflags: 2,
-            rip: start.entry,
-            rsi: start.parameters,
-            rsp: start.stack,
-            rbp: start.stack,
-            ..Default::default()
+        let regs = kvm_regs { rflags: 2, rip: start.entry, rsp: start.stack, rbp: start.stack, ..Default::default() };
+        let regs = match start.protocol {
+            Protocol::Linux64 => kvm_regs { rsi: start.parameters, ..regs },
+            Protocol::Pvh => kvm_regs { rbx: start.parameters, ..regs },
         };
         self.fd.set_regs(&regs).map_err(failed("set the registers"))?;
-        self.set_long_mode(start)?;
+        self.set_mode(start)?;
         self.set_local_interrupts()
     }
 
@@ -96,13 +94,15 @@ impl Vcpu {
         Ok(())
     }
 
-    /// 64-bit mode with the page tables and segments that [`crate::boot`] has laid down.
-    fn set_long_mode(&self, start: &crate::boot::Start) -> Result<()> {
+    /// Linux: 64-bit mode with the page tables and segments that [`crate::boot`] has laid down. PVH: 32-bit mode without paging.
+    fn set_mode(&self, start: &Start) -> Result<()> {
         const PROTECTION: u64 = 1;
+        const EXTENSION_TYPE: u64 = 1 << 4;
         const PAGING: u64 = 1 << 31;
         const PHYSICAL_ADDRESS_EXTENSION: u64 = 1 << 5;
         const LONG_MODE: u64 = 1 << 8 | 1 << 10;
         let mut sregs = self.fd.get_sregs().map_err(failed("read the segment registers"))?;
+        let long = start.protocol == Protocol::Linux64;
         let segment = |selector: u16, kind: u8, code: bool| kvm_segment {
             base: 0,
             limit: 0xffff_ffff,
@@ -110,8 +110,8 @@ impl Vcpu {
             type_: kind,
             present: 1,
             s: 1,
-            db: u8::from(!code),
-            l: u8::from(code),
+            db: u8::from(!code || !long),
+            l: u8::from(code && long),
             g: 1,
             ..Default::default()
         };
@@ -122,10 +122,14 @@ impl Vcpu {
         sregs.tr = kvm_segment { selector: 0x20, type_: 0xb, present: 1, limit: 0x67, ..Default::default() };
         sregs.gdt = kvm_dtable { base: start.segments, limit: start.segments_limit, ..Default::default() };
         sregs.idt = kvm_dtable::default();
-        sregs.cr3 = start.page_tables;
-        sregs.cr4 |= PHYSICAL_ADDRESS_EXTENSION;
-        sregs.cr0 |= PROTECTION | PAGING;
-        sregs.efer |= LONG_MODE;
+        if long {
+            sregs.cr3 = start.page_tables;
+            sregs.cr4 |= PHYSICAL_ADDRESS_EXTENSION;
+            sregs.cr0 |= PROTECTION | PAGING;
+            sregs.efer |= LONG_MODE;
+        } else {
+            (sregs.cr0, sregs.cr4, sregs.efer) = (PROTECTION | EXTENSION_TYPE, 0, 0);
+        }
         self.fd.set_sregs(&sregs).map_err(failed("set the segment registers"))
     }
 

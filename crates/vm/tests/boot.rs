@@ -20,9 +20,9 @@ fn kernel() -> (Kernel, tempfile::NamedTempFile) {
 fn a_kernel_that_became_shorter_is_an_error() {
     let memory = allocate(64 << 20, Backing::Private).unwrap();
     let (kernel, file) = kernel();
-    load(&memory, &kernel, None, "").unwrap();
+    load(&memory, &kernel, None, None, "").unwrap();
     file.as_file().set_len(0x1_0000).unwrap();
-    let error = load(&memory, &kernel, None, "").unwrap_err().to_string();
+    let error = load(&memory, &kernel, None, None, "").unwrap_err().to_string();
     assert_eq!(error, "can't read the kernel: its file became shorter while it was read");
 }
 
@@ -33,7 +33,7 @@ fn an_initial_file_system_that_became_shorter_is_an_error() {
     let (kernel, _file) = kernel();
     let initrd = File::open("/sys/kernel/uevent_seqnum").unwrap();
     assert_eq!(initrd.metadata().unwrap().len(), 4096);
-    let error = load(&memory, &kernel, Some(&initrd), "").unwrap_err().to_string();
+    let error = load(&memory, &kernel, None, Some(&initrd), "").unwrap_err().to_string();
     assert_eq!(error, "can't read the initial file system: its file became shorter while it was read");
 }
 

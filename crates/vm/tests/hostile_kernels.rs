@@ -221,7 +221,7 @@ proptest! {
                 prop_assert!(segment.address.checked_add(segment.memory_size).is_some());
             }
             let inside = |entry: u64| kernel.segments.iter().any(|s| s.address <= entry && entry - s.address < s.file_size);
-            prop_assert!(inside(kernel.entry) && kernel.pvh_entry.is_none_or(|entry| inside(entry.into())));
+            prop_assert!(kernel.entry.is_none_or(inside) && kernel.pvh_entry.is_none_or(|entry| inside(entry.into())));
         }
     }
 }

@@ -5,6 +5,7 @@ mod images;
 mod packed;
 
 use images::{PVH, RELEASE, TEXT, bzimage, elf, put, with_size};
+use insula_vm::boot::{Protocol, entry};
 use insula_vm::kernel::{Compression, Format, Kernel, Segment};
 use std::fs::{self, File, Permissions};
 use std::io::Read;
@@ -63,7 +64,7 @@ fn a_vmlinux_is_opened_as_it_is() {
     let dir = Dir::new();
     let kernel = Kernel::open(&dir.file("vmlinux", &elf()), Some(&dir.cache())).unwrap();
     assert_eq!(kernel.format, Format::Elf);
-    assert_eq!((kernel.entry, kernel.pvh_entry, kernel.release().unwrap().as_deref()), (TEXT, Some(PVH), Some(RELEASE)));
+    assert_eq!((kernel.entry, kernel.pvh_entry, kernel.release().unwrap().as_deref()), (Some(TEXT), Some(PVH), Some(RELEASE)));
     let text = Segment { offset: 0x1000, address: TEXT, file_size: 0x2_0000, memory_size: 0x2_0000 };
     let data = Segment { offset: 0x2_1000, address: TEXT + 0x20_0000, file_size: 0x3000, memory_size: 0x6000 };
     assert_eq!(kernel.segments, [text, data]);
@@ -83,7 +84,7 @@ fn every_compression_is_unpacked_to_the_same() {
             assert_eq!(kernel.format, Format::BzImage(compression), "{name}");
             assert_eq!(
                 (kernel.entry, kernel.pvh_entry, kernel.release().unwrap().as_deref()),
-                (TEXT, Some(PVH), Some(RELEASE)),
+                (Some(TEXT), Some(PVH), Some(RELEASE)),
                 "{name}"
             );
             assert!(kernel.segments.len() == 2 && kernel.size == unpacked.len() as u64, "{name}: {kernel:?}");
@@ -205,7 +206,23 @@ fn an_entry_may_be_a_virtual_address() {
     let mut image = elf();
     put(&mut image, 24, &(0xffff_ffff_8000_0000 | TEXT | 0x40_u64).to_le_bytes());
     let dir = Dir::new();
-    assert_eq!(Kernel::open(&dir.file("vmlinux", &image), None).unwrap().entry, TEXT + 0x40);
+    let kernel = Kernel::open(&dir.file("vmlinux", &image), None).unwrap();
+    assert_eq!((kernel.entry, kernel.pvh_entry), (None, Some(PVH)), "as no Linux has it, so it is entered by PVH");
+    assert_eq!(entry(&kernel, None).unwrap(), (Protocol::Pvh, PVH.into()));
+    let note = image.windows(4).position(|bytes| bytes == b"Xen\0").unwrap();
+    put(&mut image, note, b"Zen");
+    let kernel = Kernel::open(&dir.file("vmlinux", &image), None).unwrap();
+    assert_eq!((kernel.entry, kernel.pvh_entry), (Some(TEXT + 0x40), None), "there is no other way in");
+    assert!(entry(&kernel, Some(Protocol::Pvh)).unwrap_err().to_string().contains("CONFIG_PVH"));
+}
+
+#[test]
+fn a_kernel_with_two_entries_is_entered_as_asked_for() {
+    let dir = Dir::new();
+    let kernel = Kernel::open(&dir.file("vmlinux", &elf()), None).unwrap();
+    let (linux, pvh) = ((Protocol::Linux64, TEXT), (Protocol::Pvh, PVH.into()));
+    let asked = [None, Some(Protocol::Linux64), Some(Protocol::Pvh)];
+    assert_eq!(asked.map(|asked| entry(&kernel, asked).unwrap()), [linux, linux, pvh]);
 }
 
 #[test]
@@ -257,7 +274,7 @@ fn elf_files_that_are_no_kernels_are_refused() {
         (16, &[4], "it is a core dump"),
         (16, &[77], "an unknown type, 77"),
         (18, &[183], "it is an ELF file for 64-bit ARM"),
-        (24, &[0; 8], "its entry 0x0 lies in no segment"),
+        (24, &[1, 0, 0, 0], "its entry 0x1 lies in no segment"),
         (32, &[0xff; 8], "its program headers lie beyond the end"),
         (54, &[57], "have 57 bytes instead of 56"),
         (56, &[0, 0], "an ELF file with nothing to load"),

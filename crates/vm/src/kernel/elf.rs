@@ -31,7 +31,7 @@ const VMLINUX: &str = "give a vmlinux or a vmlinuz (bzImage) of x86-64";
 #[derive(Debug)]
 pub(super) struct Elf {
     pub(super) segments: Vec<Segment>,
-    pub(super) entry: u64,
+    pub(super) entry: Option<u64>,
     pub(super) pvh_entry: Option<u32>,
 }
 
@@ -92,7 +92,6 @@ pub(super) fn parse(source: &Source) -> Checked<Elf> {
     if segments.is_empty() {
         return Err(Problem::Foreign("an ELF file with nothing to load".into(), VMLINUX));
     }
-    let entry = entry(source, &segments, &virtual_addresses)?;
     let mut pvh_entry = None;
     for part in parts.iter().filter(|part| part.kind == PT_NOTE) {
         pvh_entry = pvh_entry.or(pvh(source, part)?);
@@ -100,6 +99,7 @@ pub(super) fn parse(source: &Source) -> Checked<Elf> {
     if pvh_entry.is_some_and(|entry| !segments.iter().any(|segment| holds(segment, entry.into()))) {
         return Err(Problem::Damaged("its PVH entry lies in no segment".into()));
     }
+    let entry = entry(source, &segments, &virtual_addresses, pvh_entry.is_some())?;
     Ok(Elf { segments, entry, pvh_entry })
 }
 
@@ -175,18 +175,22 @@ fn holds(segment: &Segment, address: u64) -> bool {
     address.checked_sub(segment.address).is_some_and(|into| into < segment.file_size)
 }
 
-/// Linux's header names a physical address; other kernels' name a virtual one, as for any program.
-fn entry(source: &Source, segments: &[Segment], virtual_addresses: &[u64]) -> Checked<u64> {
+/// Linux's header names a physical address; other kernels' name a virtual one, as for any program, or none (0). They can't be expected to
+/// know Linux's protocol, unless there is no other way in.
+fn entry(source: &Source, segments: &[Segment], virtual_addresses: &[u64], pvh: bool) -> Checked<Option<u64>> {
     let entry = u64_at(&header(source)?, 24).ok_or_else(short)?;
     if segments.iter().any(|segment| holds(segment, entry)) {
-        return Ok(entry);
+        return Ok(Some(entry));
     }
     let physical = |(segment, start): (&Segment, &u64)| {
         let into = entry.checked_sub(*start).filter(|into| *into < segment.file_size)?;
         segment.address.checked_add(into)
     };
-    let found = segments.iter().zip(virtual_addresses).find_map(physical);
-    found.ok_or_else(|| Problem::Damaged(format!("its entry {entry:#x} lies in no segment")))
+    match segments.iter().zip(virtual_addresses).find_map(physical) {
+        found if pvh && (found.is_some() || entry == 0) => Ok(None),
+        None => Err(Problem::Damaged(format!("its entry {entry:#x} lies in no segment"))),
+        found => Ok(found),
+    }
 }
 
 /// The PVH entry among notes.

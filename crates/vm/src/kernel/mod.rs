@@ -101,8 +101,9 @@ pub struct Kernel {
     pub file: File,
     /// What of it goes where.
     pub segments: Vec<Segment>,
-    /// Where the 64-bit boot protocol enters, as a guest physical address that lies in a segment's bytes from the file.
-    pub entry: u64,
+    /// Where Linux's 64-bit boot protocol enters, as a guest physical address that lies in a segment's bytes from the file. None for a
+    /// kernel whose file names a virtual address, as no Linux does, and that can be entered by PVH.
+    pub entry: Option<u64>,
     /// Where PVH enters, in 32-bit protected mode; such an address too.
     pub pvh_entry: Option<u32>,
     /// What the file was.

@@ -7,6 +7,7 @@ use insula_machine::{Config, Machine, Outcome};
 use insula_sys::host::kvm::{self, HostKind};
 use insula_sys::tty;
 use insula_virtio::vsock;
+use insula_vm::boot::Protocol;
 use insula_vm::memory::Backing;
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -26,6 +27,9 @@ pub(crate) struct Args {
     /// The kernel: a vmlinux or a bzImage (vmlinuz)
     #[arg(long, value_name = "FILE")]
     kernel: PathBuf,
+    /// How the kernel is entered: Linux's 64-bit boot protocol, or PVH [default: the first that it has]
+    #[arg(long, value_name = "PROTOCOL")]
+    boot: Option<Boot>,
     /// The initial file system, as the kernel takes it
     #[arg(long, value_name = "FILE")]
     initrd: Option<PathBuf>,
@@ -58,6 +62,13 @@ pub(crate) struct Args {
     /// Tell at the end how often the guest came back to us
     #[arg(long)]
     stats: bool,
+}
+
+/// Ways into a kernel.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Boot {
+    Linux64,
+    Pvh,
 }
 
 pub(crate) fn main(args: Args) -> anyhow::Result<ExitCode> {
@@ -102,6 +113,10 @@ fn config(args: &Args) -> anyhow::Result<Config> {
     let memory = memory.with_context(|| format!("--memory: {:?} is no size; write 512M or 2G", args.memory))?;
     Ok(Config {
         kernel: args.kernel.clone(),
+        boot: args.boot.map(|boot| match boot {
+            Boot::Linux64 => Protocol::Linux64,
+            Boot::Pvh => Protocol::Pvh,
+        }),
         initrd: args.initrd.clone(),
         arguments: args.cmdline.clone(),
         memory,

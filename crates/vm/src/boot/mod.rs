@@ -1,7 +1,11 @@
-//! Puts a kernel into the guest's memory and lays down what it expects of a boot loader, so that a processor can start in 64-bit mode
-//! at its first instruction: no firmware runs, and no part of the guest unpacks anything.
+//! Puts a kernel into the guest's memory and lays down what it expects of a boot loader, so that a processor can start at its first
+//! instruction: no firmware runs, and no part of the guest unpacks anything.
+//!
+//! There are two ways in ([`Protocol`]): Linux's own, in 64-bit mode, and PVH, which other kernels have as well.
 //!
 //! Source: Linux `Documentation/arch/x86/boot.rst`, "64-bit BOOT PROTOCOL"; `zero-page.rst`.
+
+mod pvh;
 
 use crate::kernel::{Kernel, Segment};
 use crate::memory::{GuestMemory, layout};
@@ -29,9 +33,19 @@ pub(crate) const FIRMWARE: u64 = 0xe_0000;
 const MEBIBYTE: u64 = 1 << 20;
 const PAGE: u64 = 4096;
 
+/// How a kernel is entered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// Linux's 64-bit boot protocol.
+    Linux64,
+    /// PVH: in 32-bit mode, where a note in the kernel's file says.
+    Pvh,
+}
+
 /// How the first processor starts.
 #[derive(Clone, Copy, Debug)]
 pub struct Start {
+    pub(crate) protocol: Protocol,
     pub(crate) entry: u64,
     pub(crate) parameters: u64,
     pub(crate) stack: u64,
@@ -40,11 +54,38 @@ pub struct Start {
     pub(crate) segments_limit: u16,
 }
 
+/// Where a kernel is entered: by the protocol that is asked for, or by Linux's own if it can be, else by PVH.
+///
+/// # Errors
+/// The kernel has no such entry.
+pub fn entry(kernel: &Kernel, asked: Option<Protocol>) -> Result<(Protocol, u64)> {
+    let linux = kernel.entry.map(|entry| (Protocol::Linux64, entry));
+    let pvh = kernel.pvh_entry.map(|entry| (Protocol::Pvh, u64::from(entry)));
+    let (found, cause) = match asked {
+        None => (linux.or(pvh), "it has no entry"),
+        Some(Protocol::Linux64) => {
+            (linux, "it has none of Linux's 64-bit boot protocol; leave --boot out, and it is entered by PVH")
+        }
+        Some(Protocol::Pvh) => {
+            (pvh, "it has none of PVH (Linux: CONFIG_PVH); leave --boot out, and it is entered by Linux's protocol")
+        }
+    };
+    found.ok_or_else(|| Error::Boot { what: "find the kernel's entry", cause: cause.into() })
+}
+
 /// Puts a kernel, its initial file system and its command line into memory.
 ///
 /// # Errors
-/// Memory is too small for them, the command line is too long, or a file can't be read to the end it had.
-pub fn load(memory: &GuestMemory, kernel: &Kernel, initrd: Option<&File>, command_line: &str) -> Result<Start> {
+/// Memory is too small for them, the command line is too long, a file can't be read to the end it had, or the kernel can't be entered by
+/// the protocol that is asked for.
+pub fn load(
+    memory: &GuestMemory,
+    kernel: &Kernel,
+    asked: Option<Protocol>,
+    initrd: Option<&File>,
+    command_line: &str,
+) -> Result<Start> {
+    let (protocol, entry) = entry(kernel, asked)?;
     let mut end = MEBIBYTE;
     for segment in &kernel.segments {
         put_segment(memory, &kernel.file, segment)?;
@@ -52,11 +93,14 @@ pub fn load(memory: &GuestMemory, kernel: &Kernel, initrd: Option<&File>, comman
     }
     let initrd = initrd.map(|file| put_initrd(memory, file, end)).transpose()?;
     put_command_line(memory, command_line)?;
-    put_parameters(memory, initrd, command_line)?;
+    match protocol {
+        Protocol::Linux64 => put_parameters(memory, initrd, command_line)?,
+        Protocol::Pvh => pvh::put_start_info(memory, initrd)?,
+    }
     put_page_tables(memory)?;
     let segments_limit = put_segments(memory)?;
     let (parameters, stack, page_tables, segments) = (PARAMETERS, STACK, PAGE_TABLES, SEGMENTS);
-    Ok(Start { entry: kernel.entry, parameters, stack, page_tables, segments, segments_limit })
+    Ok(Start { protocol, entry, parameters, stack, page_tables, segments, segments_limit })
 }
 
 /// Opens an initial file system.

@@ -19,6 +19,8 @@ use rustix::net::Shutdown;
 pub(super) const SCALE: u8 = 4;
 /// The smallest segment that is sent, whatever the guest says it takes (Linux's `tcp_min_snd_mss` is much the same).
 const LEAST_MSS: u16 = 88;
+/// More aren't due at once: so many segments that came too early say the same.
+const MOST_REPEATS: u8 = 4;
 /// As many tries as it takes to wait long.
 const PATIENT: u32 = 6;
 
@@ -66,6 +68,9 @@ pub(super) struct Receive {
     pub(super) writable: bool,
     /// An acknowledgement is due.
     pub(super) owed: bool,
+    /// The same ones that are due once more, for each segment that came too early: by three of them the guest knows what was lost
+    /// (RFC 5681 section 3.2).
+    pub(super) repeats: u8,
 }
 
 /// From the host to the guest.
@@ -121,8 +126,16 @@ pub(crate) struct Connection {
 impl Connection {
     /// With the number that our side starts from (ISS).
     pub(super) fn new(id: Id, flow: Flow, socket: OwnedFd, phase: Phase, iss: u32) -> Connection {
-        let receive =
-            Receive { next: 0, edge: 0, waiting: Ring::default(), ended: false, shut: false, writable: true, owed: false };
+        let receive = Receive {
+            next: 0,
+            edge: 0,
+            waiting: Ring::default(),
+            ended: false,
+            shut: false,
+            writable: true,
+            owed: false,
+            repeats: 0,
+        };
         let send = Send {
             una: iss,
             next: iss,
@@ -279,7 +292,11 @@ impl Connection {
             return Ok(());
         }
         receive.owed = true;
-        let Ok(known) = usize::try_from(known) else { return Ok(()) };
+        let Ok(known) = usize::try_from(known) else {
+            receive.repeats = (receive.repeats + 1).min(MOST_REPEATS);
+            return Ok(());
+        };
+        receive.repeats = 0;
         if known > text.len() || receive.ended || self.phase != Phase::Open {
             return Ok(());
         }

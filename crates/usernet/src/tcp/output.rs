@@ -71,7 +71,7 @@ impl Connection {
     /// Bytes of the host's, or its end.
     fn data(&mut self, hub: &mut Hub) -> Result<Option<Segment>, Errno> {
         let sent = distance(self.send.una, self.send.next) as usize;
-        if sent > self.send.kept.len() {
+        if self.send.end_acknowledged || sent > self.send.kept.len() {
             // The end was sent.
             return Ok(None);
         }
@@ -140,7 +140,9 @@ impl Connection {
         }
         // Half the window has become free since the guest was told.
         let freed = distance(self.receive.edge, self.edge(pool)) as i32 >= (self.capacity() / 2) as i32;
-        (self.receive.owed || freed).then(|| Segment { tcp: self.header(pool), text: 0..0 })
+        let repeats = self.receive.repeats > 0;
+        self.receive.repeats -= u8::from(repeats);
+        (self.receive.owed || repeats || freed).then(|| Segment { tcp: self.header(pool), text: 0..0 })
     }
 
     /// How much may wait: as much as can be said.

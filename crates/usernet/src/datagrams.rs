@@ -194,6 +194,9 @@ impl Datagrams {
             Err(Errno::AGAIN) => None,
             Err(errno) => {
                 // What was sent didn't arrive. There may be more.
+                if let Way::Resolver(_, server) = exchange.way {
+                    hub.resolvers.silent(server);
+                }
                 failed(hub, &flow, &Payload::new(&[], 0, 0), errno);
                 self.ready(hub, id);
                 None

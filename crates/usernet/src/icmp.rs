@@ -58,10 +58,10 @@ pub(crate) fn unreachable(hub: &mut Hub, flow: &Flow, sent: [u8; 8], why: Why) {
 /// Sends a message of either kind, with its checksum.
 pub(crate) fn send(hub: &mut Hub, source: IpAddr, to: IpAddr, mut message: Vec<u8>) {
     let mac = hub.link.guest();
+    message[2..4].fill(0);
     if to.is_ipv6() {
         return neighbours::send(hub, mac, source, to, message);
     }
-    message[2..4].fill(0);
     let mut sum = Sum::default();
     sum.add(&message);
     message[2..4].copy_from_slice(&sum.checksum().to_be_bytes());

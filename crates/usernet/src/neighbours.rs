@@ -53,6 +53,10 @@ fn solicited(hub: &mut Hub, from: Mac, ip: &Ip, message: &[u8]) -> Option<()> {
     let mut fields = Fields(message);
     fields.array::<8>()?;
     let wanted = Ipv6Addr::from(fields.array::<16>()?);
+    // RFC 4862 section 5.4: before it takes an address, it asks whether anybody has it.
+    if ip.source.is_unspecified() && hub.link.is_guest(wanted.into()) {
+        hub.link.learn(from, wanted.into());
+    }
     if wanted != GATEWAY6 && wanted != LOCAL6 {
         return None;
     }

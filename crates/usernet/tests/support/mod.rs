@@ -108,8 +108,8 @@ impl World {
         });
         let tap = within(&guest, || {
             let tap = tap::open("t0", false).unwrap();
-            // Without these, addresses take seconds.
-            must("sysctl -qw net.ipv6.conf.t0.accept_dad=0 net.ipv6.conf.t0.router_solicitation_delay=0");
+            // To ask for a router at once.
+            must("sysctl -qw net.ipv6.conf.t0.router_solicitation_delay=0");
             tap
         });
         let (read, end) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
@@ -142,7 +142,8 @@ impl World {
             eventually("an address and a route of IPv6's", || {
                 let addresses = must("ip -6 addr show dev t0 scope global");
                 let routes = must("ip -6 route show default");
-                (addresses.contains("fd69:6e73:756c:0:") && routes.contains("via fe80::2")).then_some(())
+                let known = addresses.contains("fd69:6e73:756c:0:") && !addresses.contains("tentative");
+                (known && routes.contains("via fe80::2")).then_some(())
             });
         });
     }

@@ -181,6 +181,8 @@ fn a_host_that_cannot_run_guests_is_named() {
         eprintln!("skipped: this host has an ordinary KVM");
         return;
     }
-    let error = world.fails(125, ["vm", "run", "--kernel", "k"]);
-    assert!(error.contains("KVM") && error.contains("insula doctor"), "{error}");
+    for args in [&["--kernel", "k"][..], &["--kernel", "k", "--accel", "kvm"], &["--kernel", "k", "--accel", "auto", "-d"]] {
+        let error = world.fails(125, [&["vm", "run"], args].concat());
+        assert!(["KVM", "`--accel tcg` emulates", "insula doctor"].iter().all(|words| error.contains(words)), "{error}");
+    }
 }

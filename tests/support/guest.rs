@@ -47,12 +47,13 @@ pub(crate) fn said(output: &Output) -> String {
 }
 
 /// The modules of the machine's own kernel that virtio's devices need, in the order in which they load.
-const MODULES: [&str; 15] = [
+const MODULES: [&str; 16] = [
     "drivers/virtio/virtio_ring",
     "drivers/virtio/virtio",
     "drivers/virtio/virtio_mmio",
     "drivers/char/hw_random/rng-core",
     "drivers/char/hw_random/virtio-rng",
+    "drivers/virtio/virtio_balloon",
     "drivers/block/virtio_blk",
     "net/core/failover",
     "drivers/net/net_failover",

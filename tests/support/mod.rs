@@ -111,6 +111,10 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         let Ok(entries) = std::fs::read_dir(self.store()) else { return };
+        if self.store().join(":vm").exists() {
+            let names = self.insula(["vm", "ps", "--all", "--quiet"]).output().map(|output| stdout(&output).to_owned());
+            let _ = self.insula(["vm", "rm", "--force"]).args(names.unwrap_or_default().lines()).output();
+        }
         for entry in entries.flatten() {
             let _ = self.insula([OsStr::new("delete"), OsStr::new("--force"), &entry.file_name()]).output();
         }

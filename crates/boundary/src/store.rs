@@ -1,4 +1,4 @@
-//! The store: a few files a sandbox, in one directory.
+//! The store: a few files a sandbox, or a virtual machine, in one directory.
 //!
 //! Nothing that changes is stored, only facts, each in a file of its own that is written once and whole; how a sandbox is *now*
 //! is asked of the kernel. So a crash of ours at any point leaves at worst a sandbox whose last fact is missing.
@@ -11,18 +11,20 @@
 //! | `ID:exit` | by whoever waited for it | the exit code |
 //! | `ID:cgroups` | before it gets groups that it was started without | all that it got so |
 //! | `ID:output` | by `run --detach` | what the program wrote |
+//! | `ID:output.2`, `ID:errors`, `:controlN` | by a virtual machine | the other half of what its console printed, what our process complained of, and the socket by which it is asked for something |
 //!
 //! Names hold no colon, so no file of one sandbox can be taken for another's. (A socket's address is too short for a name: it has the
 //! number of the file `ID` instead.) There is no directory for each: where a file system discards the blocks of a removed directory
 //! at once, waiting for that took longer than removing everything else.
 //!
-//! One process at a time may change a sandbox: it holds a lock on the file `ID`.
+//! One process at a time may change a sandbox: it holds a lock on the file `ID`. A virtual machine's own process holds it as long as it lives.
 
 use crate::{Error, Result};
 use insula_spec::{Id, Plan};
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
@@ -72,7 +74,7 @@ pub struct Slot {
 }
 
 /// What is written about a sandbox beside its record.
-const FACTS: [&str; 5] = ["init", "exit", "cgroups", CGROUPS_DRAFT, "output"];
+const FACTS: [&str; 7] = ["init", "exit", "cgroups", CGROUPS_DRAFT, "output", "output.2", "errors"];
 
 /// A longer list of groups gets its name when it is complete.
 const CGROUPS_DRAFT: &str = "cgroups.new";
@@ -165,6 +167,11 @@ impl Slot {
         &self.dir
     }
 
+    /// The same by its path.
+    pub fn store(&self) -> &Path {
+        &self.root
+    }
+
     /// The path of one of its files.
     pub fn path(&self, fact: &str) -> PathBuf {
         self.root.join(self.name(fact))
@@ -175,12 +182,30 @@ impl Slot {
     /// # Errors
     /// The record can't be looked at.
     pub fn start_socket(&self) -> Result<String> {
-        let record = rustix::fs::fstat(&self.record).map_err(|errno| self.failed("look at", &errno.into()))?;
-        Ok(format!(":start{}", record.st_ino))
+        self.socket("start")
     }
 
-    fn name(&self, fact: &str) -> String {
+    /// The name of the socket by which a virtual machine is asked for something, relative to [`Self::dir`].
+    ///
+    /// # Errors
+    /// The record can't be looked at.
+    pub fn control_socket(&self) -> Result<String> {
+        self.socket("control")
+    }
+
+    fn socket(&self, what: &str) -> Result<String> {
+        let record = rustix::fs::fstat(&self.record).map_err(|errno| self.failed("look at", &errno.into()))?;
+        Ok(format!(":{what}{}", record.st_ino))
+    }
+
+    /// The name of one of its files, relative to [`Self::dir`].
+    pub fn name(&self, fact: &str) -> String {
         format!("{}:{fact}", self.id)
+    }
+
+    /// Whose place it is.
+    pub fn id(&self) -> &Id {
+        &self.id
     }
 
     /// Waits until nobody else changes this sandbox, and keeps others from it until this slot is dropped.
@@ -207,16 +232,16 @@ impl Slot {
 
     /// Whether somebody holds the lock: who makes the sandbox is still alive.
     pub fn is_locked(&self) -> bool {
-        // A descriptor of its own, as a lock belongs to the open file.
+        // A descriptor of its own, as a lock belongs to the open file; shared, so that who asks at the same time isn't taken for its holder.
         let Ok(other) = open_record(&self.dir, &self.id) else { return false };
-        rustix::fs::flock(&other, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK)
+        rustix::fs::flock(&other, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
     }
 
     /// Writes what is known before anything is made.
     ///
     /// # Errors
     /// The file can't be written.
-    pub fn write_entry(&self, entry: &Entry) -> Result<()> {
+    pub fn write_entry(&self, entry: &impl Serialize) -> Result<()> {
         // A policy's names make most of it; grown by doubling, it would touch twice the memory.
         let mut json = Vec::with_capacity(16 << 10);
         serde_json::to_writer(&mut json, entry).map_err(|error| Error::Failed(format!("can't write the state: {error}")))?;
@@ -229,7 +254,7 @@ impl Slot {
     ///
     /// # Errors
     /// The file can't be read or isn't ours.
-    pub fn read_entry(&self) -> Result<Option<Entry>> {
+    pub fn read_entry<E: DeserializeOwned>(&self) -> Result<Option<E>> {
         let mut json = Vec::new();
         let length = self.record.metadata().map_err(|error| self.failed("read", &error))?.len();
         json.resize(usize::try_from(length).unwrap_or(0), 0);
@@ -245,7 +270,16 @@ impl Slot {
     /// # Errors
     /// The file can't be written.
     pub fn write_init(&self, init: Init) -> Result<()> {
-        self.write("init", format!("{} {}\n", init.pid, init.started).as_bytes())
+        self.write("init", init.line().as_bytes())
+    }
+
+    /// Opens the place for one of the facts `init` and `exit`, so that it can be written when no file can be opened any more. Until then
+    /// it is as good as absent.
+    ///
+    /// # Errors
+    /// The file can't be made.
+    pub fn later(&self, fact: &str) -> Result<Later> {
+        self.create(fact).map(Later).map_err(|error| failed("make", &self.path(fact), &error))
     }
 
     /// The first process, if there was one.
@@ -283,7 +317,7 @@ impl Slot {
     /// # Errors
     /// The file can't be written.
     pub fn write_exit(&self, code: u8) -> Result<()> {
-        self.write("exit", format!("{code}\n").as_bytes())
+        self.write("exit", exit_line(code).as_bytes())
     }
 
     /// The exit code, if somebody waited for it.
@@ -299,7 +333,16 @@ impl Slot {
 
     /// Removes the start socket; one that isn't there is no error.
     pub fn forget_start(&self) {
-        if let Ok(name) = self.start_socket() {
+        self.forget(self.start_socket());
+    }
+
+    /// Removes the control socket; one that isn't there is no error.
+    pub fn forget_control(&self) {
+        self.forget(self.control_socket());
+    }
+
+    fn forget(&self, socket: Result<String>) {
+        if let Ok(name) = socket {
             let _ = rustix::fs::unlinkat(&self.dir, name, AtFlags::empty());
         }
     }
@@ -309,16 +352,20 @@ impl Slot {
     /// # Errors
     /// A file can't be removed.
     pub fn remove(&self) -> Result<()> {
-        self.forget_start();
+        self.removal()?.carry_out()
+    }
+
+    /// What is to be done for [`Self::remove`], for later.
+    ///
+    /// # Errors
+    /// The record can't be looked at, or no descriptor is left.
+    pub fn removal(&self) -> Result<Removal> {
+        let sockets = [self.start_socket()?, self.control_socket()?];
         // The record goes last: as long as something is left, so is the name by which it can be removed.
-        let files = FACTS.iter().map(|fact| self.name(fact)).chain([self.id.to_string()]);
-        for name in files {
-            match rustix::fs::unlinkat(&self.dir, &name, AtFlags::empty()) {
-                Err(errno) if errno != Errno::NOENT => return Err(failed("remove", &self.root.join(name), &errno.into())),
-                _ => {}
-            }
-        }
-        Ok(())
+        let facts = FACTS.iter().map(|fact| self.name(fact));
+        let names = sockets.into_iter().chain(facts).chain([self.id.to_string()]).collect();
+        let dir = self.dir.try_clone().map_err(|error| self.failed("open", &error))?;
+        Ok(Removal { root: self.root.clone(), dir, names })
     }
 
     /// Reads a file as text, by the directory.
@@ -329,12 +376,13 @@ impl Slot {
         fs::File::from(file).read_to_string(&mut text).map(|_| text)
     }
 
-    fn write(&self, fact: &str, content: &[u8]) -> Result<()> {
+    fn create(&self, fact: &str) -> std::io::Result<fs::File> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let written = rustix::fs::openat(&self.dir, self.name(fact), flags, Mode::from_raw_mode(0o600))
-            .map_err(std::io::Error::from)
-            .and_then(|file| fs::File::from(file).write_all(content));
-        written.map_err(|error| {
+        Ok(rustix::fs::openat(&self.dir, self.name(fact), flags, Mode::from_raw_mode(0o600))?.into())
+    }
+
+    fn write(&self, fact: &str, content: &[u8]) -> Result<()> {
+        self.create(fact).and_then(|mut file| file.write_all(content)).map_err(|error| {
             let _ = rustix::fs::unlinkat(&self.dir, self.name(fact), AtFlags::empty());
             failed("write", &self.path(fact), &error)
         })
@@ -346,6 +394,62 @@ impl Slot {
 
     fn not_ours(&self, fact: &str, error: &serde_json::Error) -> Error {
         Error::Failed(format!("{}/{}{fact}: not a state of this program's: {error}", self.root.display(), self.id))
+    }
+}
+
+/// A fact whose file is open, and not written yet.
+#[derive(Debug)]
+pub struct Later(fs::File);
+
+impl Later {
+    /// Writes who the first process is.
+    ///
+    /// # Errors
+    /// The file can't be written.
+    pub fn write_init(mut self, init: Init) -> std::io::Result<()> {
+        self.0.write_all(init.line().as_bytes())
+    }
+
+    /// Writes the exit code.
+    ///
+    /// # Errors
+    /// The file can't be written.
+    pub fn write_exit(mut self, code: u8) -> std::io::Result<()> {
+        self.0.write_all(exit_line(code).as_bytes())
+    }
+}
+
+impl Init {
+    fn line(self) -> String {
+        format!("{} {}\n", self.pid, self.started)
+    }
+}
+
+fn exit_line(code: u8) -> String {
+    format!("{code}\n")
+}
+
+/// What removes a sandbox from the store. It opens nothing.
+#[derive(Debug)]
+pub struct Removal {
+    root: PathBuf,
+    dir: OwnedFd,
+    names: Vec<String>,
+}
+
+impl Removal {
+    /// Removes what there is.
+    ///
+    /// # Errors
+    /// A file can't be removed.
+    pub fn carry_out(&self) -> Result<()> {
+        for name in &self.names {
+            match rustix::fs::unlinkat(&self.dir, name, AtFlags::empty()) {
+                Err(errno) if errno != Errno::NOENT => return Err(failed("remove", &self.root.join(name), &errno.into())),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 }
 

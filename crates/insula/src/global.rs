@@ -68,7 +68,12 @@ impl Coded {
 impl Global {
     /// The containers of this user's store.
     pub(crate) fn containers(&self) -> Containers {
-        Containers::new(Store::new(self.root.clone().unwrap_or_else(default_root)))
+        Containers::new(Store::new(self.root()))
+    }
+
+    /// The directory in which the state is kept.
+    pub(crate) fn root(&self) -> PathBuf {
+        self.root.clone().unwrap_or_else(default_root)
     }
 
     /// Refuses what this version can't do.

@@ -2,9 +2,10 @@
 //!
 //! [`cli`] is what can be said on the command line, [`global`] what every verb shares. Each file of [`commands`] is one verb (or one
 //! family of verbs): it turns what was said into a plan, hands it to a boundary, and prints what came of it. [`attend`] stands between
-//! the user's terminal and a program in the foreground.
+//! the user's terminal and a program in the foreground, [`background`] starts what stays with one that is not.
 
 mod attend;
+mod background;
 mod cli;
 mod commands;
 mod global;

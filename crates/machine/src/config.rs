@@ -2,7 +2,7 @@
 
 use crate::confinement::Part;
 use crate::{Error, Result, devices};
-use insula_virtio::{block, net, vsock};
+use insula_virtio::{balloon, block, net, vsock};
 use insula_vm::boot::Protocol;
 use insula_vm::memory::Backing;
 use std::path::PathBuf;
@@ -30,6 +30,10 @@ pub struct Config {
     pub cards: Vec<net::Config>,
     /// Sockets between programs of the guest's and of the host's.
     pub sockets: Option<vsock::Config>,
+    /// Memory that goes back to the host.
+    pub balloon: Option<balloon::Config>,
+    /// Its process removes what is on record of it when it ends.
+    pub temporary: bool,
     /// Whether threads give up the system calls that they don't need ([`crate::confinement`]). Without, a guest that breaks out of a
     /// device can do what we can: it is for debugging.
     pub confined: bool,
@@ -54,7 +58,8 @@ impl Config {
             return wrong("--cpus", format!("{} is outside 1 to {most_vcpus}, what a machine can have here", self.vcpus));
         }
         // With the source of entropy.
-        let devices = 1 + self.disks.len() + self.cards.len() + usize::from(self.sockets.is_some());
+        let one_each = usize::from(self.sockets.is_some()) + usize::from(self.balloon.is_some());
+        let devices = 1 + self.disks.len() + self.cards.len() + one_each;
         if devices > devices::MOST {
             return wrong(
                 "--disk, --net",
@@ -73,6 +78,10 @@ impl Config {
         if !self.memory.is_multiple_of(4096) {
             return wrong("--memory", format!("{} bytes are no whole number of pages", self.memory));
         }
+        if let Some(balloon) = self.balloon.filter(|balloon| balloon.bytes >= self.memory) {
+            let problem = format!("{} MiB are all of the guest's memory, or more", balloon.bytes >> 20);
+            return wrong("--balloon", problem);
+        }
         Ok(())
     }
 
@@ -83,15 +92,26 @@ impl Config {
             Part::Disk => !self.disks.is_empty(),
             Part::Card => !self.cards.is_empty(),
             Part::Sockets => self.sockets.is_some(),
+            Part::Balloon => self.balloon.is_some(),
+            Part::Temporary => self.temporary,
         };
         Part::ALL.into_iter().filter(has).collect()
     }
 
     /// The kernel's command line: what is asked for, and the defaults of which it says nothing.
     pub fn command_line(&self) -> String {
+        self.command_line_of(&DEFAULTS)
+    }
+
+    /// The same for a machine whose devices are on PCI.
+    pub(crate) fn command_line_with_pci(&self) -> String {
+        self.command_line_of(&DEFAULTS.map(|word| if word == "pci=off" { "" } else { word }))
+    }
+
+    fn command_line_of(&self, defaults: &[&str]) -> String {
         let name = |word: &str| word.split('=').next().map(str::to_owned);
         let says = |default: &str| self.arguments.split_whitespace().any(|word| name(word) == name(default));
-        let mut words: Vec<&str> = DEFAULTS.into_iter().filter(|default| !says(default)).collect();
+        let mut words: Vec<&str> = defaults.iter().copied().filter(|default| !default.is_empty() && !says(default)).collect();
         // Ours first: what comes later counts, and `--` ends the kernel's own.
         words.extend((!self.arguments.is_empty()).then_some(self.arguments.as_str()));
         words.join(" ")
@@ -115,6 +135,8 @@ mod tests {
             disks: vec![],
             cards: vec![],
             sockets: None,
+            balloon: None,
+            temporary: false,
             confined: true,
         }
     }
@@ -122,6 +144,7 @@ mod tests {
     #[test]
     fn what_is_said_replaces_a_default() {
         assert_eq!(config().command_line(), "console=ttyS0 8250.nr_uarts=1 pci=off reboot=k cryptomgr.notests panic=5 quiet");
+        assert!(!config().command_line_with_pci().contains("pci"));
     }
 
     #[test]
@@ -135,6 +158,8 @@ mod tests {
         assert_eq!(refused(&|c| c.vcpus = 9), "--cpus: 9 is outside 1 to 8, what a machine can have here");
         assert_eq!(refused(&|c| c.memory = 2 << 30), "--memory: 2048 MiB are more than this host has (1024 MiB)");
         assert!(refused(&|c| c.memory = 1 << 20).contains("at least 32 MiB"));
+        let balloon = balloon::Config { bytes: 256 << 20, ..balloon::Config::default() };
+        assert!(refused(&|c| c.balloon = Some(balloon)).starts_with("--balloon: 256 MiB are all"));
         assert!(config().check(1 << 30, 8).is_ok());
     }
 }

@@ -1,15 +1,23 @@
 //! The virtio devices: each behind its registers in a page of the guest's address space, with an interrupt line, and an event for each
 //! queue that KVM signals without coming back to us.
 
-use crate::error::Result;
+use crate::control::NewLimits;
+use crate::error::{Error, Result};
+use crate::stats;
 use insula_sys::epoll::Epoll;
+use insula_virtio::balloon::{self, Balloon};
+use insula_virtio::block::{self, Block};
 use insula_virtio::mmio::Transport;
-use insula_virtio::{Change, Device, Source, interrupt};
+use insula_virtio::net::{self, Net};
+use insula_virtio::{Change, Device, Source, interrupt, rng, vsock};
 use insula_vm::acpi;
 use insula_vm::event::Event;
 use insula_vm::kvm::Vm;
 use insula_vm::memory::layout;
 use insula_vm::window::Window;
+use rustix::event::PollFlags;
+use std::collections::BTreeMap;
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -23,9 +31,25 @@ const QUEUE_NOTIFY: u64 = 0x50;
 /// Register InterruptACK.
 const INTERRUPT_ACK: u64 = 0x64;
 
+/// The name of one more device of this kind.
+fn name(kind: u32, others: &[String]) -> String {
+    let word = match kind {
+        net::KIND => "net",
+        block::KIND => "disk",
+        rng::KIND => "rng",
+        balloon::KIND => "balloon",
+        vsock::KIND => "vsock",
+        _ => "device",
+    };
+    let before = others.iter().filter(|name| name.trim_end_matches(|c: char| c.is_ascii_digit()) == word).count();
+    format!("{word}{before}")
+}
+
 /// All devices. Processors reach them by addresses, the event loop by what they wait for.
 pub(crate) struct Devices {
     slots: Vec<Mutex<Transport>>,
+    /// By which the user knows them.
+    names: Vec<String>,
     /// A bit for each whose descriptors are to be asked for anew.
     stale: AtomicU32,
     /// Signalled when there is such a bit.
@@ -37,12 +61,13 @@ pub(crate) struct Devices {
 impl Devices {
     /// Puts devices where the guest finds them, in order.
     pub(crate) fn new(vm: &mut Vm, devices: Vec<Box<dyn Device>>) -> Result<Devices> {
-        let mut slots = Vec::new();
+        let (mut slots, mut names) = (Vec::new(), Vec::new());
         let registers = Window::new(devices.len())?;
         vm.show(&registers, layout::DEVICES)?;
         // Nobody waits for it: what is signalled needs no answer.
         let acknowledged = Event::new()?;
         for (window, device) in (0_u32..).zip(devices) {
+            names.push(name(device.kind(), &names));
             let transport = Transport::new(device, vm.memory().clone(), registers.page(window as usize))?;
             vm.interrupt_on(transport.interrupt().event(), FIRST_LINE + window)?;
             let start = layout::DEVICES + u64::from(window) * layout::DEVICE_SIZE;
@@ -52,7 +77,7 @@ impl Devices {
             vm.event_on_write(&acknowledged, start + INTERRUPT_ACK, interrupt::QUEUE)?;
             slots.push(Mutex::new(transport));
         }
-        Ok(Devices { slots, stale: AtomicU32::new(0), news: Event::new()?, notes: Mutex::default() })
+        Ok(Devices { slots, names, stale: AtomicU32::new(0), news: Event::new()?, notes: Mutex::default() })
     }
 
     /// How the kernel is told of them.
@@ -102,6 +127,11 @@ impl Devices {
             Ok(Change::Sources) => {}
             Err(error) => self.note(slot, &error),
         }
+        self.renew(slot);
+    }
+
+    /// Its descriptors are to be asked for anew.
+    fn renew(&self, slot: usize) {
         self.stale.fetch_or(1 << slot, Ordering::SeqCst);
         self.news.signal();
     }
@@ -111,54 +141,94 @@ impl Devices {
         let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
         // A guest can break a device as often as it likes.
         if notes.len() < MOST_NOTES {
-            notes.push(format!("virtio device {slot}: {error}"));
+            notes.push(format!("{}: {error}", self.names[slot]));
         }
     }
 
     /// What went wrong.
     pub(crate) fn notes(&self) -> Vec<String> {
-        self.notes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let trouble = |slot| self.lock(slot)?.ask(|disk: &mut Block| disk.trouble())?;
+        notes.extend((0..self.slots.len()).filter_map(trouble));
+        notes
+    }
+
+    /// Has the event loop told when there is something else to wait for.
+    pub(crate) fn watch(&self, epoll: &Epoll) -> Result<()> {
+        Ok(epoll.add(self.news.as_raw_fd(), PollFlags::IN, WATCH_KEY)?)
+    }
+
+    /// What each has done.
+    pub(crate) fn counters(&self) -> Vec<stats::Device> {
+        let names = self.names.iter().enumerate();
+        let device =
+            |(slot, name): (usize, &String)| Some(stats::Device { name: name.clone(), counters: self.lock(slot)?.counters() });
+        names.filter_map(device).collect()
+    }
+
+    /// Asks the guest to give up so many bytes in all.
+    pub(crate) fn set_balloon(&self, bytes: u64) -> Result<()> {
+        let ask =
+            |slot| self.lock(slot).and_then(|mut transport| transport.ask(|balloon: &mut Balloon| balloon.set_target(bytes)));
+        if (0..self.slots.len()).any(|slot| ask(slot).is_some()) {
+            return Ok(());
+        }
+        Err(Error::Refused("the machine has no balloon; start it with --balloon".into()))
+    }
+
+    /// Sets new rates of one device.
+    pub(crate) fn set_limits(&self, limits: &NewLimits) -> Result<()> {
+        let NewLimits { device, both, receive, send } = limits;
+        let Some(slot) = self.names.iter().position(|name| name == device) else {
+            return Err(Error::Refused(format!("the machine has no {device}; it has {}", self.names.join(", "))));
+        };
+        let Some(mut transport) = self.lock(slot) else { return Ok(()) };
+        let set = match both {
+            Some(both) => transport.ask(|disk: &mut Block| disk.set_limits(*both)),
+            None => transport.ask(|card: &mut Net| card.set_limits(*receive, *send)),
+        };
+        drop(transport);
+        self.renew(slot);
+        match set {
+            Some(result) => Ok(result?),
+            None => Err(Error::Refused(format!(
+                "{device} has no such limit: a disk has one for both ways, a network card one for each, others none"
+            ))),
+        }
     }
 }
 
 /// What the event loop waits for on behalf of devices.
-pub(crate) struct Watch<'d> {
-    devices: &'d Devices,
-    sources: Vec<Vec<Source>>,
-}
+#[derive(Default)]
+pub(crate) struct Sources(BTreeMap<usize, Vec<Source>>);
 
-/// Keys beyond every device's.
-const NEWS: u64 = u64::MAX;
+/// The key of [`Devices::watch`]; those of devices are below it.
+pub(crate) const WATCH_KEY: u64 = 1 << 62;
 
-impl<'d> Watch<'d> {
-    pub(crate) fn new(devices: &'d Devices, epoll: &Epoll) -> Result<Watch<'d>> {
-        use rustix::fd::{AsFd, AsRawFd};
-        epoll.add(devices.news.as_fd().as_raw_fd(), rustix::event::PollFlags::IN, NEWS)?;
-        Ok(Watch { devices, sources: vec![Vec::new(); devices.slots.len()] })
-    }
-
+impl Sources {
     /// What has this key is ready.
-    pub(crate) fn ready(&mut self, epoll: &Epoll, key: u64) -> Result<()> {
-        if key == NEWS {
-            self.devices.news.take();
-            return self.renew(epoll);
+    pub(crate) fn ready(&mut self, devices: &Devices, epoll: &Epoll, key: u64) -> Result<()> {
+        if key == WATCH_KEY {
+            devices.news.take();
+            return self.renew(devices, epoll);
         }
         let slot = (key >> 32) as usize;
         // One that is to be asked anew may have closed what this is about.
-        let known = self.sources.get(slot).is_some_and(|sources| sources.iter().any(|source| source.token == key as u32));
+        let known = self.0.get(&slot).is_some_and(|sources| sources.iter().any(|source| source.token == key as u32));
         if known {
-            self.devices.event(slot, key as u32);
+            devices.event(slot, key as u32);
         }
         Ok(())
     }
 
-    fn renew(&mut self, epoll: &Epoll) -> Result<()> {
-        let stale = self.devices.stale.swap(0, Ordering::SeqCst);
-        for (slot, sources) in self.sources.iter_mut().enumerate().filter(|(slot, _)| stale >> slot & 1 == 1) {
+    fn renew(&mut self, devices: &Devices, epoll: &Epoll) -> Result<()> {
+        let stale = devices.stale.swap(0, Ordering::SeqCst);
+        for slot in (0..devices.slots.len()).filter(|slot| stale >> slot & 1 == 1) {
+            let sources = self.0.entry(slot).or_default();
             for old in sources.drain(..) {
                 epoll.remove(old.fd);
             }
-            let Some(transport) = self.devices.lock(slot) else { continue };
+            let Some(transport) = devices.lock(slot) else { continue };
             for source in transport.sources() {
                 epoll.add(source.fd, source.interest, (slot as u64) << 32 | u64::from(source.token))?;
                 sources.push(source);

@@ -1,5 +1,7 @@
 //! Why a machine can't be had.
 
+use std::path::PathBuf;
+
 /// A failure before or while a guest runs.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -20,6 +22,17 @@ pub enum Error {
     /// The host's kernel.
     #[error(transparent)]
     Sys(#[from] insula_sys::Error),
+    /// A file can't be used.
+    #[error("can't use {path}: {cause}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        cause: String,
+    },
+    /// A machine that runs refuses what it was asked for.
+    #[error("{0}")]
+    Refused(String),
     /// The host refuses something.
     #[error("can't {what}: {cause}")]
     Host {

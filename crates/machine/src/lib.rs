@@ -2,7 +2,7 @@
 //!
 //! [`Machine::new`] is a recipe that reads from top to bottom: memory, the machine, devices, kernel, tables, processors. [`Machine::run`]
 //! starts a thread for each processor, lets each of its threads give up what it doesn't need, and stays in the event loop until the guest is
-//! off.
+//! off, or somebody ends it.
 //!
 //! | module | holds |
 //! |---|---|
@@ -12,16 +12,30 @@
 //! | [`devices`] | the virtio devices, each behind its registers |
 //! | [`confinement`] | what each thread may ask of the host's kernel |
 //! | [`processors`] | a thread for each virtual processor |
+//! | [`attend`] | the event loop |
+//! | [`running`] | a guest that runs, as the event loop sees it |
+//! | [`qemu`] | the same on an emulated processor |
+//! | [`console`] | where what the guest prints goes |
+//! | [`control`] | what others may ask of a machine that runs, by a socket |
+//! | [`stats`] | what it tells of itself |
 
+mod attend;
 mod bus;
 pub mod config;
 pub mod confinement;
+pub mod console;
+pub mod control;
 mod devices;
 mod error;
 mod machine;
 mod ports;
 mod processors;
+pub mod qemu;
+mod running;
+pub mod stats;
 
+pub use attend::{ESCAPE, Input, Outcome, Surroundings};
 pub use config::Config;
+pub use console::Console;
 pub use error::{Error, Result};
-pub use machine::{Machine, Outcome, Report};
+pub use machine::{Machine, Report};

@@ -1,10 +1,11 @@
 //! What is left of a PC's devices: a serial port, the keyboard controller's reset, and the register that switches off. Ports that
 //! belong to nobody read as all ones, as on a bus where nothing answers.
 
+use crate::console::Console;
 use crate::error::Result;
 use insula_vm::acpi;
 use insula_vm::event::Event;
-use std::io::{self, Write};
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use vm_superio::serial::NoEvents;
@@ -13,6 +14,8 @@ use vm_superio::{Serial, Trigger};
 const SERIAL: u16 = 0x3f8;
 /// The interrupt line of the first serial port.
 pub(crate) const SERIAL_LINE: u32 = 4;
+/// That of the second one, which isn't there: what the machine itself has to say.
+pub(crate) const EVENTS_LINE: u32 = 3;
 
 /// What the guest wants of the machine as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,11 +36,9 @@ impl Trigger for Line {
     }
 }
 
-/// The guest's console goes here.
-pub(crate) type Output = Box<dyn Write + Send>;
-
 pub(crate) struct Ports {
-    serial: Mutex<Serial<Line, NoEvents, Output>>,
+    serial: Mutex<Serial<Line, NoEvents, Console>>,
+    console: Console,
     wish: AtomicU8,
     /// What is typed waits for the guest.
     full: AtomicBool,
@@ -46,12 +47,12 @@ pub(crate) struct Ports {
 }
 
 impl Ports {
-    pub(crate) fn new(line: Event, output: Output) -> Result<Ports> {
-        let serial = Mutex::new(Serial::new(Line(line), output));
-        Ok(Ports { serial, wish: AtomicU8::new(0), full: AtomicBool::new(false), news: Event::new()? })
+    pub(crate) fn new(line: Event, console: Console) -> Result<Ports> {
+        let serial = Mutex::new(Serial::new(Line(line), console.clone()));
+        Ok(Ports { serial, console, wish: AtomicU8::new(0), full: AtomicBool::new(false), news: Event::new()? })
     }
 
-    fn serial(&self) -> MutexGuard<'_, Serial<Line, NoEvents, Output>> {
+    fn serial(&self) -> MutexGuard<'_, Serial<Line, NoEvents, Console>> {
         // What another thread left half done is at worst a garbled character.
         self.serial.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -75,9 +76,11 @@ impl Ports {
         match (port, data) {
             (SERIAL..0x400, [byte]) => {
                 let mut serial = self.serial();
-                // Who doesn't read the console doesn't stop the guest.
                 let _ = serial.write((port - SERIAL) as u8, *byte);
                 self.tell_of_room(&serial);
+                drop(serial);
+                // Without the port, which the event loop needs too.
+                self.console.settle();
             }
             (acpi::RESET_PORT, [acpi::RESET]) => self.wish(Wish::Reset),
             (acpi::SLEEP_PORT, [acpi::SLEEP_OFF]) => self.wish(Wish::Off),
@@ -98,7 +101,7 @@ impl Ports {
         room
     }
 
-    fn tell_of_room(&self, serial: &Serial<Line, NoEvents, Output>) {
+    fn tell_of_room(&self, serial: &Serial<Line, NoEvents, Console>) {
         if self.full.load(Ordering::SeqCst) && room(serial) > 0 {
             self.full.store(false, Ordering::SeqCst);
             self.news.signal();
@@ -127,7 +130,7 @@ impl Ports {
 
 /// Before a driver wants to hear of them, it would throw away what came: it empties the port when it takes it over. Linux asks for all
 /// four interrupts only to see whether there is such a register (`autoconfig` in 8250_port.c), or while it sends.
-fn room<T: Trigger>(serial: &Serial<T, NoEvents, Output>) -> usize {
+fn room<T: Trigger>(serial: &Serial<T, NoEvents, Console>) -> usize {
     const RECEIVED: u8 = 1;
     const ALL: u8 = 0xf;
     let enabled = serial.state().interrupt_enable;
@@ -139,7 +142,7 @@ mod tests {
     use super::*;
 
     fn ports() -> Ports {
-        Ports::new(Event::new().unwrap(), Box::new(io::sink())).unwrap()
+        Ports::new(Event::new().unwrap(), Console::new(None, None).unwrap()).unwrap()
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::bus::Bus;
 use crate::confinement::{Filters, Thread};
 use crate::error::{Result, host};
 use crate::ports::Wish;
+use crate::stats::Task;
 use insula_vm::vcpu::{Exits, Stopped, Vcpu};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -20,6 +21,7 @@ type Ended = Result<Exits>;
 pub(crate) struct Processors {
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<Ended>>,
+    tasks: Vec<Task>,
 }
 
 impl Processors {
@@ -30,27 +32,35 @@ impl Processors {
         let (count, (confined, all_confined)) = (vcpus.len(), mpsc::channel());
         let (gate, stop) = (Arc::new(Mutex::new(())), Arc::new(AtomicBool::new(true)));
         let closed = gate.lock();
-        let mut processors = Processors { stop: stop.clone(), threads: Vec::new() };
+        let mut processors = Processors { stop: stop.clone(), threads: Vec::new(), tasks: Vec::new() };
         for vcpu in vcpus {
             let (confined, gate, stop) = (confined.clone(), gate.clone(), stop.clone());
             let (bus, filters) = (bus.clone(), filters.clone());
             let name = format!("vcpu{}", vcpu.number());
             let known_as = name.clone();
             let body = move || {
-                let _ = confined.send(filters.confine(Thread::Vcpu, &known_as));
+                let result = filters.confine(Thread::Vcpu, &known_as);
+                let _ = confined.send(result.map(|()| Task::this(known_as)));
                 drop(gate.lock());
                 work(vcpu, &bus, &stop)
             };
             processors.threads.push(Builder::new().name(name).spawn(body).map_err(host("start a thread"))?);
         }
+        processors.tasks.push(Task::this("events".into()));
         filters.confine(Thread::Loop, "main")?;
         for result in all_confined.into_iter().take(count) {
-            result?;
+            processors.tasks.push(result?);
         }
+        processors.tasks[1..].sort_by_key(Task::number);
         stop.store(false, Ordering::SeqCst);
         // Whoever has failed above leaves the gate with nothing to be run.
         drop(closed);
         Ok(processors)
+    }
+
+    /// All threads of the machine, and this one.
+    pub(crate) fn tasks(&self) -> &[Task] {
+        &self.tasks
     }
 
     /// Stops them all; what they did, or the first failure of one.

@@ -12,6 +12,9 @@ use vm_memory::VolatileSlice;
 /// The kernel takes no more pieces in one call (UIO_MAXIOV, readv(2)).
 pub const PIECES: usize = 1024;
 
+/// A page of x86-64's. (To ask for it is a system call, which a confined thread can't make.)
+const PAGE: usize = 4096;
+
 /// What the kernel takes for a piece of memory.
 fn vectors(pieces: &[VolatileSlice<'_>]) -> Vec<libc::iovec> {
     let vector =
@@ -77,10 +80,9 @@ pub fn write(file: impl AsFd, pieces: &[VolatileSlice<'_>]) -> Result<usize> {
 /// # Errors
 /// The kernel's; EINVAL for memory of huge pages of which only a part was named.
 pub fn give_back(piece: &VolatileSlice<'_>, shared: bool) -> Result<()> {
-    let page = rustix::param::page_size();
     let guard = piece.ptr_guard_mut();
-    let start = (guard.as_ptr() as usize).next_multiple_of(page);
-    let end = (guard.as_ptr() as usize + piece.len()) / page * page;
+    let start = (guard.as_ptr() as usize).next_multiple_of(PAGE);
+    let end = (guard.as_ptr() as usize + piece.len()) / PAGE * PAGE;
     if start >= end {
         return Ok(());
     }

@@ -129,6 +129,32 @@ pub fn start_time(pid: Pid) -> Result<u64> {
     parse_start_time(&stat).ok_or(Errno::INVAL).on("read", &path)
 }
 
+/// Has a program that is started by this thread be killed when the thread ends, however that comes about.
+pub fn dies_with_us(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt;
+    let ours = rustix::process::getpid();
+    let tie = move || {
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+        // We may have ended before it was tied.
+        if rustix::process::getppid() == Some(ours) { Ok(()) } else { Err(Errno::SRCH.into()) }
+    };
+    // SAFETY: between fork and exec it makes two system calls, and touches no memory that a lock guards.
+    unsafe { command.pre_exec(tie) };
+}
+
+/// How long a thread of this process has been on a processor; none if it has ended. Source: clock_getcpuclockid(3), and the kernel's
+/// `posix-timers.h` for what is in the number of such a clock.
+pub fn thread_time(task: Pid) -> Option<std::time::Duration> {
+    const PER_THREAD: i32 = 4;
+    const TIME_ON_PROCESSOR: i32 = 2;
+    let clock = !task.as_raw_pid() << 3 | PER_THREAD | TIME_ON_PROCESSOR;
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the time lives through the call; a clock of a thread that isn't ours, or isn't there, is an error.
+    let result = unsafe { libc::clock_gettime(clock, &raw mut time) };
+    Errno::result(i64::from(result)).ok()?;
+    Some(std::time::Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32))
+}
+
 /// Field 22 of proc_pid_stat(5). The name, field 2, stands in parentheses and may hold anything, so the count starts after the last.
 fn parse_start_time(stat: &[u8]) -> Option<u64> {
     let after = stat.iter().rposition(|byte| *byte == b')')? + 1;

@@ -51,6 +51,12 @@ pub fn open(name: &str, several: bool) -> Result<OwnedFd> {
     Ok(tap)
 }
 
+/// Whether there is a network device of this name in our network namespace.
+pub fn exists(name: &str) -> bool {
+    let socket = rustix::net::socket(rustix::net::AddressFamily::UNIX, rustix::net::SocketType::DGRAM, None);
+    socket.is_ok_and(|socket| rustix::net::netdevice::name_to_index(socket, name).is_ok())
+}
+
 /// Says what the reader of the tap can take.
 ///
 /// # Errors

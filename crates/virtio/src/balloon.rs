@@ -4,13 +4,15 @@
 //! free, unasked (section 5.5.6.7). Such a page reads as zeros from then on, and comes from the host again when it is touched.
 
 use crate::chain::Chain;
-use crate::device::{Activation, Change, Device, DeviceState, Saved, Source, Token, read_bytes};
-use crate::error::{Error, Result};
+use crate::device::{self, Activation, Change, Device, DeviceState, Saved, Source, Token, read_bytes};
+use crate::error::{Error, Result, Tried};
 use crate::interrupt::Interrupt;
 use crate::ring::Ring;
 use insula_sys::guest;
 use insula_vm::memory::GuestMemory;
 use rustix::event::PollFlags;
+use rustix::fd::{AsRawFd, OwnedFd};
+use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
@@ -32,6 +34,7 @@ const INFLATE: Token = 0;
 const DEFLATE: Token = 1;
 const ASKED: Token = 2;
 const REPORT: Token = 3;
+const TIMER: Token = 4;
 
 /// What it is made from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +46,12 @@ pub struct Config {
     /// The guest may take pages back before it runs out of memory.
     #[serde(default)]
     pub deflate_on_oom: bool,
+    /// The guest may report pages that it doesn't use, unasked.
+    #[serde(default)]
+    pub free_page_reporting: bool,
+    /// The guest is asked for statistics of its memory every so many seconds; 0 is never.
+    #[serde(default)]
+    pub statistics_seconds: u32,
 }
 
 /// What has to be known to go on, in pages.
@@ -52,13 +61,29 @@ pub struct State {
     actual: u32,
 }
 
+/// What it has done, and what the guest says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Bytes that the guest is to give up.
+    pub target: u64,
+    /// Bytes that it says to have given up.
+    pub actual: u64,
+    /// Bytes that it reported as free; reported twice, they count twice.
+    pub reported: u64,
+    /// What it said of its memory, by the names of section 5.5.6.3.
+    pub guest: BTreeMap<String, u64>,
+}
+
 /// The device.
 #[derive(Debug)]
 pub struct Balloon {
+    config: Config,
     target: u32,
     actual: u32,
-    deflate_on_oom: bool,
+    reported: u64,
     statistics: BTreeMap<u16, u64>,
+    /// Comes when the guest is to be asked for statistics.
+    timer: Option<OwnedFd>,
     running: Option<Running>,
 }
 
@@ -78,11 +103,43 @@ fn pages(bytes: u64) -> u32 {
     u32::try_from(bytes / PAGE).unwrap_or(u32::MAX)
 }
 
+/// A timer that comes every so many seconds.
+fn timer(seconds: u32) -> Result<OwnedFd> {
+    let what = "make a timer for the balloon's statistics";
+    let timer = rustix::time::timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC);
+    let timer = timer.tried(what)?;
+    let every = Timespec { tv_sec: seconds.into(), tv_nsec: 0 };
+    let times = Itimerspec { it_interval: every, it_value: every };
+    rustix::time::timerfd_settime(&timer, TimerfdTimerFlags::empty(), &times).tried(what)?;
+    Ok(timer)
+}
+
+/// The name of a statistic, section 5.5.6.3.
+fn name(tag: u16) -> String {
+    const NAMES: [&str; 10] = [
+        "swapped_in",
+        "swapped_out",
+        "major_faults",
+        "minor_faults",
+        "free",
+        "total",
+        "available",
+        "caches",
+        "huge_pages_made",
+        "huge_pages_failed",
+    ];
+    NAMES.get(usize::from(tag)).map_or_else(|| format!("tag_{tag}"), |name| (*name).to_owned())
+}
+
 impl Balloon {
     /// Makes the device.
-    pub fn new(config: Config) -> Balloon {
-        let (target, deflate_on_oom) = (pages(config.bytes), config.deflate_on_oom);
-        Balloon { target, actual: 0, deflate_on_oom, statistics: BTreeMap::new(), running: None }
+    ///
+    /// # Errors
+    /// No descriptor is left for the timer.
+    pub fn new(config: Config) -> Result<Balloon> {
+        let timer = (config.statistics_seconds > 0).then(|| timer(config.statistics_seconds)).transpose()?;
+        let (target, statistics) = (pages(config.bytes), BTreeMap::new());
+        Ok(Balloon { config, target, actual: 0, reported: 0, statistics, timer, running: None })
     }
 
     /// Asks the guest to give up so many bytes in all; less than before gives it some back.
@@ -125,6 +182,7 @@ impl Balloon {
                 match token {
                     INFLATE => inflate(&chain, ring.memory()),
                     REPORT => {
+                        self.reported += u64::from(chain.writable().len());
                         chain.writable().pieces().iter().for_each(|&(at, length)| give_back(ring.memory(), at, length.into()))
                     }
                     // A page that is taken back needs nothing: it is there when it is touched.
@@ -200,7 +258,9 @@ impl Device for Balloon {
     }
 
     fn features(&self) -> u64 {
-        1 << STATISTICS | 1 << REPORTING | u64::from(self.deflate_on_oom) << DEFLATE_ON_OOM
+        u64::from(self.timer.is_some()) << STATISTICS
+            | u64::from(self.config.deflate_on_oom) << DEFLATE_ON_OOM
+            | u64::from(self.config.free_page_reporting) << REPORTING
     }
 
     fn queue_sizes(&self) -> &[u16] {
@@ -242,13 +302,20 @@ impl Device for Balloon {
         let source = |(ring, token): (&Option<Ring>, Token)| {
             ring.as_ref().map(|ring| Source { fd: ring.kick_fd(), token, interest: PollFlags::IN })
         };
-        rings.filter_map(source).collect()
+        let timer = self.timer.iter().map(|timer| Source { fd: timer.as_raw_fd(), token: TIMER, interest: PollFlags::IN });
+        rings.filter_map(source).chain(timer).collect()
     }
 
     fn event(&mut self, token: Token) -> Result<Change> {
         match token {
             ASKED => self.collect()?,
             INFLATE | DEFLATE | REPORT => self.serve(token)?,
+            TIMER => {
+                if let Some(timer) = &self.timer {
+                    let _ = rustix::io::read(timer, &mut [0_u8; 8]);
+                }
+                self.ask_statistics()?;
+            }
             _ => {}
         }
         Ok(Change::Nothing)
@@ -271,6 +338,12 @@ impl Device for Balloon {
         (self.target, self.actual) = (state.target, state.actual);
         Ok(())
     }
+
+    fn counters(&self) -> device::Counters {
+        let guest = self.statistics.iter().map(|(tag, value)| (name(*tag), *value)).collect();
+        let (target, actual) = (u64::from(self.target) * PAGE, self.actual());
+        device::Counters::Balloon(Counters { target, actual, reported: self.reported, guest })
+    }
 }
 
 #[cfg(test)]
@@ -279,7 +352,8 @@ mod tests {
     use crate::testing::{DATA, Driver, MEMORY, Piece};
 
     fn driver(features: u64) -> Driver {
-        let mut driver = Driver::new(Box::new(Balloon::new(Config { bytes: 1 << 20, deflate_on_oom: true })), features);
+        let config = Config { bytes: 1 << 20, deflate_on_oom: true, free_page_reporting: true, statistics_seconds: 3600 };
+        let mut driver = Driver::new(Box::new(Balloon::new(config).unwrap()), features);
         driver.patience = 0;
         driver
     }

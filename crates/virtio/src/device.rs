@@ -107,6 +107,25 @@ pub trait Device: Any + Send {
     /// # Errors
     /// It is another device's.
     fn restore(&mut self, saved: &DeviceState) -> Result<()>;
+
+    /// What it has done since it was made.
+    fn counters(&self) -> Counters;
+}
+
+/// What a device has done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Counters {
+    /// Of [`rng`].
+    Rng(rng::Counters),
+    /// Of [`block`].
+    Block(block::Counters),
+    /// Of [`net`].
+    Net(net::Counters),
+    /// Of [`vsock`].
+    Vsock(vsock::Counters),
+    /// Of [`balloon`].
+    Balloon(balloon::Counters),
 }
 
 /// What a device was doing.

@@ -119,7 +119,9 @@ mod tests {
 
         #[test]
         fn a_balloon_survives_any_driver(input in inputs(), features in 0_u64..64) {
-            let balloon = balloon::Balloon::new(balloon::Config { deflate_on_oom: true, ..balloon::Config::default() });
+            let all =
+                balloon::Config { bytes: 0, deflate_on_oom: true, free_page_reporting: true, statistics_seconds: 3600 };
+            let balloon = balloon::Balloon::new(all).unwrap();
             let features = features & balloon.features();
             device(Box::new(balloon), features, &input);
         }

@@ -8,7 +8,7 @@
 //! in the acknowledgement of a used ring, after which InterruptStatus says, as before, that there may be something in one. A driver looks,
 //! and finds it or not.
 
-use crate::device::{Activation, Change, Device, Saved, Source, Token};
+use crate::device::{Activation, Change, Counters, Device, Saved, Source, Token};
 use crate::error::{Error, Result, Tried};
 use crate::interrupt::Interrupt;
 #[cfg(doc)]
@@ -147,6 +147,11 @@ impl Transport {
         let answer = device.downcast_mut().map(what);
         self.publish();
         answer
+    }
+
+    /// What the device has done.
+    pub fn counters(&self) -> Counters {
+        self.device.counters()
     }
 
     /// What to wait for: nothing before the driver is ready.

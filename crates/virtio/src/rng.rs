@@ -1,6 +1,6 @@
 //! The entropy device (section 5.4): random bytes of the host's, at most so many a second.
 
-use crate::device::{Activation, Change, Device, DeviceState, Saved, Source, Token};
+use crate::device::{self, Activation, Change, Device, DeviceState, Saved, Source, Token};
 use crate::error::{Error, Result};
 use crate::limiter::{Limiter, Limits};
 use crate::ring::Ring;
@@ -29,9 +29,17 @@ pub struct Config {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {}
 
+/// What it has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Bytes that the guest got.
+    pub bytes: u64,
+}
+
 /// The device.
 #[derive(Debug)]
 pub struct Rng {
+    counters: Counters,
     limiter: Limiter,
     ring: Option<Ring>,
     bytes: Vec<u8>,
@@ -43,7 +51,7 @@ impl Rng {
     /// # Errors
     /// No descriptor is left.
     pub fn new(config: Config) -> Result<Rng> {
-        Ok(Rng { limiter: Limiter::new(config.limits)?, ring: None, bytes: Vec::new() })
+        Ok(Rng { counters: Counters::default(), limiter: Limiter::new(config.limits)?, ring: None, bytes: Vec::new() })
     }
 
     fn serve(&mut self) -> Result<()> {
@@ -59,6 +67,7 @@ impl Rng {
                 self.bytes.resize(wanted, 0);
                 let filled = fill(&mut self.bytes);
                 let written = chain.writable().write(ring.memory(), 0, &self.bytes[..filled]);
+                self.counters.bytes += written as u64;
                 ring.push(chain, written as u32)?;
             }
             if ring.idle()? {
@@ -133,6 +142,10 @@ impl Device for Rng {
             DeviceState::Rng(State {}) => Ok(()),
             _ => Err(Error::State { kind: KIND, cause: "it is another device's".into() }),
         }
+    }
+
+    fn counters(&self) -> device::Counters {
+        device::Counters::Rng(self.counters)
     }
 }
 

@@ -40,7 +40,16 @@ pub enum Device {
     },
     /// A serial port at 0x3f8, on line 4.
     Serial,
+    /// What the machine itself has to say ([`SHUTDOWN_REQUEST`]), on this line.
+    Events {
+        /// Which line.
+        line: u32,
+    },
 }
+
+/// "Graceful shutdown request" to the system bus, ACPI 6.5 section 6.3.5.1. Linux answers it (`acpi_sb_notify`) without a driver or a
+/// program that listens for buttons: it runs /sbin/poweroff, and switches off by itself if that can't be run.
+const SHUTDOWN_REQUEST: u8 = 0x81;
 
 /// Writes the tables for so many processors and these devices.
 ///
@@ -117,6 +126,22 @@ fn describe(device: Device, code: &mut Vec<u8>) {
                     &aml::Name::new("_UID".into(), &window),
                     &aml::Name::new("_CCA".into(), &aml::ONE),
                     &aml::Name::new("_CRS".into(), &resources),
+                ],
+            )
+            .to_aml_bytes(code);
+        }
+        Device::Events { line } => {
+            let interrupt = aml::Interrupt::new(true, true, false, false, line);
+            let request = aml::Path::new("\\_SB_");
+            let request = aml::Notify::new(&request, &SHUTDOWN_REQUEST);
+            aml::Device::new(
+                "EVTS".into(),
+                vec![
+                    // The generic event device, ACPI 6.5 section 5.6.9: an interrupt that runs a method.
+                    &aml::Name::new("_HID".into(), &"ACPI0013"),
+                    &aml::Name::new("_UID".into(), &aml::ZERO),
+                    &aml::Name::new("_CRS".into(), &aml::ResourceTemplate::new(vec![&interrupt])),
+                    &aml::Method::new("_EVT".into(), 1, true, vec![&request]),
                 ],
             )
             .to_aml_bytes(code);

@@ -11,9 +11,10 @@
 use crate::{Error, Result};
 use rustix::fs::SealFlags;
 use std::fs::File;
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 use vm_memory::mmap::MmapRegionBuilder;
-use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
+use vm_memory::{FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap, MmapRegion};
 
 /// The guest's memory. A clone is another handle on the same memory.
 pub type GuestMemory = GuestMemoryMmap<()>;
@@ -104,6 +105,15 @@ fn map(length: usize, file: Option<FileOffset>) -> std::io::Result<MmapRegion> {
     let builder = unsafe { builder.with_raw_mmap_pointer(address) };
     let builder = if let Some(file) = file { builder.with_file_offset(file) } else { builder };
     builder.build().map_err(|error| std::io::Error::other(error.to_string()))
+}
+
+/// Where its pieces lie among this process's addresses.
+pub fn places(memory: &GuestMemory) -> Vec<Range<u64>> {
+    let place = |region: &GuestRegionMmap<()>| {
+        let start = region.as_ptr() as u64;
+        start..start + region.len()
+    };
+    memory.iter().map(place).collect()
 }
 
 /// Start and length of each piece: the part that would lie in the gap lies beyond it.

@@ -8,6 +8,8 @@ use kvm_bindings::{
     CpuId, KVM_MAX_CPUID_ENTRIES, Msrs, kvm_dtable, kvm_fpu, kvm_lapic_state, kvm_msr_entry, kvm_regs, kvm_segment,
 };
 use kvm_ioctls::{Kvm, VcpuExit, VcpuFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Who answers a guest's accesses to what is no memory. Called by all virtual processors at once.
 pub trait Bus: Send + Sync {
@@ -41,6 +43,27 @@ pub struct Exits {
     pub others: u64,
 }
 
+/// The same while it runs, for others to read.
+#[derive(Debug, Default)]
+pub struct ExitCounter {
+    ports: AtomicU64,
+    memory: AtomicU64,
+    others: AtomicU64,
+}
+
+impl ExitCounter {
+    /// How often so far.
+    pub fn read(&self) -> Exits {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Exits { ports: read(&self.ports), memory: read(&self.memory), others: read(&self.others) }
+    }
+}
+
+/// Only the processor's own thread counts.
+fn count(count: &AtomicU64) {
+    count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+}
+
 /// A virtual processor.
 #[derive(Debug)]
 pub struct Vcpu {
@@ -48,7 +71,7 @@ pub struct Vcpu {
     /// Must outlive it: the guest that it runs reads and writes there.
     _memory: GuestMemory,
     number: u8,
-    exits: Exits,
+    exits: Arc<ExitCounter>,
 }
 
 impl Vcpu {
@@ -56,7 +79,7 @@ impl Vcpu {
         let mut cpuid = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).map_err(failed("learn what the processor can do"))?;
         describe(&mut cpuid, number, count);
         fd.set_cpuid2(&cpuid).map_err(failed("describe the processor"))?;
-        Ok(Vcpu { fd, _memory: memory, number, exits: Exits::default() })
+        Ok(Vcpu { fd, _memory: memory, number, exits: Arc::default() })
     }
 
     /// Sets it to start at the kernel's entry, with the address of the kernel's parameters; the others wait for it to wake them.
@@ -154,7 +177,12 @@ impl Vcpu {
 
     /// How often it came back to us so far.
     pub fn exits(&self) -> Exits {
-        self.exits
+        self.exits.read()
+    }
+
+    /// The same for as long as it runs.
+    pub fn exit_counter(&self) -> Arc<ExitCounter> {
+        self.exits.clone()
     }
 
     /// Whether the next [`Self::run`] comes back at once. A signal alone could come just before the guest is entered, and be lost.
@@ -170,31 +198,31 @@ impl Vcpu {
         loop {
             match self.fd.run() {
                 Ok(VcpuExit::IoIn(port, data)) => {
-                    self.exits.ports += 1;
+                    count(&self.exits.ports);
                     bus.read_port(port, data);
                 }
                 Ok(VcpuExit::IoOut(port, data)) => {
-                    self.exits.ports += 1;
+                    count(&self.exits.ports);
                     bus.write_port(port, data);
                 }
                 Ok(VcpuExit::MmioRead(address, data)) => {
-                    self.exits.memory += 1;
+                    count(&self.exits.memory);
                     bus.read(address, data);
                 }
                 Ok(VcpuExit::MmioWrite(address, data)) => {
-                    self.exits.memory += 1;
+                    count(&self.exits.memory);
                     bus.write(address, data);
                 }
                 Ok(VcpuExit::Shutdown | VcpuExit::SystemEvent(..)) => return Ok(Stopped::Shutdown),
                 Ok(VcpuExit::Intr) => return Ok(Stopped::Asked),
                 // With the interrupt controllers in the kernel, it waits there for interrupts.
-                Ok(VcpuExit::Hlt | VcpuExit::IrqWindowOpen) => self.exits.others += 1,
+                Ok(VcpuExit::Hlt | VcpuExit::IrqWindowOpen) => count(&self.exits.others),
                 Ok(exit) => {
                     let cause = format!("{exit:?}");
                     return Err(Error::Stuck { number: self.number, cause });
                 }
                 Err(errno) if errno.errno() == libc::EINTR => return Ok(Stopped::Asked),
-                Err(errno) if errno.errno() == libc::EAGAIN => self.exits.others += 1,
+                Err(errno) if errno.errno() == libc::EAGAIN => count(&self.exits.others),
                 Err(errno) => return Err(Error::Stuck { number: self.number, cause: errno.to_string() }),
             }
         }

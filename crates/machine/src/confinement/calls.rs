@@ -1,6 +1,6 @@
 //! The list. It is read by people: `docs/security.md` shows it (a test compares), and each line says what for.
 
-use super::Part::{Any, Card, Disk, Sockets};
+use super::Part::{Any, Balloon, Card, Disk, Sockets, Temporary};
 use super::Thread::{Input, Loop, Vcpu};
 use super::{Call, Part, Thread, is, without};
 use insula_seccomp::Sysno;
@@ -51,6 +51,10 @@ pub const CALLS: &[Call] = &[
     call(Sysno::read, EVERY, "events, console input"),
     call(Sysno::write, EVERY, "events, interrupts, the console, messages"),
     call(Sysno::futex, EVERY, "locks, and the end of threads"),
+    call(Sysno::accept4, &[Loop], "who connects: to the control socket, or to a program of the guest's"),
+    call(Sysno::sendto, &[Loop], "answers to who has connected, and bytes that had to wait"),
+    call(Sysno::recvfrom, &[Loop], "what is asked at the control socket; whether a caller is still there")
+        .rare("nobody may ask, and hardly one hangs up before the guest has answered"),
     call(Sysno::sched_yield, EVERY, "waits a moment for another thread").rare("threads meet at the start only, and seldom so"),
     // Devices.
     call(Sysno::getrandom, &[Loop], "entropy for the guest"),
@@ -80,18 +84,25 @@ pub const CALLS: &[Call] = &[
         .only("`TUNSETQUEUE`", &[is(1, request::TUNSETQUEUE)])
         .rare("cards with several pairs of queues"),
     call(Sysno::epoll_pwait, &[Loop], "which sockets are ready").of(Sockets),
-    call(Sysno::accept4, &[Loop], "programs of the host's that connect").of(Sockets),
     call(Sysno::socket, &[Loop], "programs of the guest's that connect").of(Sockets).only("local streams", LOCAL_STREAM),
     call(Sysno::connect, &[Loop], "the same").of(Sockets),
     call(Sysno::readv, &[Loop], "bytes for the guest").of(Sockets),
     call(Sysno::writev, &[Loop], "bytes of the guest's").of(Sockets),
-    call(Sysno::sendto, &[Loop], "answers, and bytes that had to wait").of(Sockets),
-    call(Sysno::recvfrom, &[Loop], "looks whether a caller is still there")
-        .of(Sockets)
-        .rare("one that hangs up before the guest has answered"),
     call(Sysno::shutdown, &[Loop], "the guest sends no more").of(Sockets),
     call(Sysno::unlinkat, &[Loop], "removes the socket at the end").of(Sockets),
+    call(Sysno::unlinkat, &[Loop], "removes what is on record, at the end").of(Temporary),
+    call(Sysno::lseek, &[Loop], "looks whether a disk has shrunk").of(Disk).rare("requests that failed"),
+    call(Sysno::madvise, &[Loop], "gives the guest's memory back")
+        .of(Balloon)
+        .only("`MADV_DONTNEED`", &[is(2, libc::MADV_DONTNEED as u64)]),
+    call(Sysno::madvise, &[Loop], "the same, of memory that is a file's")
+        .of(Balloon)
+        .only("`MADV_REMOVE`", &[is(2, libc::MADV_REMOVE as u64)])
+        .rare("memory that others can map, or huge pages"),
     call(Sysno::timerfd_settime, &[Loop], "a device waits until its limit allows more").rare("devices with rate limits"),
+    call(Sysno::timerfd_create, &[Loop], "the same").rare("limits that are set while the guest runs"),
+    call(Sysno::ftruncate, &[Vcpu], "begins the console's log anew").rare("a log that is full"),
+    call(Sysno::pread64, &[Loop], "how much memory there is in use").rare("somebody asks for statistics"),
     // Memory.
     call(Sysno::mmap, BOTH, "memory").only("without `PROT_EXEC`", NOT_EXECUTABLE).rare("more than there is from the start"),
     call(Sysno::mprotect, BOTH, "memory").only("without `PROT_EXEC`", NOT_EXECUTABLE).rare("the same"),
@@ -124,5 +135,6 @@ pub const CALLS: &[Call] = &[
         .only("`SIGBUS`", &[is(0, libc::SIGBUS as u64)])
         .rare("a bug of ours, or broken memory"),
     call(Sysno::restart_syscall, &[Loop], "goes on waiting after a stop").rare("`SIGSTOP`, or a debugger"),
-    call(Sysno::clock_gettime, BOTH, "the time").rare("hosts whose clock only the kernel can read"),
+    call(Sysno::clock_gettime, BOTH, "the time")
+        .rare("hosts whose clock only the kernel can read; and somebody asks for statistics"),
 ];

@@ -46,11 +46,15 @@ pub enum Part {
     Card,
     /// Sockets between guest and host.
     Sockets,
+    /// A balloon.
+    Balloon,
+    /// An end that leaves nothing on record.
+    Temporary,
 }
 
 impl Part {
     /// All of them.
-    pub const ALL: [Part; 4] = [Part::Any, Part::Disk, Part::Card, Part::Sockets];
+    pub const ALL: [Part; 6] = [Part::Any, Part::Disk, Part::Card, Part::Sockets, Part::Balloon, Part::Temporary];
 }
 
 /// A call that is allowed. Another one of the same name may allow it with other arguments.

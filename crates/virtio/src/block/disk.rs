@@ -57,10 +57,15 @@ impl Disk {
 
     /// Asks for the size; whether it has changed.
     pub(super) fn refresh(&mut self) -> Result<bool> {
-        // Block devices say it in this way only.
-        let bytes = rustix::fs::seek(&self.cached, SeekFrom::End(0)).tried("ask for the size of a disk")?;
-        let before = std::mem::replace(&mut self.sectors, bytes / SECTOR);
+        let now = self.bytes()? / SECTOR;
+        let before = std::mem::replace(&mut self.sectors, now);
         Ok(before != self.sectors)
+    }
+
+    /// How large it is now.
+    pub(super) fn bytes(&self) -> Result<u64> {
+        // Block devices say it in this way only.
+        rustix::fs::seek(&self.cached, SeekFrom::End(0)).tried("ask for the size of a disk")
     }
 
     pub(super) fn sectors(&self) -> u64 {

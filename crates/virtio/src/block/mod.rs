@@ -15,14 +15,14 @@ mod request;
 #[cfg(test)]
 mod tests;
 
-use crate::device::{Activation, Change, Device, DeviceState, Saved, Source, Token, read_bytes};
+use crate::device::{self, Activation, Change, Device, DeviceState, Saved, Source, Token, read_bytes};
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 use crate::limiter::{Limiter, Limits};
 use crate::ring::Ring;
 use disk::Disk;
 use engine::Engine;
-use request::{Job, Status};
+use request::{Job, Request, Status};
 use rustix::event::PollFlags;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -97,9 +97,50 @@ pub struct State {
     sectors: u64,
 }
 
+/// What it has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Requests to read that succeeded.
+    pub reads: u64,
+    /// Requests to write that succeeded.
+    pub writes: u64,
+    /// Flushes that succeeded.
+    pub flushes: u64,
+    /// Discards, and writes of zeros, that succeeded.
+    pub discards: u64,
+    /// Requests that failed.
+    pub errors: u64,
+    /// Bytes read.
+    pub read_bytes: u64,
+    /// Bytes written.
+    pub written_bytes: u64,
+}
+
+impl Counters {
+    fn count(&mut self, request: &Request, status: Status) {
+        match request {
+            _ if status == Status::Error => self.errors += 1,
+            _ if status != Status::Ok => {}
+            Request::Read { length, .. } => {
+                self.reads += 1;
+                self.read_bytes += u64::from(*length);
+            }
+            Request::Write { length, .. } => {
+                self.writes += 1;
+                self.written_bytes += u64::from(*length);
+            }
+            Request::Flush => self.flushes += 1,
+            Request::Discard { .. } | Request::Zero { .. } => self.discards += 1,
+            Request::Done { .. } => {}
+        }
+    }
+}
+
 /// The device.
 #[derive(Debug)]
 pub struct Block {
+    path: PathBuf,
+    counters: Counters,
     // Before the disk, which others may use as soon as it goes.
     engine: Engine,
     disk: Disk,
@@ -145,7 +186,32 @@ impl Block {
             },
         };
         let limiter = Limiter::new(config.limits)?;
-        Ok(Block { disk, engine, serial, without_uring, limiter, resized: false, running: None })
+        let (path, counters) = (config.path, Counters::default());
+        Ok(Block { path, counters, disk, engine, serial, without_uring, limiter, resized: false, running: None })
+    }
+
+    /// Sets new limits. What waits for the old ones is looked at again; then [`Device::sources`] is to be asked again.
+    ///
+    /// # Errors
+    /// No descriptor is left for a timer, or the driver broke the queue.
+    pub fn set_limits(&mut self, limits: Limits) -> Result<()> {
+        self.limiter = Limiter::new(limits)?;
+        self.serve()
+    }
+
+    /// What the user should know of requests that failed: how many, and that the file has become smaller, if it has.
+    pub fn trouble(&self) -> Option<String> {
+        let errors = self.counters.errors;
+        let (now, before) = (self.disk.bytes().unwrap_or(0), self.disk.sectors() * SECTOR);
+        let shrunk = now / SECTOR < self.disk.sectors();
+        let path = self.path.display();
+        match (errors, shrunk) {
+            (0, _) => None,
+            (_, true) => {
+                Some(format!("{errors} requests to the disk {path} failed: it shrank from {before} to {now} bytes while in use"))
+            }
+            _ => Some(format!("{errors} requests to the disk {path} failed")),
+        }
     }
 
     /// Why io_uring isn't used although it might be: the kernel's answer. For a notice to the user.
@@ -181,13 +247,13 @@ impl Block {
                 let job = request::parse(chain, running.ring.memory(), &self.disk, &self.serial);
                 if !self.limiter.pass(job.request.bytes()) {
                     running.ring.unpop(job.chain);
-                    return running.settle(&mut self.engine, &self.disk);
+                    return running.settle(&mut self.engine, &self.disk, &mut self.counters);
                 }
                 if let Some((job, status)) = self.engine.start(job, running.ring.memory(), &self.disk, running.durable) {
-                    running.answer(job, status)?;
+                    running.answer(job, status, &mut self.counters)?;
                 }
             }
-            running.collect(&mut self.engine, &self.disk)?;
+            running.collect(&mut self.engine, &self.disk, &mut self.counters)?;
             if running.ring.idle()? {
                 break;
             }
@@ -198,22 +264,23 @@ impl Block {
 
 impl Running {
     /// Hands over what was started, answers what is done, and tells the driver.
-    fn settle(&mut self, engine: &mut Engine, disk: &Disk) -> Result<()> {
-        self.collect(engine, disk)?;
+    fn settle(&mut self, engine: &mut Engine, disk: &Disk, counters: &mut Counters) -> Result<()> {
+        self.collect(engine, disk, counters)?;
         self.ring.signal()
     }
 
-    fn collect(&mut self, engine: &mut Engine, disk: &Disk) -> Result<()> {
+    fn collect(&mut self, engine: &mut Engine, disk: &Disk, counters: &mut Counters) -> Result<()> {
         engine.submit()?;
         while let Some((job, status)) = engine.complete(self.ring.memory(), disk, self.durable) {
-            self.answer(job, status)?;
+            self.answer(job, status, counters)?;
         }
         Ok(())
     }
 
     /// Section 5.2.6: the status is the last byte that the driver gave to be written.
-    fn answer(&mut self, job: Job, status: Status) -> Result<()> {
+    fn answer(&mut self, job: Job, status: Status, counters: &mut Counters) -> Result<()> {
         let Job { chain, request, status_at } = job;
+        counters.count(&request, status);
         let Some(at) = status_at else { return self.ring.push(chain, 0) };
         let stated = chain.writable().write(self.ring.memory(), at, &[status as u8]) == 1;
         // So many bytes are written, from the first on (section 2.7.8.2): a read that failed may have left holes.
@@ -286,7 +353,7 @@ impl Device for Block {
             TIMER => self.limiter.event(),
             DONE => {
                 let full = running.ring.taken() == running.ring.size();
-                running.settle(&mut self.engine, &self.disk)?;
+                running.settle(&mut self.engine, &self.disk, &mut self.counters)?;
                 // A full device left requests in the queue without asking for a kick.
                 if !full {
                     return Ok(Change::Nothing);
@@ -303,7 +370,7 @@ impl Device for Block {
         if let Some(running) = &mut self.running {
             while self.engine.in_flight() > 0 {
                 self.engine.wait()?;
-                running.settle(&mut self.engine, &self.disk)?;
+                running.settle(&mut self.engine, &self.disk, &mut self.counters)?;
             }
             rings[0] = Some(running.ring.state());
         }
@@ -316,5 +383,9 @@ impl Device for Block {
         };
         self.resized = state.sectors != self.disk.sectors();
         Ok(())
+    }
+
+    fn counters(&self) -> device::Counters {
+        device::Counters::Block(self.counters)
     }
 }

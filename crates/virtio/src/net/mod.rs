@@ -8,7 +8,7 @@ mod pair;
 #[cfg(test)]
 mod tests;
 
-use crate::device::{Activation, Change, Device, DeviceState, Saved, Source, Token, read_bytes};
+use crate::device::{self, Activation, Change, Device, DeviceState, Saved, Source, Token, read_bytes};
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 use crate::limiter::{Limiter, Limits};
@@ -17,6 +17,7 @@ use insula_sys::tap::{self, Offload};
 use pair::{Receiver, Sender};
 use rustix::event::PollFlags;
 use rustix::fd::{AsRawFd, OwnedFd};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use virtio_bindings::virtio_net as bits;
 
@@ -62,9 +63,27 @@ pub struct State {
     offload: Option<u32>,
 }
 
+/// What it has done: frames, and bytes of frames with Ethernet's header.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Frames that the guest got. (One that it is to cut itself counts as one.)
+    pub received_packets: u64,
+    /// Bytes of those.
+    pub received_bytes: u64,
+    /// Frames for the guest that didn't fit into its buffers.
+    pub received_dropped: u64,
+    /// Frames that the guest sent.
+    pub sent_packets: u64,
+    /// Bytes of those.
+    pub sent_bytes: u64,
+    /// Frames of the guest's that were none, or that the tap didn't take.
+    pub sent_dropped: u64,
+}
+
 /// The device.
 #[derive(Debug)]
 pub struct Net {
+    counters: Counters,
     taps: Vec<OwnedFd>,
     /// The taps take offloads; what isn't a tap (a socket) doesn't.
     offloads: bool,
@@ -92,7 +111,7 @@ struct Running {
 }
 
 impl Net {
-    /// Opens the tap.
+    /// Opens the tap, which must exist.
     ///
     /// # Errors
     /// As [`tap::open`]; a configuration that can't be.
@@ -102,8 +121,9 @@ impl Net {
             let cause = format!("{pairs} pairs of queues are more than {MOST_PAIRS}");
             return Err(Error::Config { device: "net", cause });
         }
-        let taps = (0..pairs).map(|_| tap::open(&config.tap, pairs > 1)).collect::<insula_sys::Result<_>>()?;
-        Net::with(taps, config)
+        must_exist(config)?;
+        let taps = (0..pairs).map(|_| tap::open(&config.tap, pairs > 1)).collect::<insula_sys::Result<_>>();
+        Net::with(taps.map_err(|error| explained(error, &config.tap, pairs > 1))?, config)
     }
 
     /// Takes what is open already, one descriptor a pair: each read and write is a frame led by a header of 12 bytes, and none waits.
@@ -125,7 +145,8 @@ impl Net {
         let sizes = std::iter::repeat_n(SIZE, 2 * taps.len()).chain([CONTROL_SIZE]).collect();
         let (receive, send) = (Limiter::new(config.receive)?, Limiter::new(config.send)?);
         let (mac, mtu) = (config.mac, config.mtu);
-        Ok(Net { taps, offloads, mac, mtu, link: true, sizes, receive, send, running: None, restored: None })
+        let counters = Counters::default();
+        Ok(Net { counters, taps, offloads, mac, mtu, link: true, sizes, receive, send, running: None, restored: None })
     }
 
     /// Plugs the cable in or out, as the guest sees it (section 5.1.4.2).
@@ -174,7 +195,7 @@ impl Net {
     fn receive_on(&mut self, pair: usize, kicked: bool) -> Result<()> {
         let receiver = self.running.as_mut().and_then(|running| running.receivers.get_mut(pair)?.as_mut());
         match (receiver, self.taps.get(pair)) {
-            (Some(receiver), Some(tap)) => receiver.serve(tap, &mut self.receive, kicked),
+            (Some(receiver), Some(tap)) => receiver.serve(tap, &mut self.receive, &mut self.counters, kicked),
             _ => Ok(()),
         }
     }
@@ -182,10 +203,54 @@ impl Net {
     fn send_on(&mut self, pair: usize) -> Result<()> {
         let sender = self.running.as_mut().and_then(|running| running.senders.get_mut(pair)?.as_mut());
         match (sender, self.taps.get(pair)) {
-            (Some(sender), Some(tap)) => sender.serve(tap, &mut self.send),
+            (Some(sender), Some(tap)) => sender.serve(tap, &mut self.send, &mut self.counters),
             _ => Ok(()),
         }
     }
+
+    /// Sets new limits, where one is given. What waits for the old ones is looked at again; then [`Device::sources`] is to be asked again.
+    ///
+    /// # Errors
+    /// No descriptor is left for a timer, or the driver broke a queue.
+    pub fn set_limits(&mut self, receive: Option<Limits>, send: Option<Limits>) -> Result<()> {
+        if let Some(limits) = receive {
+            self.receive = Limiter::new(limits)?;
+        }
+        if let Some(limits) = send {
+            self.send = Limiter::new(limits)?;
+            for pair in 0..self.taps.len() {
+                self.send_on(pair)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Looks whether there is such a tap.
+///
+/// # Errors
+/// There isn't, and how to make one.
+pub fn must_exist(config: &Config) -> Result<()> {
+    if tap::exists(&config.tap) {
+        return Ok(());
+    }
+    let cause = format!("there is no tap {0}; `ip tuntap add {0} mode tap` makes one", config.tap);
+    Err(Error::Config { device: "net", cause })
+}
+
+/// What the kernel means when it doesn't open a tap that exists.
+fn explained(error: insula_sys::Error, tap: &str, several: bool) -> Error {
+    let cause = match error.errno {
+        Errno::BUSY => format!("the tap {tap} is in use by another program"),
+        Errno::INVAL if several => format!(
+            "the tap {tap} was made for one queue, or is no tap; `ip tuntap add {tap} mode tap multi_queue` makes one for several"
+        ),
+        Errno::INVAL => {
+            format!("the tap {tap} was made for several queues (say queues=N), or is no tap (`ip -d link show {tap}` tells)")
+        }
+        _ => return error.into(),
+    };
+    Error::Config { device: "net", cause }
 }
 
 /// What a driver that accepted these features can take.
@@ -339,5 +404,9 @@ impl Device for Net {
         };
         self.restored = Some(state.clone());
         Ok(())
+    }
+
+    fn counters(&self) -> device::Counters {
+        device::Counters::Net(self.counters)
     }
 }

@@ -1,5 +1,6 @@
 //! Frames from the tap into guest memory, and back.
 
+use super::Counters;
 use crate::chain::Chain;
 use crate::error::Result;
 use crate::limiter::Limiter;
@@ -55,7 +56,7 @@ impl Receiver {
     }
 
     /// Takes frames from the tap, as long as there are any, and buffers for them.
-    pub(super) fn serve(&mut self, tap: impl AsFd, limiter: &mut Limiter, kicked: bool) -> Result<()> {
+    pub(super) fn serve(&mut self, tap: impl AsFd, limiter: &mut Limiter, counters: &mut Counters, kicked: bool) -> Result<()> {
         if kicked || self.starved {
             self.starved = false;
         }
@@ -68,7 +69,7 @@ impl Receiver {
             if !limiter.pass(0) {
                 break;
             }
-            if !self.frame(tap.as_fd(), limiter)? {
+            if !self.frame(tap.as_fd(), limiter, counters)? {
                 limiter.give_back(0);
                 break;
             }
@@ -103,7 +104,7 @@ impl Receiver {
     }
 
     /// Takes one frame; false if there is none.
-    fn frame(&mut self, tap: impl AsFd, limiter: &mut Limiter) -> Result<bool> {
+    fn frame(&mut self, tap: impl AsFd, limiter: &mut Limiter, counters: &mut Counters) -> Result<bool> {
         let straight = if self.mergeable { STRAIGHT } else { 1 };
         let mut slices: Vec<VolatileSlice<'_>> = Vec::with_capacity(straight + 1);
         let mut room = 0;
@@ -128,8 +129,11 @@ impl Receiver {
         limiter.charge(length as u64);
         if length < HEADER as usize || !self.spread(length, room) {
             // Dropped, as a card does that has no room; the buffers are filled by the next frame.
+            counters.received_dropped += 1;
             return Ok(true);
         }
+        counters.received_packets += 1;
+        counters.received_bytes += length as u64 - u64::from(HEADER);
         self.give(length).map(|()| true)
     }
 
@@ -199,7 +203,7 @@ impl Sender {
     }
 
     /// Hands the guest's frames to the tap. One that the kernel doesn't take is lost, as on a wire.
-    pub(super) fn serve(&mut self, tap: impl AsFd, limiter: &mut Limiter) -> Result<()> {
+    pub(super) fn serve(&mut self, tap: impl AsFd, limiter: &mut Limiter, counters: &mut Counters) -> Result<()> {
         self.ring.begin()?;
         loop {
             while let Some(chain) = self.ring.pop()? {
@@ -208,8 +212,12 @@ impl Sender {
                     self.ring.unpop(chain);
                     return self.ring.signal();
                 }
-                if frame.len() > HEADER && frame.len() as usize <= LARGEST && frame.pieces().len() <= guest::PIECES {
-                    let _ = guest::write(tap.as_fd(), &frame.slices(self.ring.memory(), 0, frame.len()));
+                let whole = frame.len() > HEADER && frame.len() as usize <= LARGEST && frame.pieces().len() <= guest::PIECES;
+                if whole && guest::write(tap.as_fd(), &frame.slices(self.ring.memory(), 0, frame.len())).is_ok() {
+                    counters.sent_packets += 1;
+                    counters.sent_bytes += u64::from(frame.len() - HEADER);
+                } else {
+                    counters.sent_dropped += 1;
                 }
                 self.ring.push(chain, 0)?;
             }

@@ -18,7 +18,7 @@ mod packet;
 #[cfg(test)]
 mod tests;
 
-use crate::device::{Activation, Change, Device, DeviceState, Saved, Source, Token, read_bytes};
+use crate::device::{self, Activation, Change, Device, DeviceState, Saved, Source, Token, read_bytes};
 use crate::error::{Error, Result};
 use crate::ring::Ring;
 use mux::Mux;
@@ -55,9 +55,21 @@ pub struct State {
     cid: u32,
 }
 
+/// What it does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Connections that there are now.
+    pub connections: u64,
+    /// Packets that the guest got.
+    pub received_packets: u64,
+    /// Packets that the guest sent.
+    pub sent_packets: u64,
+}
+
 /// The device.
 #[derive(Debug)]
 pub struct Vsock {
+    counters: Counters,
     cid: u32,
     mux: Mux,
     running: Option<Running>,
@@ -83,7 +95,8 @@ impl Vsock {
             let cause = format!("{} can't be a guest's address; the smallest is 3, the largest 4294967294", config.cid);
             return Err(Error::Config { device: "vsock", cause });
         }
-        Ok(Vsock { cid: config.cid, mux: Mux::new(config.cid, &config.path)?, running: None, lost: false })
+        let mux = Mux::new(config.cid, &config.path)?;
+        Ok(Vsock { counters: Counters::default(), cid: config.cid, mux, running: None, lost: false })
     }
 
     /// Takes the guest's packets.
@@ -93,6 +106,7 @@ impl Vsock {
         loop {
             while let Some(chain) = ring.pop()? {
                 self.mux.take(&chain, ring.memory());
+                self.counters.sent_packets += 1;
                 ring.push(chain, 0)?;
             }
             if ring.idle()? {
@@ -116,7 +130,10 @@ impl Vsock {
                     continue;
                 }
                 match self.mux.give(&chain, ring.memory()) {
-                    Some(written) => ring.push(chain, written)?,
+                    Some(written) => {
+                        self.counters.received_packets += 1;
+                        ring.push(chain, written)?;
+                    }
                     None => {
                         ring.unpop(chain);
                         continue 'news;
@@ -219,5 +236,9 @@ impl Device for Vsock {
         };
         self.lost = true;
         Ok(())
+    }
+
+    fn counters(&self) -> device::Counters {
+        device::Counters::Vsock(Counters { connections: self.mux.count() as u64, ..self.counters })
     }
 }

@@ -3,7 +3,7 @@
 use super::connection::{BUFFER, Connection, Phase};
 use super::packet::{HEADER, HOST, Header, STREAM, op};
 use crate::chain::Chain;
-use crate::error::{Result, Tried};
+use crate::error::{Error, Result, Tried};
 use insula_sys::error::Context;
 use insula_vm::memory::GuestMemory;
 use rustix::buffer::spare_capacity;
@@ -24,6 +24,8 @@ const MOST_RESETS: usize = 256;
 const FIRST_PORT: u32 = 1 << 30;
 /// The longest line: `CONNECT 4294967295\n`.
 const LINE: usize = 32;
+/// What unix(7) allows, with room for the `_4294967295` of a socket that the guest connects to.
+const LONGEST_PATH: usize = 107 - 11;
 /// What epoll says of the socket that listens.
 const LISTENER: u64 = 0;
 
@@ -58,6 +60,11 @@ fn socket() -> rustix::io::Result<OwnedFd> {
 
 impl Mux {
     pub(super) fn new(cid: u32, path: &Path) -> Result<Mux> {
+        let length = path.as_os_str().len();
+        if length > LONGEST_PATH {
+            let cause = format!("{} is too long for a socket: {length} bytes, and {LONGEST_PATH} fit", path.display());
+            return Err(Error::Config { device: "vsock", cause });
+        }
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).tried("make an epoll for sockets")?;
         let listener = socket().tried("make a socket")?;
         let address = SocketAddrUnix::new(path).on("listen at", path.display())?;
@@ -315,7 +322,7 @@ impl Mux {
         Some(HEADER + header.length)
     }
 
-    #[cfg(test)]
+    /// How many there are.
     pub(super) fn count(&self) -> usize {
         self.connections.len()
     }

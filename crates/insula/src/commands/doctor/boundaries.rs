@@ -156,12 +156,14 @@ fn microvm(facts: &Facts) -> Boundary {
         if !tun.is_some_and(insula_sys::host::devices::Node::usable) {
             limits.push(Limit::new("No tap devices: guests have no network.", "See devices, below."));
         }
-        return served("microvm", WHAT, limits);
+        let boundary = served("microvm", WHAT, limits);
+        let why = format!("{}; `insula vm run` runs plain virtual machines", boundary.why);
+        return Boundary { why, ..boundary };
     }
     let limit = Limit::new(format!("{}.", sentence(no_guests(facts.kvm.kind))), virtualisation::remedy(facts));
     let qemu = facts.peers.iter().any(|peer| peer.name == "qemu" && peer.path.is_some());
     if qemu {
-        let why = "guests would boot on QEMU's software emulation, many times slower, and only if asked for";
+        let why = "`insula vm run --accel tcg` runs plain virtual machines on QEMU's software emulation, many times slower";
         later("microvm", WHAT, Status::Limited, why.into(), vec![limit])
     } else {
         let emulation =

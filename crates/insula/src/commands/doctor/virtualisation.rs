@@ -71,10 +71,12 @@ pub(super) fn remedy(facts: &Facts) -> String {
         }
         (Device::Absent, Some("vmx")) if !has_module("kvm_intel") => load(facts, "kvm_intel"),
         (Device::Absent, Some("svm")) if !has_module("kvm_amd") => load(facts, "kvm_amd"),
-        (Device::Absent, Some(_)) => "The driver is loaded but the node is absent: inside a container, pass the device in.".into(),
+        (Device::Absent, Some(_)) => {
+            "The driver is loaded but the node is absent: inside a container, pass the device in.".into()
+        }
         _ if facts.kernel.virtual_machine => {
-            "Use a machine type with nested virtualisation, or bare metal; meanwhile QEMU's software emulation (-accel tcg) boots \
-             ordinary guests, slowly."
+            "Use a machine type with nested virtualisation, or bare metal; meanwhile QEMU's software emulation boots \
+             ordinary guests, slowly (`insula vm run --accel tcg`)."
                 .into()
         }
         _ => "Switch on VT-x or AMD-V (SVM) in the firmware's settings, if the processor has it.".into(),

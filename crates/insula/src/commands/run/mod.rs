@@ -4,19 +4,17 @@ mod options;
 mod plan;
 
 pub(crate) use options::Args;
-pub(crate) use plan::size;
+pub(crate) use plan::{random_id, size};
 
 use crate::attend::{Attendant, Output};
+use crate::background::{self, Ready};
 use crate::global::{Coded, Global};
-use crate::show::show;
 use anyhow::Context;
 use insula_boundary::{Boundary, Error, Job, Options, Sandbox, Session};
-use insula_spec::{Id, Plan};
-use insula_sys::process::{self, Fork, Spaces};
+use insula_spec::Plan;
 use insula_sys::tty;
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
-use rustix::process::Signal;
 use std::process::ExitCode;
 
 pub(crate) fn main(global: &Global, args: Args) -> anyhow::Result<ExitCode> {
@@ -86,60 +84,10 @@ fn explain(killed: Option<i32>) {
 /// A process of ours stays with the program in the background; this one tells its name when it runs.
 fn detached(global: &Global, args: &Args, plan: Plan) -> anyhow::Result<ExitCode> {
     let id = plan.id.clone();
-    let (told, tell) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).context("can't make a pipe")?;
-    let caller = rustix::process::getpid();
-    match process::fork(Spaces::empty(), None)? {
-        Fork::Parent(_) => {
-            drop(tell);
-            hear(&told, &id)
-        }
-        Fork::Child => {
-            drop(told);
-            // Who is killed while it waits is told no name: then there must be nothing of that name a moment later.
-            let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
-            if rustix::process::getppid() != Some(caller) {
-                process::exit(1);
-            }
-            let _ = rustix::process::setsid();
-            let code = match background(global, args, plan, &tell) {
-                Ok(()) => 0,
-                Err(error) => {
-                    let error = Coded::of_run(error);
-                    let code = error.downcast_ref::<Coded>().map_or(125, Coded::code);
-                    let _ = rustix::io::write(&tell, format!("{code}{error:#}").as_bytes());
-                    1
-                }
-            };
-            process::exit(code)
-        }
-    }
+    background::start(&id, |ready| stay(global, args, plan, ready))
 }
 
-/// Waits for the background process's word: nothing but the end of the pipe means that it didn't get that far.
-fn hear(told: &OwnedFd, id: &Id) -> anyhow::Result<ExitCode> {
-    let mut text = Vec::new();
-    let mut buffer = [0; 4096];
-    loop {
-        match rustix::io::read(told, &mut buffer) {
-            Ok(0) => break,
-            Ok(length) => text.extend_from_slice(&buffer[..length]),
-            Err(insula_sys::Errno::INTR) => {}
-            Err(errno) => return Err(errno).context("can't hear from the background process"),
-        }
-        if text == b"ok" {
-            show(format!("{id}\n"))?;
-            return Ok(ExitCode::SUCCESS);
-        }
-    }
-    let text = String::from_utf8_lossy(&text).into_owned();
-    let (code, message) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
-    if message.is_empty() {
-        anyhow::bail!("the background process ended before the program ran");
-    }
-    Err(Coded::new(code.parse().unwrap_or(125), message.to_owned()).into())
-}
-
-fn background(global: &Global, args: &Args, plan: Plan, tell: &OwnedFd) -> anyhow::Result<()> {
+fn stay(global: &Global, args: &Args, plan: Plan, ready: Ready) -> anyhow::Result<()> {
     let attendant = Attendant::new(Session::Own)?;
     let id = plan.id.clone();
     let terminal = plan.process.terminal;
@@ -158,12 +106,8 @@ fn background(global: &Global, args: &Args, plan: Plan, tell: &OwnedFd) -> anyho
     let job = started(sandbox.as_mut(), args)?;
     let slot = containers.store().find(&id)?;
     let file = std::fs::File::create(slot.path("output")).context("can't keep the program's output")?;
-    let heard = rustix::process::set_parent_process_death_signal(None).and_then(|()| rustix::io::write(tell, b"ok"));
-    heard.context("can't tell that the program runs").inspect_err(|_| drop(sandbox.delete(true)))?;
-    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).context("can't open /dev/null")?;
-    rustix::stdio::dup2_stdin(&null)?;
-    rustix::stdio::dup2_stdout(&null)?;
-    rustix::stdio::dup2_stderr(&null)?;
+    let told = ready.leave(None).and_then(|()| ready.tell());
+    told.context("can't tell that the program runs").inspect_err(|_| drop(sandbox.delete(true)))?;
     let ended = attendant.stay(job, Output::File(file, (!terminal).then_some(pipe)))?.ended;
     if args.rm {
         sandbox.delete(true)?;

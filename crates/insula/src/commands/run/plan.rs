@@ -73,7 +73,7 @@ fn of_words(args: &Args) -> anyhow::Result<Plan> {
     })
 }
 
-fn random_id() -> anyhow::Result<Id> {
+pub(crate) fn random_id() -> anyhow::Result<Id> {
     let mut bytes = [0; 6];
     rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).context("can't make up a name")?;
     let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();

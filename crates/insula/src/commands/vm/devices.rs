@@ -1,9 +1,11 @@
-//! What `--disk` and `--net` say.
+//! What `--disk`, `--net` and `--balloon` say.
 
+use super::options::bytes;
 use anyhow::{Context, bail};
-use insula_virtio::{block, net};
+use insula_virtio::limiter::{Bucket, Limits};
+use insula_virtio::{balloon, block, net};
 
-/// `FILE[,ro][,direct][,serial=TEXT]`
+/// `FILE[,ro][,direct][,serial=TEXT][,LIMIT...]`
 pub(super) fn disk(text: &str) -> anyhow::Result<block::Config> {
     let (path, options) = split(text);
     let mut config = block::Config { path: path.into(), ..block::Config::default() };
@@ -12,13 +14,43 @@ pub(super) fn disk(text: &str) -> anyhow::Result<block::Config> {
             None if option == "ro" => config.read_only = true,
             None if option == "direct" => config.cache = block::Cache::Direct,
             Some(("serial", serial)) => config.serial = serial.to_owned(),
-            _ => bail!("--disk {text}: {option:?} is none of ro, direct, serial=TEXT"),
+            Some((name, value)) if limit(&mut config.limits, name, value, "ops").with_context(|| said("--disk", text))? => {}
+            _ => bail!("--disk {text}: {option:?} is none of ro, direct, serial=TEXT, bytes=SIZE[:BURST], ops=N[:BURST]"),
         }
     }
     Ok(config)
 }
 
-/// `tap=NAME[,mac=ADDRESS][,mtu=N]`
+fn said(option: &str, text: &str) -> String {
+    format!("{option} {text}")
+}
+
+/// Takes `bytes` and what else is counted, if it is one of them: so many a second, and so many more once.
+pub(super) fn limit(limits: &mut Limits, name: &str, value: &str, operations: &str) -> anyhow::Result<bool> {
+    let number = |text: &str| match name {
+        "bytes" => bytes(name, text),
+        _ => text.parse().ok().filter(|number| *number > 0).with_context(|| format!("{name}: {text:?} is no number above 0")),
+    };
+    let place = match name {
+        "bytes" => &mut limits.bandwidth,
+        name if name == operations => &mut limits.operations,
+        _ => return Ok(false),
+    };
+    let (rate, burst) = value.split_once(':').map_or((value, None), |(rate, burst)| (rate, Some(burst)));
+    *place = Some(Bucket { size: number(rate)?, one_time_burst: burst.map_or(Ok(0), number)?, refill_ms: 1000 });
+    Ok(true)
+}
+
+/// The limits of both ways of a card: `rx-bytes`, `tx-packets`, ….
+pub(super) fn limit_of_card(receive: &mut Limits, send: &mut Limits, name: &str, value: &str) -> anyhow::Result<bool> {
+    match name.split_once('-') {
+        Some(("rx", name)) => limit(receive, name, value, "packets"),
+        Some(("tx", name)) => limit(send, name, value, "packets"),
+        _ => Ok(false),
+    }
+}
+
+/// `tap=NAME[,mac=ADDRESS][,mtu=N][,queues=N][,LIMIT...]`
 pub(super) fn card(text: &str) -> anyhow::Result<net::Config> {
     let (kind, options) = split(text);
     let tap = match kind.split_once('=') {
@@ -29,13 +61,44 @@ pub(super) fn card(text: &str) -> anyhow::Result<net::Config> {
         _ => bail!("--net {text}: write tap=NAME"),
     };
     let mut config = net::Config { tap, ..net::Config::default() };
+    let said = || said("--net", text);
     for option in options {
         match option.split_once('=') {
             Some(("mac", mac)) => {
-                config.mac = Some(address(mac).with_context(|| format!("--net {text}: {mac:?} is no MAC address"))?)
+                config.mac = Some(address(mac).with_context(|| format!("{}: {mac:?} is no MAC address", said()))?)
             }
-            Some(("mtu", mtu)) => config.mtu = Some(mtu.parse().with_context(|| format!("--net {text}: {mtu:?} is no MTU"))?),
-            _ => bail!("--net {text}: {option:?} is none of mac=ADDRESS, mtu=N"),
+            Some(("mtu", mtu)) => config.mtu = Some(mtu.parse().with_context(|| format!("{}: {mtu:?} is no MTU", said()))?),
+            Some(("queues", count)) => {
+                let pairs = count.parse().ok().filter(|pairs| (1..=net::MOST_PAIRS).contains(pairs));
+                config.pairs = pairs.with_context(|| format!("{}: {count:?} is not 1 to {}", said(), net::MOST_PAIRS))?;
+            }
+            Some((name, value)) if limit_of_card(&mut config.receive, &mut config.send, name, value).with_context(said)? => {}
+            _ => bail!(
+                "{}: {option:?} is none of mac=ADDRESS, mtu=N, queues=N, rx-bytes=SIZE[:BURST], rx-packets=N[:BURST], tx-bytes=, tx-packets=",
+                said()
+            ),
+        }
+    }
+    Ok(config)
+}
+
+/// `[SIZE][,deflate-on-oom][,free-page-reporting][,stats=SECONDS]`
+pub(super) fn balloon(text: &str) -> anyhow::Result<balloon::Config> {
+    let mut config = balloon::Config::default();
+    for (index, option) in text.split(',').filter(|option| !option.is_empty()).enumerate() {
+        match option {
+            "deflate-on-oom" => config.deflate_on_oom = true,
+            "free-page-reporting" => config.free_page_reporting = true,
+            "0" if index == 0 => {}
+            option => match option.strip_prefix("stats=") {
+                Some(seconds) => {
+                    let seconds = seconds.parse().ok().filter(|seconds| *seconds > 0);
+                    config.statistics_seconds =
+                        seconds.with_context(|| format!("--balloon {text}: stats= wants whole seconds"))?;
+                }
+                None if index == 0 => config.bytes = bytes("--balloon", option)?,
+                None => bail!("--balloon {text}: {option:?} is none of deflate-on-oom, free-page-reporting, stats=SECONDS"),
+            },
         }
     }
     Ok(config)
@@ -66,10 +129,40 @@ mod tests {
     }
 
     #[test]
+    fn limits_are_read() {
+        let bucket = |size, one_time_burst| Some(Bucket { size, one_time_burst, refill_ms: 1000 });
+        let limits = disk("d,bytes=10M:1G,ops=500").unwrap().limits;
+        assert_eq!((limits.bandwidth, limits.operations), (bucket(10 << 20, 1 << 30), bucket(500, 0)));
+        let card = card("tap=t0,rx-bytes=1K,tx-packets=7:9,queues=4").unwrap();
+        assert_eq!(
+            (card.receive.bandwidth, card.receive.operations, card.send.operations),
+            (bucket(1024, 0), None, bucket(7, 9))
+        );
+        assert_eq!((card.send.bandwidth, card.pairs), (None, 4));
+        for wrong in ["d,bytes=0", "d,bytes=x", "d,ops=1K", "d,ops=1:", "d,packets=1", "d,bytes"] {
+            assert!(disk(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_balloon_is_read() {
+        let all = balloon("64M,deflate-on-oom,free-page-reporting,stats=5").unwrap();
+        assert_eq!((all.bytes, all.deflate_on_oom, all.free_page_reporting, all.statistics_seconds), (64 << 20, true, true, 5));
+        let none = balloon::Config::default();
+        assert_eq!((balloon("0").unwrap(), balloon("").unwrap()), (none, none));
+        assert!(balloon("stats=2").unwrap().statistics_seconds == 2 && balloon(",deflate-on-oom").unwrap().deflate_on_oom);
+        for wrong in ["much", "deflate-on-oom,64M", "0,stats=0", "0,shrink"] {
+            assert!(balloon(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
     fn a_card_is_read() {
         let config = card("tap=t0,mac=02:00:00:00:00:0a,mtu=1400").unwrap();
         assert_eq!((config.tap.as_str(), config.mac, config.mtu), ("t0", Some([2, 0, 0, 0, 0, 10]), Some(1400)));
-        for wrong in ["t0", "tap=", "tap=t0,mac=1:2", "tap=t0,mtu=x", "tap=t0,speed=9", "user"] {
+        for wrong in
+            ["t0", "tap=", "tap=t0,mac=1:2", "tap=t0,mtu=x", "tap=t0,speed=9", "tap=t0,queues=0", "tap=t0,rx-ops=1", "user"]
+        {
             assert!(card(wrong).is_err(), "{wrong}");
         }
     }

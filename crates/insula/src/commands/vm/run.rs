@@ -1,179 +1,239 @@
-//! `insula vm run`: a machine in the foreground, its console on our terminal.
+//! `insula vm run`: a machine in the foreground, its console on our terminal; or in the background.
 
-use super::devices;
-use crate::commands::run::size;
+use super::host;
+use super::machines::{Machines, Record, socket_path};
+use super::options::{Accel, Args};
+use crate::background::{self, Ready};
+use crate::commands::run::random_id;
+use crate::global::{Coded, Global};
 use anyhow::Context;
-use insula_machine::{Config, Machine, Outcome};
-use insula_sys::host::kvm::{self, HostKind};
+use insula_boundary::Init;
+use insula_boundary::store::{Removal, Slot};
+use insula_machine::console::Log;
+use insula_machine::qemu::{self, Emulated};
+use insula_machine::{Config, Console, Input, Machine, Report, Surroundings};
+use insula_spec::Id;
+use insula_sys::process;
+use insula_sys::signals::SignalFd;
 use insula_sys::tty;
-use insula_virtio::vsock;
-use insula_vm::boot::Protocol;
-use insula_vm::memory::Backing;
-use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use rustix::fd::OwnedFd;
+use rustix::fs::Mode;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use std::cell::Cell;
+use std::fs::File;
+use std::io::IsTerminal;
+use std::os::unix::fs::OpenOptionsExt;
 use std::process::ExitCode;
+use std::rc::Rc;
 
-const EXAMPLES: &str = "\
-Example:
-  insula vm run --kernel vmlinuz --initrd initrd.img --memory 512M --cpus 2
+/// Signals that end a machine as they would end any program: hang up, interrupt, quit, terminate.
+const ENDING: [i32; 4] = [1, 2, 3, 15];
 
-The console is the terminal's; the machine ends when the guest switches off or resets.
-Exit codes: 0 the guest switched off, 1 it reset (a panic does), 125 insula failed.";
-
-/// Run a virtual machine in the foreground
-#[derive(clap::Args)]
-#[command(after_help = EXAMPLES)]
-pub(crate) struct Args {
-    /// The kernel: a vmlinux or a bzImage (vmlinuz)
-    #[arg(long, value_name = "FILE")]
-    kernel: PathBuf,
-    /// How the kernel is entered: Linux's 64-bit boot protocol, or PVH [default: the first that it has]
-    #[arg(long, value_name = "PROTOCOL")]
-    boot: Option<Boot>,
-    /// The initial file system, as the kernel takes it
-    #[arg(long, value_name = "FILE")]
-    initrd: Option<PathBuf>,
-    /// The kernel's command line; what it needs on this machine is added
-    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
-    cmdline: String,
-    /// Memory: a number with K, M or G
-    #[arg(long, value_name = "SIZE", default_value = "256M")]
-    memory: String,
-    /// Virtual processors
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    cpus: u32,
-    /// A disk: a file or block device, then `ro`, `direct` (past the host's cache), `serial=TEXT`; may be given several times
-    #[arg(long, value_name = "FILE[,OPTION...]")]
-    disk: Vec<String>,
-    /// A network card: tap=NAME for a tap that exists, then mac=ADDRESS, mtu=N; may be given several times
-    #[arg(long, value_name = "tap=NAME[,OPTION...]")]
-    net: Vec<String>,
-    /// Sockets between guest (address 3) and host: connect to the socket made here and say `CONNECT port`; a guest's connection to port N
-    /// goes to the socket SOCKET_N
-    #[arg(long, value_name = "SOCKET")]
-    vsock: Option<PathBuf>,
-    /// Take the memory from the huge pages the host has set aside
-    #[arg(long)]
-    hugepages: bool,
-    /// Don't confine this process's threads to the system calls they need: for debugging, as a guest that breaks out of its machine
-    /// can then do what you can
-    #[arg(long)]
-    no_seccomp: bool,
-    /// Tell at the end how often the guest came back to us
-    #[arg(long)]
-    stats: bool,
+pub(crate) fn main(global: &Global, args: Args) -> anyhow::Result<ExitCode> {
+    run(global, &args).map_err(|error| Coded::new(125, format!("{error:#}")).into())
 }
 
-/// Ways into a kernel.
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum Boot {
-    Linux64,
-    Pvh,
-}
-
-pub(crate) fn main(args: Args) -> anyhow::Result<ExitCode> {
-    match run(args) {
-        Ok(code) => Ok(code),
-        Err(error) => Err(crate::global::Coded::new(125, format!("{error:#}")).into()),
-    }
-}
-
-fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let config = config(&args)?;
-    let host = usable_host()?;
-    config.check(memory_of_host()?, host)?;
+fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
+    let config = args.config()?;
+    let id = args.name.as_deref().map_or_else(random_id, |name| Ok(name.parse()?))?;
+    let vcpus = if args.accel == Accel::Tcg { qemu::MOST_VCPUS } else { host::most_vcpus()? };
+    config.check(host::memory()?, vcpus)?;
     if args.no_seccomp {
         crate::show::warn(format_args!(
             "insula: --no-seccomp: this machine's threads aren't confined; don't run guests you don't trust"
         ));
     }
-    let stdin = rustix::stdio::stdin();
-    let raw = std::io::stdin().is_terminal().then(|| tty::Raw::new(stdin)).transpose()?;
-    let input = stdin.try_clone_to_owned().context("can't use the standard input")?;
-    let machine = Machine::new(&config, Some(&cache_dir()), Box::new(Console), Some(input))?;
-    machine.notices().iter().for_each(|notice| crate::show::warn(format_args!("insula: {notice}")));
-    let report = machine.run()?;
-    drop(raw);
-    report.notes.iter().for_each(|note| crate::show::warn(format_args!("insula: {note}")));
-    if args.stats {
-        let exits = report.exits;
-        crate::show::warn(format_args!("insula: exits: {} ports, {} memory, {} others", exits.ports, exits.memory, exits.others));
+    let place = Place { machines: Machines::new(global), record: record(args, &config)?, id };
+    if args.detach {
+        let id = place.id.clone();
+        return background::start(&id, |ready| in_background(place, args, &config, ready));
     }
-    Ok(ExitCode::from(match report.outcome {
-        Outcome::Off => 0,
-        Outcome::Reset => 1,
-    }))
+    in_foreground(place, args, &config)
 }
 
-/// The first that is no host's; each machine is alone on its bus.
-const GUEST_ADDRESS: u32 = 3;
+/// Where a machine is put on record, and what is said of it there.
+struct Place {
+    machines: Machines,
+    id: Id,
+    record: Record,
+}
 
-fn config(args: &Args) -> anyhow::Result<Config> {
-    let memory = size(&args.memory).and_then(|size| u64::try_from(size).ok());
-    let memory = memory.with_context(|| format!("--memory: {:?} is no size; write 512M or 2G", args.memory))?;
-    Ok(Config {
-        kernel: args.kernel.clone(),
-        boot: args.boot.map(|boot| match boot {
-            Boot::Linux64 => Protocol::Linux64,
-            Boot::Pvh => Protocol::Pvh,
-        }),
-        initrd: args.initrd.clone(),
-        arguments: args.cmdline.clone(),
-        memory,
-        backing: if args.hugepages { Backing::Huge } else { Backing::Private },
-        vcpus: args.cpus,
-        disks: args.disk.iter().map(|text| devices::disk(text)).collect::<anyhow::Result<_>>()?,
-        sockets: args.vsock.clone().map(|path| vsock::Config { cid: GUEST_ADDRESS, path }),
-        confined: !args.no_seccomp,
-        cards: args.net.iter().map(|text| devices::card(text)).collect::<anyhow::Result<_>>()?,
+fn record(args: &Args, config: &Config) -> anyhow::Result<Record> {
+    let absolute = |path: &std::path::Path| std::path::absolute(path).with_context(|| format!("can't use {}", path.display()));
+    let (created, owner) = Record::now();
+    Ok(Record {
+        created,
+        owner,
+        accelerator: if args.accel == Accel::Tcg { "tcg" } else { "kvm" }.into(),
+        kernel: absolute(&config.kernel)?,
+        memory: config.memory,
+        cpus: config.vcpus,
+        sockets: args.vsock.iter().map(|path| absolute(path)).collect::<anyhow::Result<_>>()?,
+        keep: args.detach && !args.rm,
     })
 }
 
-/// How many virtual processors this host allows; or which of the four kinds of host it is that can't run a guest, and what to do.
-fn usable_host() -> anyhow::Result<usize> {
-    let advice = "`insula doctor` tells more";
-    match kvm::kind() {
-        HostKind::HardwareKvm => Ok(insula_vm::kvm::most_vcpus()?),
-        HostKind::KvmWithoutAccess => {
-            anyhow::bail!("/dev/kvm is closed to this user; join its group (kvm, as a rule), or be root; {advice}")
+/// A machine that is on record, and removed from it when this goes, unless it is kept.
+struct OnRecord {
+    slot: Slot,
+    /// Made at the start: when the guest has run, this thread can open nothing any more.
+    removal: Option<Removal>,
+}
+
+impl OnRecord {
+    fn new(place: &Place) -> anyhow::Result<OnRecord> {
+        let slot = place.machines.reserve(&place.id, &place.record)?;
+        let removal = Some(slot.removal()?);
+        Ok(OnRecord { slot, removal })
+    }
+}
+
+impl Drop for OnRecord {
+    fn drop(&mut self) {
+        if let Some(removal) = &self.removal
+            && let Err(error) = removal.carry_out()
+        {
+            crate::show::warn(format_args!("insula: {error}"));
         }
-        HostKind::KvmPvm => anyhow::bail!(
-            "this host's KVM is PVM, made for clouds without nested virtualisation: it interprets an ordinary guest one \
-             instruction at a time; use a host with VT-x or AMD-V; {advice}"
-        ),
-        HostKind::NoKvm => {
-            anyhow::bail!(
-                "this host has no KVM; load kvm_intel or kvm_amd, or switch virtualisation on in the firmware; {advice}"
-            )
+    }
+}
+
+/// A machine of either kind.
+enum Made {
+    Kvm(Machine),
+    Tcg(Emulated),
+}
+
+impl Made {
+    fn new(args: &Args, config: &Config, console: &Console) -> anyhow::Result<Made> {
+        if args.accel == Accel::Tcg {
+            return Ok(Made::Tcg(Emulated::new(config, console)?));
+        }
+        Ok(Made::Kvm(Machine::new(config, Some(&host::cache_dir()), console)?))
+    }
+
+    /// Tells what isn't as it was asked for.
+    fn notify(&self) {
+        match self {
+            Made::Kvm(machine) => {
+                machine.notices().iter().for_each(|notice| crate::show::warn(format_args!("insula: {notice}")));
+            }
+            Made::Tcg(_) => crate::show::warn("insula: --accel tcg: QEMU emulates the processor, many times slower than KVM"),
+        }
+    }
+
+    fn run(self, with: Surroundings) -> insula_machine::Result<Report> {
+        match self {
+            Made::Kvm(machine) => machine.run(with),
+            Made::Tcg(machine) => machine.run(with),
         }
     }
 }
 
-/// Where unpacked kernels are kept.
-fn cache_dir() -> PathBuf {
-    if rustix::process::geteuid().is_root() {
-        return PathBuf::from("/var/cache/insula/kernels");
-    }
-    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let cache = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")));
-    cache.unwrap_or_else(std::env::temp_dir).join("insula/kernels")
+fn in_foreground(place: Place, args: &Args, config: &Config) -> anyhow::Result<ExitCode> {
+    // Before there is a thread, so that all of them leave these signals to the event loop.
+    let signals = SignalFd::new(ENDING)?;
+    let place = OnRecord::new(&place)?;
+    let stdin = rustix::stdio::stdin();
+    let interactive = std::io::stdin().is_terminal();
+    let file = stdin.try_clone_to_owned().context("can't use the standard input")?;
+    let output = rustix::stdio::stdout().try_clone_to_owned().context("can't use the standard output")?;
+    let console = Console::new(Some(output), None)?;
+    let control = Some(listen(&place.slot)?);
+    let machine = Made::new(args, config, &console)?;
+    machine.notify();
+    place.slot.write_init(init()?)?;
+    let raw = interactive.then(|| tty::Raw::new(stdin)).transpose()?;
+    let report = machine.run(Surroundings {
+        input: Some(Input { file, interactive }),
+        control,
+        signals: Some(signals),
+        entered: Box::new(|| Ok(())),
+        say: |line| crate::show::warn(format_args!("\r\ninsula: {line}\r")),
+    });
+    drop(raw);
+    let report = report?;
+    tell(&report, args.stats);
+    Ok(ExitCode::from(report.outcome.code()))
 }
 
-fn memory_of_host() -> anyhow::Result<u64> {
-    let info = std::fs::read_to_string("/proc/meminfo").context("can't learn how much memory the host has")?;
-    let total = info.lines().find_map(|line| line.strip_prefix("MemTotal:")?.split_whitespace().next()?.parse::<u64>().ok());
-    total.map(|kibibytes| kibibytes << 10).context("/proc/meminfo doesn't say how much memory the host has")
+/// In a process of its own, whose name is told when the guest runs.
+fn in_background(place: Place, args: &Args, config: &Config, ready: Ready) -> anyhow::Result<()> {
+    let signals = SignalFd::new(ENDING)?;
+    let keep = place.record.keep;
+    let mut place = OnRecord::new(&place)?;
+    let slot = &place.slot;
+    let log = Log::new(slot.dir(), [&slot.name("output"), &slot.name("output.2")])?;
+    let path = slot.path("errors");
+    let errors = File::options().append(true).create(true).mode(0o600).open(&path);
+    let errors = errors.with_context(|| format!("can't make {}", path.display()))?;
+    let console = Console::new(None, Some(log))?;
+    let control = Some(listen(slot)?);
+    let machine = Made::new(args, config, &console)?;
+    machine.notify();
+    // All that is written later is opened now.
+    let (init, running, exit) = (init()?, slot.later("init")?, slot.later("exit")?);
+    ready.leave(Some(errors.into())).context("can't go on in the background")?;
+    let told = Rc::new(Cell::new(false));
+    let tells = told.clone();
+    let entered = Box::new(move || {
+        running.write_init(init)?;
+        ready.tell().inspect(|()| tells.set(true))
+    });
+    let report = machine.run(Surroundings { input: None, control, signals: Some(signals), entered, say: |_| {} });
+    if !told.get() {
+        return report.map(drop).map_err(Into::into);
+    }
+    // What goes wrong from here on is nobody's to hear but the file's of errors.
+    let code = match report {
+        Ok(report) => {
+            tell(&report, false);
+            report.outcome.code()
+        }
+        Err(error) => {
+            crate::show::warn(format_args!("insula: {error}"));
+            125
+        }
+    };
+    if keep {
+        place.removal = None;
+        if let Err(error) = exit.write_exit(code) {
+            crate::show::warn(format_args!("insula: can't write the exit code: {error}"));
+        }
+    }
+    Ok(())
 }
 
-/// What the guest says appears at once: each byte, as a console's do.
-struct Console;
-
-impl Write for Console {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        Ok(rustix::io::write(rustix::stdio::stdout(), bytes)?)
+/// What the user should know of a guest that has ended.
+fn tell(report: &Report, stats: bool) {
+    report.notes.iter().for_each(|note| crate::show::warn(format_args!("insula: {note}")));
+    match report.exits.filter(|_| stats) {
+        Some(exits) => crate::show::warn(format_args!(
+            "insula: exits: {} ports, {} memory, {} others",
+            exits.ports, exits.memory, exits.others
+        )),
+        None if stats => crate::show::warn("insula: exits: QEMU counts none"),
+        None => {}
     }
+}
 
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
+/// This process, as others find it.
+fn init() -> anyhow::Result<Init> {
+    let pid = rustix::process::getpid();
+    Ok(Init { pid: pid.as_raw_pid(), started: process::start_time(pid)? })
+}
+
+/// The control socket: for who may do anything to this process anyway.
+fn listen(slot: &Slot) -> anyhow::Result<OwnedFd> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let listen = || {
+        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        // The file gets the socket's mode.
+        rustix::fs::fchmod(&socket, Mode::from_raw_mode(0o600))?;
+        let path = socket_path(slot)?;
+        rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
+        rustix::net::listen(&socket, 16)?;
+        anyhow::Ok(socket)
+    };
+    listen().with_context(|| format!("can't make the control socket of {}", slot.id()))
 }

@@ -32,7 +32,7 @@ unit:
 # What needs a host with cgroup v2 alone runs in a machine of its own, under software emulation.
 lab:
 	cargo build --package xtask --package insula
-	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="$(OUT)/debug/xtask lab --" cargo test --package insula --test cgroup_v2 --test vm --test vm_life --test confinement
+	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="$(OUT)/debug/xtask lab --" cargo test --package insula --test cgroup_v2 --test vm --test vm_life --test vm_network --test confinement
 
 install: build
 	install -D -m 755 $(INSULA) $(DESTDIR)$(PREFIX)/bin/insula

@@ -7,11 +7,12 @@ use insula_machine::confinement::{CALLS, Call, Part, Thread};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use support::guest::{initrd, lab, load_modules, must, said, take_along};
-use support::{World, eventually, finish, pty, stderr, told};
+use support::{World, accept, datagrams, eventually, finish, pty, stderr, told};
 
 /// A call that was made after its thread was confined.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -126,7 +127,7 @@ fn with_everything(world: &World, kernel: &Path) -> BTreeSet<Made> {
     let typed = world.file("typed", "a line\n");
     let (socket, listening) = (world.path("vsock"), world.path("vsock_52"));
     let listener = UnixListener::bind(&listening).unwrap();
-    let server = std::net::TcpListener::bind("10.78.0.1:7003").unwrap();
+    let server = TcpListener::bind("10.78.0.1:7003").unwrap();
     let mut traced = Traced::new(world, kernel, &initrd, &[]);
     traced
         .command
@@ -136,7 +137,7 @@ fn with_everything(world: &World, kernel: &Path) -> BTreeSet<Made> {
         .arg(&socket);
     traced.command.stdin(File::open(typed).unwrap());
     let (output, calls) = traced.finish(|| {
-        server.accept().unwrap().0.read_to_end(&mut Vec::new()).unwrap();
+        accept(&server).read_to_end(&mut Vec::new()).unwrap();
         let mut stream = listener.accept().unwrap().0;
         // The guest sends more than fits into the socket, and has to wait.
         std::thread::sleep(std::time::Duration::from_secs(1));
@@ -151,6 +152,52 @@ fn with_everything(world: &World, kernel: &Path) -> BTreeSet<Made> {
     });
     must("ip link del insula1");
     assert!(said(&output).contains("got a line\n16\n"), "{}", told(&output));
+    calls
+}
+
+/// A network of our own, with every kind of socket; the guest then takes the driver away while it has a connection.
+fn with_a_network(world: &World, kernel: &Path) -> BTreeSet<Made> {
+    must("ip addr replace 192.0.2.1/32 dev lo; ip -6 addr replace 2001:db8::1/128 dev lo; ip link set lo up");
+    must("sysctl -qw net.ipv4.ping_group_range='0 2147483647'");
+    let script = load_modules(world)
+        + "mount -t devtmpfs dev /dev; ip link set eth0 up; ip addr add 10.0.2.15/24 dev eth0; ip route add default via 10.0.2.2
+           while ip -6 addr show dev eth0 | grep -q tentative || ! ip -6 addr show dev eth0 | grep -q fd69; do usleep 100000; done
+           ip -6 route replace default via fe80::2 dev eth0
+           head -c 300000 /dev/zero | nc 192.0.2.1 7001; head -c 300000 /dev/zero | nc 2001:db8::1 7001; nc 192.0.2.1 7009 < /dev/null
+           echo one | socat -t 20 - UDP4:192.0.2.1:7004,shut-none; echo six | socat -t 20 - UDP6:[2001:db8::1]:7004,shut-none
+           ping -c 1 192.0.2.1 | grep -o '1 packets received'; ping6 -c 1 2001:db8::1 | grep -o '1 packets received'
+           socat -t 20 TCP-LISTEN:80 SYSTEM:'read line; echo you said $line'
+           sleep 1000 | nc 192.0.2.1 7001 > /connected & while [ ! -s /connected ]; do usleep 100000; done
+           for driver in /sys/bus/virtio/drivers/virtio_net/virtio*; do echo ${driver##*/} > ${driver%/*}/unbind; done
+           poweroff -f";
+    let initrd = initrd(world, &script);
+    let streams = ["192.0.2.1:7001", "[2001:db8::1]:7001"].map(|at| TcpListener::bind(at).unwrap());
+    let datagrams = ["192.0.2.1:7004", "[2001:db8::1]:7004"].map(datagrams);
+    let mut traced = Traced::new(world, kernel, &initrd, &[]);
+    traced.command.args(["--net", "user,publish=127.0.0.1:8080:80"]).stdin(Stdio::null());
+    let (output, calls) = traced.finish(|| {
+        for listener in &streams {
+            let mut got = Vec::new();
+            accept(listener).read_to_end(&mut got).unwrap();
+            assert_eq!(got.len(), 300_000);
+        }
+        for socket in &datagrams {
+            let (_, guest) = socket.recv_from(&mut [0; 64]).unwrap();
+            socket.send_to(b"heard\n", guest).unwrap();
+        }
+        eventually("an answer at a published port", || {
+            let mut answer = String::new();
+            // The guest's program may not listen yet: then the connection is broken off.
+            let _ = TcpStream::connect("127.0.0.1:8080")
+                .and_then(|mut stream| stream.write_all(b"hello\n").and_then(|()| stream.read_to_string(&mut answer)));
+            answer == "you said hello\n"
+        });
+        let mut stream = accept(&streams[0]);
+        stream.write_all(b"welcome\n").unwrap();
+        let broken = stream.read(&mut [0]).unwrap_err();
+        assert_eq!(broken.kind(), std::io::ErrorKind::ConnectionReset, "with the driver its connections are gone");
+    });
+    assert!(said(&output).contains("heard\nheard\n1 packets received\n1 packets received\n"), "{}", told(&output));
     calls
 }
 
@@ -179,6 +226,7 @@ fn every_call_that_is_made_is_allowed_and_every_call_that_is_allowed_is_made() {
     take_along(&world, "/usr/bin/socat");
     let mut calls = with_everything(&world, &kernel);
     calls.extend(with_a_terminal_and_plain_disks(&world, &kernel));
+    calls.extend(with_a_network(&world, &kernel));
     for made in &calls {
         assert!(CALLS.iter().any(|call| allows(call, made)), "{made:?} isn't in the list");
     }

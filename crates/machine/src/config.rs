@@ -90,7 +90,8 @@ impl Config {
         let has = |part: &Part| match part {
             Part::Any => true,
             Part::Disk => !self.disks.is_empty(),
-            Part::Card => !self.cards.is_empty(),
+            Part::Card => self.cards.iter().any(|card| matches!(card.cable, net::Cable::Tap(_))),
+            Part::Network => self.cards.iter().any(|card| matches!(card.cable, net::Cable::User(_))),
             Part::Sockets => self.sockets.is_some(),
             Part::Balloon => self.balloon.is_some(),
             Part::Temporary => self.temporary,

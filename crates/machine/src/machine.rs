@@ -3,7 +3,7 @@
 use crate::attend::{Outcome, Surroundings, attend};
 use crate::bus::Bus;
 use crate::config::Config;
-use crate::confinement::Filters;
+use crate::confinement::{Filters, Part};
 use crate::console::Console;
 use crate::devices::Devices;
 use crate::error::{Result, host};
@@ -11,6 +11,7 @@ use crate::ports::{EVENTS_LINE, Ports, SERIAL_LINE};
 use crate::processors::Processors;
 use crate::running::Running;
 use crate::stats::Residence;
+use insula_usernet::Network;
 use insula_virtio::Device;
 use insula_virtio::balloon::Balloon;
 use insula_virtio::block::Block;
@@ -130,6 +131,11 @@ fn devices(config: &Config, notices: &mut Vec<String>) -> Result<Vec<Box<dyn Dev
     }
     for card in &config.cards {
         devices.push(Box::new(Net::new(card)?));
+    }
+    if config.parts().contains(&Part::Network) && !Network::pings() {
+        let notice =
+            "--net user: the guest's ping reaches only the gateway, as net.ipv4.ping_group_range leaves this user's groups out";
+        notices.push(notice.to_owned());
     }
     if let Some(sockets) = &config.sockets {
         devices.push(Box::new(Vsock::new(sockets)?));

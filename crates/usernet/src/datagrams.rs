@@ -268,7 +268,7 @@ impl Exchange {
         matches!(self.way, Way::Published(..))
     }
 
-    /// A resolver that didn't answer in time isn't asked again, nor one that the host doesn't ask any more.
+    /// A resolver that didn't answer in time isn't asked again.
     fn turn(&mut self, hub: &mut Hub, id: Id) -> Result<(), Errno> {
         let asked = *self.asked.get_or_insert(hub.now);
         let Way::Resolver(_, server) = self.way else { return Ok(()) };

@@ -25,7 +25,7 @@
 //! | [`tap`] | a loop for who has a tap |
 //!
 //! All that a guest sends is hostile, and all that comes from outside, too. Connections, flows, buffers and small frames each have a bound;
-//! what is beyond is dropped or refused, and what fits nowhere (fragments, other protocols) is dropped. `docs/decisions/0060` has the reasons.
+//! what is beyond is dropped or refused, and what fits nowhere (fragments, other protocols) is dropped. `docs/decisions/0070` has the reasons.
 
 mod config;
 mod datagrams;

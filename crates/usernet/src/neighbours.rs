@@ -102,7 +102,8 @@ pub(crate) fn advertise(hub: &mut Hub, asked: Option<(Mac, IpAddr)>) {
 /// Whether the host has a way to the world by IPv6. If it hasn't, no guest should try. (To connect a datagram socket sends nothing.)
 fn leads_out() -> bool {
     let world: SocketAddr = SocketAddr::new(Ipv6Addr::new(0x2001, 0x4860, 0x4860, 0, 0, 0, 0, 0x8888).into(), 53);
-    let socket = rustix::net::socket_with(AddressFamily::INET6, SocketType::DGRAM, SocketFlags::CLOEXEC, None);
+    let socket =
+        rustix::net::socket_with(AddressFamily::INET6, SocketType::DGRAM, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC, None);
     socket.is_ok_and(|socket| rustix::net::connect(socket, &world).is_ok())
 }
 

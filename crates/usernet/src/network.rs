@@ -235,10 +235,11 @@ impl Network {
         Some(())
     }
 
-    /// The next frame for the guest, if there is one; it must have room for it. None means that there is none until the guest has sent
-    /// something, or [`Network::poll`] was called.
-    pub fn receive(&mut self) -> Option<Frame<'_>> {
-        let text = self.next()?;
+    /// The next frame for the guest, if there is one. It has room for `most` bytes: segments are made to fit, and datagrams that don't are
+    /// lost, so there should be enough for an ordinary frame. None means that there is none until the guest has sent something, or
+    /// [`Network::poll`] was called.
+    pub fn receive(&mut self, most: usize) -> Option<Frame<'_>> {
+        let text = self.next(most)?;
         let head = self.hub.head.bytes();
         Some(Frame(match text {
             Text::Reply => [&self.reply, &[], &[]],
@@ -250,7 +251,7 @@ impl Network {
         }))
     }
 
-    fn next(&mut self) -> Option<Text> {
+    fn next(&mut self, most: usize) -> Option<Text> {
         let hub = &mut self.hub;
         // Who waited for a buffer, or for room, may have it now.
         for id in hub.pool.awaited() {
@@ -260,18 +261,20 @@ impl Network {
             self.published.retry(hub);
         }
         loop {
-            if let Some(reply) = hub.next_reply() {
+            let text = if let Some(reply) = hub.next_reply() {
                 self.reply = reply;
-                return Some(Text::Reply);
-            }
-            let id = hub.news.pop_front()?;
-            if let Some(range) = self.tcp.due(hub, id) {
-                return Some(Text::Segment(id, range));
-            }
-            let length = self.datagrams.due(hub, id);
-            let length = length.or_else(|| self.published.due(hub, &mut self.tcp, &mut self.datagrams, id));
-            if let Some(length) = length {
-                return Some(Text::Datagram(length));
+                Some((Text::Reply, self.reply.len()))
+            } else {
+                let id = hub.news.pop_front()?;
+                if let Some(range) = self.tcp.due(hub, id, most) {
+                    return Some(Text::Segment(id, range));
+                }
+                let length = self.datagrams.due(hub, id);
+                let length = length.or_else(|| self.published.due(hub, &mut self.tcp, &mut self.datagrams, id));
+                length.map(|length| (Text::Datagram(length), hub.head.bytes().len() + length))
+            };
+            if let Some((text, _)) = text.filter(|(_, length)| *length <= most) {
+                return Some(text);
             }
         }
     }

@@ -3,41 +3,29 @@
 
 use crate::reach::DNS;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
-use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::path::Path;
 
 /// More aren't asked, as the C library doesn't (MAXNS).
 const MOST: usize = 3;
-/// A file that is longer is none.
-const LONGEST: u64 = 64 << 10;
 
 /// The resolvers of the host.
 #[derive(Debug)]
 pub(crate) struct Resolvers {
-    path: PathBuf,
-    /// The file when it was read last.
-    stamp: Option<(SystemTime, u64)>,
     servers: Vec<SocketAddr>,
     /// The one to ask: it moves on when one doesn't answer.
     preferred: usize,
 }
 
 impl Resolvers {
+    /// Reads the file, once: whoever speaks with a guest opens no files any more. A host that changes its resolvers as it moves has one on its
+    /// loopback device, as a rule, that stays. Without a file there are none.
     pub(crate) fn new(path: &Path) -> Resolvers {
-        Resolvers { path: path.to_owned(), stamp: None, servers: Vec::new(), preferred: 0 }
+        Resolvers { servers: parse(&std::fs::read_to_string(path).unwrap_or_default()), preferred: 0 }
     }
 
-    /// The one to ask now. The host may have moved to another network meanwhile.
-    pub(crate) fn server(&mut self) -> Option<SocketAddr> {
-        let stamp = std::fs::metadata(&self.path).ok().and_then(|meta| Some((meta.modified().ok()?, meta.len())));
-        if stamp != self.stamp || self.servers.is_empty() {
-            self.stamp = stamp;
-            let short = stamp.is_some_and(|(_, length)| length <= LONGEST);
-            let text = if short { std::fs::read_to_string(&self.path).unwrap_or_default() } else { String::new() };
-            self.servers = parse(&text);
-            self.preferred = 0;
-        }
-        self.servers.get(self.preferred % self.servers.len().max(1)).copied()
+    /// The one to ask now.
+    pub(crate) fn server(&self) -> Option<SocketAddr> {
+        self.servers.get(self.preferred).copied()
     }
 
     /// This one doesn't answer: the next is asked from now on.
@@ -77,12 +65,11 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_silent_is_followed_by_the_next_and_a_new_file_is_read() {
+    fn one_that_is_silent_is_followed_by_the_next() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(&file, "nameserver 192.0.2.1\nnameserver 192.0.2.2\n").unwrap();
         let mut resolvers = Resolvers::new(file.path());
-        let [first, second, third]: [SocketAddr; 3] =
-            ["192.0.2.1:53", "192.0.2.2:53", "192.0.2.33:53"].map(|a| a.parse().unwrap());
+        let [first, second]: [SocketAddr; 2] = ["192.0.2.1:53", "192.0.2.2:53"].map(|address| address.parse().unwrap());
         assert_eq!(resolvers.server(), Some(first));
         resolvers.silent(second);
         assert_eq!(resolvers.server(), Some(first), "it wasn't the one to blame");
@@ -90,10 +77,12 @@ mod tests {
         assert_eq!(resolvers.server(), Some(second));
         resolvers.silent(second);
         assert_eq!(resolvers.server(), Some(first));
-        std::fs::write(&file, "nameserver 192.0.2.33\n").unwrap();
-        assert_eq!(resolvers.server(), Some(third));
-        std::fs::write(&file, "").unwrap();
+    }
+
+    #[test]
+    fn without_resolvers_there_are_none() {
+        let mut resolvers = Resolvers::new(Path::new("/nonexistent"));
+        resolvers.silent("192.0.2.1:53".parse().unwrap());
         assert_eq!(resolvers.server(), None);
-        resolvers.silent(first);
     }
 }

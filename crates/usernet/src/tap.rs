@@ -64,7 +64,7 @@ fn take(network: &mut Network, tap: impl AsFd, buffer: &mut [u8]) -> Result<bool
 
 /// Gives the tap all there is for it. What it doesn't take is lost, and sent again.
 fn give(network: &mut Network, tap: impl AsFd) {
-    while let Some(frame) = network.receive() {
+    while let Some(frame) = network.receive(usize::MAX) {
         let _ = rustix::io::writev(&tap, &frame.pieces().map(IoSlice::new));
     }
 }

@@ -196,6 +196,24 @@ fn who_doesnt_read_holds_up_who_writes() {
     }
 }
 
+/// Bytes and their end may be there when the host's kernel says that it is connected.
+#[test]
+fn who_says_one_thing_and_leaves_is_heard() {
+    let Some(world) = World::new(Config::default()) else { return };
+    let listener = world.on_host(|| listen(HOST));
+    const TIMES: usize = 500;
+    world.both(
+        || (0..TIMES).for_each(|_| listener.accept().unwrap().0.write_all(b"this").unwrap()),
+        || {
+            for _ in 0..TIMES {
+                let mut got = Vec::new();
+                connect(HOST).unwrap().read_to_end(&mut got).unwrap();
+                assert_eq!(got, b"this");
+            }
+        },
+    );
+}
+
 #[test]
 fn many_connections_are_kept_apart() {
     const MANY: u32 = 300;

@@ -24,6 +24,9 @@ pub enum Error {
     /// The same, with what it was tried on.
     #[error(transparent)]
     Named(#[from] insula_sys::Error),
+    /// A network of our own can't be had.
+    #[error(transparent)]
+    Network(#[from] insula_usernet::Error),
     /// A configuration that can't be.
     #[error("{device}: {cause}")]
     Config {

@@ -1,6 +1,6 @@
 //! The list. It is read by people: `docs/security.md` shows it (a test compares), and each line says what for.
 
-use super::Part::{Any, Balloon, Card, Disk, Sockets, Temporary};
+use super::Part::{Any, Balloon, Card, Disk, Network, Sockets, Temporary};
 use super::Thread::{Input, Loop, Vcpu};
 use super::{Call, Part, Thread, is, without};
 use insula_seccomp::Sysno;
@@ -22,6 +22,29 @@ const LOOK_UP: u64 = 34;
 const NOT_EXECUTABLE: &[Condition] = &[without(2, libc::PROT_EXEC as u64)];
 const LOCAL_STREAM: &[Condition] =
     &[is(0, libc::AF_UNIX as u64), is(1, (libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) as u64)];
+
+/// A socket that doesn't wait, of this family, kind and protocol.
+const fn socket(family: i32, kind: i32, protocol: i32) -> [Condition; 3] {
+    let kind = kind | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    [is(0, family as u64), is(1, kind as u64), is(2, protocol as u64)]
+}
+
+const STREAM4: &[Condition] = &socket(libc::AF_INET, libc::SOCK_STREAM, 0);
+const STREAM6: &[Condition] = &socket(libc::AF_INET6, libc::SOCK_STREAM, 0);
+const DATAGRAM4: &[Condition] = &socket(libc::AF_INET, libc::SOCK_DGRAM, 0);
+const DATAGRAM6: &[Condition] = &socket(libc::AF_INET6, libc::SOCK_DGRAM, 0);
+const ECHO4: &[Condition] = &socket(libc::AF_INET, libc::SOCK_DGRAM, libc::IPPROTO_ICMP);
+const ECHO6: &[Condition] = &socket(libc::AF_INET6, libc::SOCK_DGRAM, libc::IPPROTO_ICMPV6);
+
+const fn option(level: i32, name: i32) -> [Condition; 2] {
+    [is(1, level as u64), is(2, name as u64)]
+}
+
+const ERROR: &[Condition] = &option(libc::SOL_SOCKET, libc::SO_ERROR);
+const NODELAY: &[Condition] = &option(libc::IPPROTO_TCP, libc::TCP_NODELAY);
+const KEEPALIVE: &[Condition] = &option(libc::SOL_SOCKET, libc::SO_KEEPALIVE);
+const OOBINLINE: &[Condition] = &option(libc::SOL_SOCKET, libc::SO_OOBINLINE);
+const LINGER: &[Condition] = &option(libc::SOL_SOCKET, libc::SO_LINGER);
 
 const fn call(call: Sysno, threads: &'static [Thread], purpose: &'static str) -> Call {
     Call { call, conditions: &[], only: "", threads, part: Any, purpose, rare: None }
@@ -83,6 +106,25 @@ pub const CALLS: &[Call] = &[
         .of(Card)
         .only("`TUNSETQUEUE`", &[is(1, request::TUNSETQUEUE)])
         .rare("cards with several pairs of queues"),
+    call(Sysno::epoll_pwait, &[Loop], "which sockets are ready").of(Network),
+    call(Sysno::socket, &[Loop], "connections of the guest's").of(Network).only("streams of IPv4", STREAM4),
+    call(Sysno::socket, &[Loop], "the same").of(Network).only("streams of IPv6", STREAM6),
+    call(Sysno::socket, &[Loop], "the guest's datagrams").of(Network).only("datagrams of IPv4", DATAGRAM4),
+    call(Sysno::socket, &[Loop], "the same").of(Network).only("datagrams of IPv6", DATAGRAM6),
+    call(Sysno::socket, &[Loop], "the guest's `ping`").of(Network).only("echoes of IPv4", ECHO4),
+    call(Sysno::socket, &[Loop], "the same").of(Network).only("echoes of IPv6", ECHO6),
+    call(Sysno::connect, &[Loop], "the same").of(Network),
+    call(Sysno::getsockopt, &[Loop], "how a connection of the guest's went").of(Network).only("`SO_ERROR`", ERROR),
+    call(Sysno::setsockopt, &[Loop], "sends on what the guest sends at once").of(Network).only("`TCP_NODELAY`", NODELAY),
+    call(Sysno::setsockopt, &[Loop], "asks whether a silent peer is there").of(Network).only("`SO_KEEPALIVE`", KEEPALIVE),
+    call(Sysno::setsockopt, &[Loop], "takes urgent bytes as bytes").of(Network).only("`SO_OOBINLINE`", OOBINLINE),
+    call(Sysno::setsockopt, &[Loop], "breaks off what the guest breaks off").of(Network).only("`SO_LINGER`", LINGER),
+    call(Sysno::setsockopt, &[Vcpu], "the same, of a guest that resets its card").of(Network).only("`SO_LINGER`", LINGER),
+    call(Sysno::readv, &[Loop], "bytes for the guest").of(Network),
+    call(Sysno::writev, &[Loop], "bytes of the guest's").of(Network),
+    call(Sysno::recvfrom, &[Loop], "datagrams for the guest").of(Network),
+    call(Sysno::shutdown, &[Loop], "the guest sends no more").of(Network),
+    call(Sysno::timerfd_settime, &[Loop], "what is to be sent again, and forgotten").of(Network),
     call(Sysno::epoll_pwait, &[Loop], "which sockets are ready").of(Sockets),
     call(Sysno::socket, &[Loop], "programs of the guest's that connect").of(Sockets).only("local streams", LOCAL_STREAM),
     call(Sysno::connect, &[Loop], "the same").of(Sockets),

@@ -44,6 +44,8 @@ pub enum Part {
     Disk,
     /// Network cards on taps.
     Card,
+    /// Network cards in a network of our own.
+    Network,
     /// Sockets between guest and host.
     Sockets,
     /// A balloon.
@@ -54,7 +56,7 @@ pub enum Part {
 
 impl Part {
     /// All of them.
-    pub const ALL: [Part; 6] = [Part::Any, Part::Disk, Part::Card, Part::Sockets, Part::Balloon, Part::Temporary];
+    pub const ALL: [Part; 7] = [Part::Any, Part::Disk, Part::Card, Part::Network, Part::Sockets, Part::Balloon, Part::Temporary];
 }
 
 /// A call that is allowed. Another one of the same name may allow it with other arguments.

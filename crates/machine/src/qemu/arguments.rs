@@ -30,6 +30,9 @@ pub(super) fn check(config: &Config) -> Result<()> {
     if config.cards.iter().any(|card| [card.receive, card.send] != [Limits::default(); 2]) {
         return refuse("--net", "QEMU doesn't limit network cards; `tc` can limit the tap");
     }
+    if config.cards.iter().any(|card| matches!(card.cable, net::Cable::User(_))) {
+        return refuse("--net", "QEMU's user network leads the guest to this host's loopback services; give it a tap");
+    }
     Ok(())
 }
 
@@ -110,7 +113,7 @@ impl Arguments {
     fn card(&mut self, number: usize, card: &net::Config) {
         let queues = card.pairs.max(1);
         let mut tap =
-            json!({"type": "tap", "id": format!("tap{number}"), "ifname": card.tap, "script": "no", "downscript": "no"});
+            json!({"type": "tap", "id": format!("tap{number}"), "ifname": card.tap(), "script": "no", "downscript": "no"});
         let mut device = json!({"driver": "virtio-net-pci", "id": format!("net{number}"), "netdev": format!("tap{number}")});
         if queues > 1 {
             tap["queues"] = queues.into();

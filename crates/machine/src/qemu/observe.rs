@@ -19,7 +19,7 @@ pub(super) struct Cards(Vec<(String, net::Counters)>);
 
 impl Cards {
     pub(super) fn new(cards: &[net::Config]) -> Cards {
-        Cards(cards.iter().map(|card| (card.tap.clone(), of_tap(&card.tap))).collect())
+        Cards(cards.iter().filter_map(|card| card.tap()).map(|tap| (tap.to_owned(), of_tap(tap))).collect())
     }
 
     fn counters(&self) -> impl Iterator<Item = net::Counters> {

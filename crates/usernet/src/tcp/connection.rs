@@ -353,14 +353,12 @@ impl Connection {
             if !flags.intersects(EventFlags::OUT | EventFlags::ERR | EventFlags::HUP) {
                 return Fate::Lives;
             }
-            return match rustix::net::sockopt::socket_error(socket) {
-                Ok(Ok(())) => {
-                    self.phase = Phase::Answering;
-                    self.opens = true;
-                    Fate::Lives
-                }
-                Ok(Err(errno)) | Err(errno) => Fate::Failed(errno),
-            };
+            if let Ok(Err(errno)) | Err(errno) = rustix::net::sockopt::socket_error(socket) {
+                return Fate::Failed(errno);
+            }
+            // What follows may be there already.
+            self.phase = Phase::Answering;
+            self.opens = true;
         }
         self.send.ending |= flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
         self.send.readable |= self.send.ending || flags.contains(EventFlags::IN);

@@ -228,11 +228,11 @@ impl Connections {
     }
 
     /// The next frame of a connection that is among those with news: its head is made, and its text is this part of what is kept. None
-    /// if there is none for now.
-    pub(crate) fn due(&mut self, hub: &mut Hub, id: Id) -> Option<Range<usize>> {
+    /// if there is none for now. It isn't longer than `most`.
+    pub(crate) fn due(&mut self, hub: &mut Hub, id: Id, most: usize) -> Option<Range<usize>> {
         let connection = self.by_id.get_mut(&id)?;
         connection.listed = false;
-        match connection.due(hub) {
+        match connection.due(hub, most.saturating_sub(Head::MOST)) {
             Ok(Some(segment)) => {
                 hub.head = connection.head(hub, segment.tcp, segment.text.clone());
                 self.list(hub, id);

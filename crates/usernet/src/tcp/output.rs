@@ -33,15 +33,15 @@ pub(super) struct Segment {
 }
 
 impl Connection {
-    /// The next segment, if there is one.
+    /// The next segment, if there is one, with so much text at most.
     ///
     /// # Errors
     /// The host's end is gone.
-    pub(super) fn due(&mut self, hub: &mut Hub) -> Result<Option<Segment>, Errno> {
+    pub(super) fn due(&mut self, hub: &mut Hub, most: usize) -> Result<Option<Segment>, Errno> {
         match self.phase {
             Phase::Connecting => Ok(None),
             Phase::Answering | Phase::Calling => Ok(self.opening(hub)),
-            Phase::Open => match self.data(hub)? {
+            Phase::Open => match self.data(hub, most)? {
                 Some(segment) => Ok(Some(segment)),
                 None => Ok(self.bare(&hub.pool)),
             },
@@ -69,20 +69,20 @@ impl Connection {
     }
 
     /// Bytes of the host's, or its end.
-    fn data(&mut self, hub: &mut Hub) -> Result<Option<Segment>, Errno> {
+    fn data(&mut self, hub: &mut Hub, most: usize) -> Result<Option<Segment>, Errno> {
         let sent = distance(self.send.una, self.send.next) as usize;
         if self.send.end_acknowledged || sent > self.send.kept.len() {
             // The end was sent.
             return Ok(None);
         }
         let room = (self.send.window as usize).min(SIZE).saturating_sub(sent);
-        let most = hub.link.most_text(self.flow.is_ipv6(), self.send.mss);
+        let most = hub.link.most_text(self.flow.is_ipv6(), self.send.mss).min(most);
         self.fill(&mut hub.pool, sent + room.min(most))?;
         let unsent = self.send.kept.len() - sent;
         let length = unsent.min(room).min(most);
         let last = self.send.ended && length == unsent;
         // Not many small ones where there will soon be room for a large one (RFC 9293 section 3.8.6.2.1).
-        let silly = length < unsent && length < usize::from(self.send.mss) && sent > 0;
+        let silly = room < unsent.min(self.send.mss.into()) && sent > 0;
         if (length == 0 || silly) && !last {
             if room == 0 && !self.is_under_way() {
                 self.arm(hub);

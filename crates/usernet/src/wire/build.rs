@@ -4,8 +4,6 @@ use super::{ETHERNET, Mac, NEEDS_CHECKSUM, Sum, Tcp, Udp, VNET, kind, protocol};
 use crate::link::OURS;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// Enough for every head that is made here: of all, Ethernet's, IPv6's, and TCP's with options.
-const SIZE: usize = VNET + ETHERNET + 40 + 20 + 8;
 /// Where the checksum stands in TCP's and UDP's headers.
 const TCP_CHECKSUM: usize = 16;
 const UDP_CHECKSUM: usize = 6;
@@ -13,7 +11,7 @@ const UDP_CHECKSUM: usize = 6;
 /// All of a frame before its text.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Head {
-    bytes: [u8; SIZE],
+    bytes: [u8; Head::MOST],
     length: usize,
 }
 
@@ -25,8 +23,11 @@ fn length(text: Text<'_>) -> usize {
 }
 
 impl Head {
+    /// The longest that is made here: all headers, with TCP's options.
+    pub(crate) const MOST: usize = VNET + ETHERNET + 40 + 20 + 8;
+
     pub(crate) fn empty() -> Head {
-        Head { bytes: [0; SIZE], length: 0 }
+        Head { bytes: [0; Head::MOST], length: 0 }
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {

@@ -59,7 +59,7 @@ impl Net {
         match command {
             Command::Pairs(count) if count >= 1 && usize::from(count) <= most => self.set_pairs(count).is_ok(),
             Command::Pairs(_) => false,
-            Command::Offloads(features) => self.offloads && self.set_offload(offload_of(features)).is_ok(),
+            Command::Offloads(features) => self.plug.offloads() && self.set_offload(offload_of(features)).is_ok(),
         }
     }
 }

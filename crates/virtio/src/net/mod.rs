@@ -1,8 +1,10 @@
-//! The network device (section 5.1): a tap of the host's, with one queue of it for each pair of the guest's.
+//! The network device (section 5.1): a tap of the host's, with one queue of it for each pair of the guest's; or a network of our own.
 //!
 //! Frames go straight between the tap and guest memory, each with the header (`virtio_net_hdr`) that says which checksum is to be made and
-//! how it is to be cut. The host's kernel and the guest's understand the same header, so nobody computes what the other needn't have.
+//! how it is to be cut. The host's kernel and the guest's understand the same header, and so does our network: nobody computes what the
+//! other needn't have.
 
+mod cable;
 mod control;
 mod pair;
 #[cfg(test)]
@@ -13,13 +15,17 @@ use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 use crate::limiter::{Limiter, Limits};
 use crate::ring::Ring;
+use cable::Plug;
 use insula_sys::tap::{self, Offload};
+use insula_usernet::Network;
 use pair::{Receiver, Sender};
 use rustix::event::PollFlags;
-use rustix::fd::{AsRawFd, OwnedFd};
+use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use virtio_bindings::virtio_net as bits;
+
+pub use cable::Cable;
 
 /// Section 5.1: its number.
 pub const KIND: u32 = 1;
@@ -30,19 +36,19 @@ const CONTROL_SIZE: u16 = 16;
 const CONTROL: Token = 0;
 const RECEIVE_TIMER: Token = 1;
 const SEND_TIMER: Token = 2;
-/// From here on three for each pair: kick to receive, kick to send, the tap.
+/// From here on three for each pair: kick to receive, kick to send, the other end of the cable.
 const PAIRS: Token = 3;
 
 /// What it is made from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The tap's name.
-    pub tap: String,
+    /// What it is plugged into.
+    pub cable: Cable,
     /// The guest's address; without, its driver makes one up.
     #[serde(default)]
     pub mac: Option<[u8; 6]>,
-    /// The largest packet without Ethernet's header that the guest should send.
+    /// The largest packet without Ethernet's header that the guest should send; with a network of our own, that network's if it isn't said.
     #[serde(default)]
     pub mtu: Option<u16>,
     /// How many pairs of queues; 0 means 1.
@@ -54,6 +60,16 @@ pub struct Config {
     /// How much the guest sends at what rate.
     #[serde(default)]
     pub send: Limits,
+}
+
+impl Config {
+    /// The tap's name, if it is plugged into one.
+    pub fn tap(&self) -> Option<&str> {
+        match &self.cable {
+            Cable::Tap(name) => Some(name),
+            Cable::User(_) => None,
+        }
+    }
 }
 
 /// What has to be known to go on.
@@ -84,9 +100,7 @@ pub struct Counters {
 #[derive(Debug)]
 pub struct Net {
     counters: Counters,
-    taps: Vec<OwnedFd>,
-    /// The taps take offloads; what isn't a tap (a socket) doesn't.
-    offloads: bool,
+    plug: Plug,
     mac: Option<[u8; 6]>,
     mtu: Option<u16>,
     link: bool,
@@ -111,19 +125,26 @@ struct Running {
 }
 
 impl Net {
-    /// Opens the tap, which must exist.
+    /// Opens the tap, or makes the network.
     ///
     /// # Errors
-    /// As [`tap::open`]; a configuration that can't be.
+    /// As [`tap::open`] and [`Network::new`]; a configuration that can't be.
     pub fn new(config: &Config) -> Result<Net> {
         let pairs = config.pairs.max(1);
-        if pairs > MOST_PAIRS {
-            let cause = format!("{pairs} pairs of queues are more than {MOST_PAIRS}");
-            return Err(Error::Config { device: "net", cause });
+        match &config.cable {
+            Cable::Tap(_) if pairs > MOST_PAIRS => Err(refuse(format!("{pairs} pairs of queues are more than {MOST_PAIRS}"))),
+            Cable::Tap(name) => {
+                must_exist(config)?;
+                let taps = (0..pairs).map(|_| tap::open(name, pairs > 1)).collect::<insula_sys::Result<_>>();
+                Net::with(taps.map_err(|error| explained(error, name, pairs > 1))?, config)
+            }
+            Cable::User(_) if pairs > 1 => Err(refuse(format!("a user network has one pair of queues, not {pairs}"))),
+            Cable::User(network) => {
+                let mtu = config.mtu.unwrap_or(network.mtu);
+                let network = Network::new(&insula_usernet::Config { mtu, ..network.clone() })?;
+                Net::plugged(Plug::User(Box::new(network)), &Config { mtu: Some(mtu), ..config.clone() })
+            }
         }
-        must_exist(config)?;
-        let taps = (0..pairs).map(|_| tap::open(&config.tap, pairs > 1)).collect::<insula_sys::Result<_>>();
-        Net::with(taps.map_err(|error| explained(error, &config.tap, pairs > 1))?, config)
     }
 
     /// Takes what is open already, one descriptor a pair: each read and write is a frame led by a header of 12 bytes, and none waits.
@@ -131,22 +152,24 @@ impl Net {
     /// # Errors
     /// No descriptor, or more than [`MOST_PAIRS`]; a configuration that can't be.
     pub fn with(taps: Vec<OwnedFd>, config: &Config) -> Result<Net> {
-        let refuse = |cause: String| Error::Config { device: "net", cause };
         if taps.is_empty() || taps.len() > usize::from(MOST_PAIRS) {
             return Err(refuse(format!("it has {} taps, and can have 1 to {MOST_PAIRS}", taps.len())));
         }
+        Net::plugged(Plug::taps(taps), config)
+    }
+
+    fn plugged(plug: Plug, config: &Config) -> Result<Net> {
         if let Some(mac) = config.mac.filter(|mac| mac[0] & 1 == 1 || *mac == [0; 6]) {
             return Err(refuse(format!("{mac:02x?} isn't the address of one card")));
         }
         if let Some(mtu) = config.mtu.filter(|mtu| *mtu < 68) {
             return Err(refuse(format!("an MTU of {mtu} is too small for IPv4, which needs 68")));
         }
-        let offloads = tap::set_offload(&taps[0], Offload::empty()).is_ok();
-        let sizes = std::iter::repeat_n(SIZE, 2 * taps.len()).chain([CONTROL_SIZE]).collect();
+        let sizes = std::iter::repeat_n(SIZE, 2 * plug.pairs()).chain([CONTROL_SIZE]).collect();
         let (receive, send) = (Limiter::new(config.receive)?, Limiter::new(config.send)?);
         let (mac, mtu) = (config.mac, config.mtu);
         let counters = Counters::default();
-        Ok(Net { counters, taps, offloads, mac, mtu, link: true, sizes, receive, send, running: None, restored: None })
+        Ok(Net { counters, plug, mac, mtu, link: true, sizes, receive, send, running: None, restored: None })
     }
 
     /// Plugs the cable in or out, as the guest sees it (section 5.1.4.2).
@@ -162,50 +185,49 @@ impl Net {
     fn set_pairs(&mut self, count: u16) -> Result<()> {
         let Some(running) = &mut self.running else { return Ok(()) };
         running.active = count;
-        if self.offloads && self.taps.len() > 1 {
-            for (index, tap) in self.taps.iter().enumerate() {
-                // Saying again what is so already is an error that does no harm; the first always takes part.
-                let _ = tap::set_queue(tap, index < usize::from(count));
-            }
-        }
+        self.plug.set_pairs(count);
         Ok(())
     }
 
     fn set_offload(&mut self, offload: Offload) -> Result<()> {
         let Some(running) = &mut self.running else { return Ok(()) };
         running.offload = offload;
-        if self.offloads {
-            for tap in &self.taps {
-                tap::set_offload(tap, offload)?;
-            }
-        }
-        Ok(())
+        self.plug.set_offload(offload)
     }
 
-    /// Whether frames can be taken from a pair's tap now.
+    /// Whether the other end of a pair's cable is to be waited for now.
     fn listens(&self, pair: usize) -> bool {
+        if !self.plug.insists() {
+            return true;
+        }
         let receiver = self.running.as_ref().and_then(|running| running.receivers.get(pair)?.as_ref());
         receiver.is_some_and(|receiver| !receiver.starved()) && !self.receive.waits()
     }
 
     fn listening(&self) -> Vec<bool> {
-        (0..self.taps.len()).map(|pair| self.listens(pair)).collect()
+        (0..self.plug.pairs()).map(|pair| self.listens(pair)).collect()
     }
 
     fn receive_on(&mut self, pair: usize, kicked: bool) -> Result<()> {
         let receiver = self.running.as_mut().and_then(|running| running.receivers.get_mut(pair)?.as_mut());
-        match (receiver, self.taps.get(pair)) {
-            (Some(receiver), Some(tap)) => receiver.serve(tap, &mut self.receive, &mut self.counters, kicked),
+        match (receiver, self.plug.port(pair)) {
+            (Some(receiver), Some(port)) => receiver.serve(port, &mut self.receive, &mut self.counters, kicked),
             _ => Ok(()),
         }
     }
 
     fn send_on(&mut self, pair: usize) -> Result<()> {
         let sender = self.running.as_mut().and_then(|running| running.senders.get_mut(pair)?.as_mut());
-        match (sender, self.taps.get(pair)) {
-            (Some(sender), Some(tap)) => sender.serve(tap, &mut self.send, &mut self.counters),
-            _ => Ok(()),
+        match (sender, self.plug.port(pair)) {
+            (Some(sender), Some(port)) => sender.serve(port, &mut self.send, &mut self.counters)?,
+            _ => return Ok(()),
         }
+        self.answer(pair)
+    }
+
+    /// Gives the guest what our network has for it by now; a tap tells by itself.
+    fn answer(&mut self, pair: usize) -> Result<()> {
+        if self.plug.insists() { Ok(()) } else { self.receive_on(pair, false) }
     }
 
     /// Sets new limits, where one is given. What waits for the old ones is looked at again; then [`Device::sources`] is to be asked again.
@@ -215,10 +237,13 @@ impl Net {
     pub fn set_limits(&mut self, receive: Option<Limits>, send: Option<Limits>) -> Result<()> {
         if let Some(limits) = receive {
             self.receive = Limiter::new(limits)?;
+            for pair in 0..self.plug.pairs() {
+                self.answer(pair)?;
+            }
         }
         if let Some(limits) = send {
             self.send = Limiter::new(limits)?;
-            for pair in 0..self.taps.len() {
+            for pair in 0..self.plug.pairs() {
                 self.send_on(pair)?;
             }
         }
@@ -226,16 +251,17 @@ impl Net {
     }
 }
 
-/// Looks whether there is such a tap.
+/// Looks whether there is such a tap, if it is to be one.
 ///
 /// # Errors
 /// There isn't, and how to make one.
 pub fn must_exist(config: &Config) -> Result<()> {
-    if tap::exists(&config.tap) {
-        return Ok(());
+    match &config.cable {
+        Cable::Tap(name) if !tap::exists(name) => {
+            Err(refuse(format!("there is no tap {name}; `ip tuntap add {name} mode tap` makes one")))
+        }
+        _ => Ok(()),
     }
-    let cause = format!("there is no tap {0}; `ip tuntap add {0} mode tap` makes one", config.tap);
-    Err(Error::Config { device: "net", cause })
 }
 
 /// What the kernel means when it doesn't open a tap that exists.
@@ -250,6 +276,10 @@ fn explained(error: insula_sys::Error, tap: &str, several: bool) -> Error {
         }
         _ => return error.into(),
     };
+    refuse(cause)
+}
+
+fn refuse(cause: String) -> Error {
     Error::Config { device: "net", cause }
 }
 
@@ -287,7 +317,7 @@ impl Device for Net {
             bits::VIRTIO_NET_F_STATUS,
             bits::VIRTIO_NET_F_CTRL_VQ,
         ];
-        if self.offloads {
+        if self.plug.offloads() {
             features.extend([
                 bits::VIRTIO_NET_F_GUEST_CSUM,
                 bits::VIRTIO_NET_F_GUEST_TSO4,
@@ -299,7 +329,7 @@ impl Device for Net {
         }
         features.extend(self.mac.map(|_| bits::VIRTIO_NET_F_MAC));
         features.extend(self.mtu.map(|_| bits::VIRTIO_NET_F_MTU));
-        features.extend((self.taps.len() > 1).then_some(bits::VIRTIO_NET_F_MQ));
+        features.extend((self.plug.pairs() > 1).then_some(bits::VIRTIO_NET_F_MQ));
         features.into_iter().fold(0, |features, bit| features | 1 << bit)
     }
 
@@ -312,7 +342,7 @@ impl Device for Net {
         let mut config = [0; 12];
         config[..6].copy_from_slice(&self.mac.unwrap_or_default());
         config[6] = self.link.into();
-        config[8..10].copy_from_slice(&(self.taps.len() as u16).to_le_bytes());
+        config[8..10].copy_from_slice(&(self.plug.pairs() as u16).to_le_bytes());
         config[10..].copy_from_slice(&self.mtu.unwrap_or_default().to_le_bytes());
         read_bytes(&config, offset, data);
     }
@@ -320,7 +350,7 @@ impl Device for Net {
     fn activate(&mut self, mut start: Activation) -> Result<()> {
         let several = start.accepted(bits::VIRTIO_NET_F_MQ);
         // Section 5.1.2: where the control queue is depends on what was accepted.
-        let pairs = if several { self.taps.len() } else { 1 };
+        let pairs = if several { self.plug.pairs() } else { 1 };
         let mergeable = start.accepted(bits::VIRTIO_NET_F_MRG_RXBUF);
         let receiver = |start: &mut Activation, pair| start.queue(2 * pair).map(|ring| Receiver::new(ring, mergeable));
         let receivers = (0..pairs).map(|pair| receiver(&mut start, pair)).collect();
@@ -340,6 +370,7 @@ impl Device for Net {
 
     fn reset(&mut self) {
         self.running = None;
+        self.plug.clear();
     }
 
     fn sources(&self) -> Vec<Source> {
@@ -348,13 +379,14 @@ impl Device for Net {
         let mut sources: Vec<Source> = running.control.iter().map(|ring| source(ring.kick_fd(), CONTROL)).collect();
         sources.extend(self.receive.source(RECEIVE_TIMER));
         sources.extend(self.send.source(SEND_TIMER));
-        for (pair, tap) in self.taps.iter().enumerate() {
+        for pair in 0..self.plug.pairs() {
             let token = PAIRS + 3 * pair as Token;
             let receiver = running.receivers.get(pair).and_then(Option::as_ref);
             sources.extend(receiver.map(|receiver| source(receiver.kick_fd(), token)));
             let sender = running.senders.get(pair).and_then(Option::as_ref);
             sources.extend(sender.map(|sender| source(sender.kick_fd(), token + 1)));
-            sources.extend(self.listens(pair).then(|| source(tap.as_raw_fd(), token + 2)));
+            let far = self.plug.source(pair).filter(|_| self.listens(pair));
+            sources.extend(far.map(|fd| source(fd, token + 2)));
         }
         sources
     }
@@ -363,10 +395,15 @@ impl Device for Net {
         let before = self.listening();
         match token {
             CONTROL => self.control()?,
-            RECEIVE_TIMER => self.receive.event(),
+            RECEIVE_TIMER => {
+                self.receive.event();
+                for pair in 0..self.plug.pairs() {
+                    self.answer(pair)?;
+                }
+            }
             SEND_TIMER => {
                 self.send.event();
-                for pair in 0..self.taps.len() {
+                for pair in 0..self.plug.pairs() {
                     self.send_on(pair)?;
                 }
             }
@@ -375,7 +412,10 @@ impl Device for Net {
                 match (token - PAIRS) % 3 {
                     0 => self.receive_on(pair, true)?,
                     1 => self.send_on(pair)?,
-                    _ => self.receive_on(pair, false)?,
+                    _ => {
+                        self.plug.poll()?;
+                        self.receive_on(pair, false)?;
+                    }
                 }
             }
         }

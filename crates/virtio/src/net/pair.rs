@@ -1,11 +1,13 @@
-//! Frames from the tap into guest memory, and back.
+//! Frames from the other end of the cable into guest memory, and back.
 
 use super::Counters;
+use super::cable::Port;
 use crate::chain::Chain;
 use crate::error::Result;
 use crate::limiter::Limiter;
 use crate::ring::{Ring, RingState};
 use insula_sys::guest;
+use insula_usernet::Frame;
 use rustix::fd::AsFd;
 use rustix::io::Errno;
 use std::collections::VecDeque;
@@ -55,13 +57,21 @@ impl Receiver {
         self.ring.state()
     }
 
-    /// Takes frames from the tap, as long as there are any, and buffers for them.
-    pub(super) fn serve(&mut self, tap: impl AsFd, limiter: &mut Limiter, counters: &mut Counters, kicked: bool) -> Result<()> {
+    /// Takes frames, as long as there are any, and buffers for them.
+    pub(super) fn serve(
+        &mut self,
+        mut port: Port<'_>,
+        limiter: &mut Limiter,
+        counters: &mut Counters,
+        kicked: bool,
+    ) -> Result<()> {
         if kicked || self.starved {
             self.starved = false;
         }
         self.ring.begin()?;
-        for _ in 0..TURN {
+        // What a tap still has, it says again. Our network doesn't, and the ring's own share bounds it.
+        let most = if matches!(port, Port::Tap(_)) { TURN } else { usize::MAX };
+        for _ in 0..most {
             if !self.gather()? {
                 self.starved = true;
                 break;
@@ -69,7 +79,14 @@ impl Receiver {
             if !limiter.pass(0) {
                 break;
             }
-            if !self.frame(tap.as_fd(), limiter, counters)? {
+            let taken = match &mut port {
+                Port::Tap(tap) => self.frame(tap, limiter, counters)?,
+                Port::User(network) => match network.receive(self.room_for_one()) {
+                    Some(frame) => self.put(&frame, limiter, counters)?,
+                    None => false,
+                },
+            };
+            if !taken {
                 limiter.give_back(0);
                 break;
             }
@@ -103,7 +120,33 @@ impl Receiver {
         }
     }
 
-    /// Takes one frame; false if there is none.
+    /// How large a frame can be now.
+    fn room_for_one(&self) -> usize {
+        let most = if self.mergeable { self.held.len() } else { 1 };
+        self.held.iter().take(most).map(|chain| chain.writable().len() as usize).sum()
+    }
+
+    /// Takes a frame that isn't larger than that.
+    fn put(&mut self, frame: &Frame<'_>, limiter: &mut Limiter, counters: &mut Counters) -> Result<bool> {
+        let length = frame.len();
+        limiter.charge(length as u64);
+        counters.received_packets += 1;
+        counters.received_bytes += (length as u64).saturating_sub(u64::from(HEADER));
+        let mut slices: Vec<VolatileSlice<'_>> = Vec::new();
+        let mut room = 0;
+        for chain in &self.held {
+            if room >= length {
+                break;
+            }
+            room += chain.writable().len() as usize;
+            slices.extend(chain.writable().slices(self.ring.memory(), 0, chain.writable().len()));
+        }
+        frame.copy_to(&slices);
+        drop(slices);
+        self.give(length).map(|()| true)
+    }
+
+    /// Takes one frame from a tap; false if there is none.
     fn frame(&mut self, tap: impl AsFd, limiter: &mut Limiter, counters: &mut Counters) -> Result<bool> {
         let straight = if self.mergeable { STRAIGHT } else { 1 };
         let mut slices: Vec<VolatileSlice<'_>> = Vec::with_capacity(straight + 1);
@@ -202,8 +245,8 @@ impl Sender {
         self.ring.state()
     }
 
-    /// Hands the guest's frames to the tap. One that the kernel doesn't take is lost, as on a wire.
-    pub(super) fn serve(&mut self, tap: impl AsFd, limiter: &mut Limiter, counters: &mut Counters) -> Result<()> {
+    /// Hands the guest's frames on. One that the kernel doesn't take is lost, as on a wire.
+    pub(super) fn serve(&mut self, mut port: Port<'_>, limiter: &mut Limiter, counters: &mut Counters) -> Result<()> {
         self.ring.begin()?;
         loop {
             while let Some(chain) = self.ring.pop()? {
@@ -213,7 +256,7 @@ impl Sender {
                     return self.ring.signal();
                 }
                 let whole = frame.len() > HEADER && frame.len() as usize <= LARGEST && frame.pieces().len() <= guest::PIECES;
-                if whole && guest::write(tap.as_fd(), &frame.slices(self.ring.memory(), 0, frame.len())).is_ok() {
+                if whole && port.send(&frame.slices(self.ring.memory(), 0, frame.len())) {
                     counters.sent_packets += 1;
                     counters.sent_bytes += u64::from(frame.len() - HEADER);
                 } else {

@@ -181,17 +181,18 @@ fn offloads_need_the_checksum() {
 #[test]
 fn a_real_tap_takes_what_is_offered() {
     let name = format!("insula{}", std::process::id() % 100_000);
-    let missing = Net::new(&Config { tap: name.clone(), ..Config::default() }).unwrap_err().to_string();
+    let config = |pairs| Config { cable: Cable::Tap(name.clone()), pairs, ..Config::default() };
+    let missing = Net::new(&config(0)).unwrap_err().to_string();
     assert!(missing.starts_with("net: there is no tap insula"), "{missing}");
     // It goes with its last descriptor.
     let _made = match tap::open(&name, true) {
         Ok(tap) => tap,
         Err(error) => return eprintln!("skipped: {error}"),
     };
-    let net = Net::new(&Config { tap: name.clone(), pairs: 2, ..Config::default() }).unwrap();
+    let net = Net::new(&config(2)).unwrap();
     let features = net.features();
     assert_eq!(features & (1 << 7 | 1 << 10 | MQ), 1 << 7 | 1 << 10 | MQ);
-    let other = Net::new(&Config { tap: name, ..Config::default() }).unwrap_err().to_string();
+    let other = Net::new(&config(0)).unwrap_err().to_string();
     assert!(other.contains("was made for several queues (say queues=N)"), "{other}");
     let mut driver = Driver::new(Box::new(net), features);
     driver.patience = 0;
@@ -199,6 +200,49 @@ fn a_real_tap_takes_what_is_offered() {
     assert_eq!(command(&mut driver, 4, &[5, 0, 2, 0, 0, 0, 0, 0, 0, 0]), 0);
     let state = driver.transport.save().unwrap();
     assert_eq!(driver.transport.restore(state).unwrap(), Change::Sources);
+}
+
+/// Who has the gateway's address? As a frame, led by its header.
+fn question() -> Vec<u8> {
+    let guest = [2, 0, 0, 0, 0, 9];
+    [&[0; 12][..], &[0xff; 6], &guest, &[8, 6, 0, 1, 8, 0, 6, 4, 0, 1], &guest, &[10, 0, 2, 15], &[0; 6], &[10, 0, 2, 2]].concat()
+}
+
+#[test]
+fn a_network_of_ours_answers_in_the_same_turn_or_when_there_is_room() {
+    let limit = Limits { bandwidth: None, operations: Some(Bucket { size: 2, one_time_burst: 0, refill_ms: 300 }) };
+    let config = Config { cable: Cable::User(insula_usernet::Config::default()), receive: limit, ..Config::default() };
+    let net = Net::new(&config).unwrap();
+    let features = net.features();
+    assert_eq!(features & (1 << 3 | 1 << 7 | 1 << 10 | MQ), 1 << 3 | 1 << 7 | 1 << 10, "an MTU and offloads, and one pair");
+    let mut driver = Driver::new(Box::new(net), features);
+    driver.patience = 0;
+    assert_eq!(driver.config::<2>(10), 65520_u16.to_le_bytes());
+    let question = question();
+    driver.put(DATA, &question);
+    let ask = |driver: &mut Driver| driver.add(1, &[Piece::read(DATA, question.len() as u32)]);
+    // Without a buffer the answer waits.
+    let asked = ask(&mut driver);
+    assert_eq!(driver.event(PAIRS + 1).unwrap(), [(1, asked, 0)]);
+    for number in 0..4 {
+        driver.add(0, &[Piece::write(DATA + (number + 1) * 0x2_0000, 0x2_0000)]);
+    }
+    assert_eq!(driver.event(PAIRS).unwrap(), [(0, 0, 54)]);
+    let answer = driver.bytes(DATA + 0x2_0000, 54);
+    assert_eq!(answer[10..12], [1, 0], "one buffer");
+    assert_eq!((&answer[12..18], &answer[32..34], &answer[40..44]), (&[2, 0, 0, 0, 0, 9][..], &[0, 2][..], &[10, 0, 2, 2][..]));
+    // Then in the same turn, up to the limit.
+    ask(&mut driver);
+    assert_eq!(driver.event(PAIRS + 1).unwrap().iter().map(|used| used.0).collect::<Vec<_>>(), [0, 1]);
+    ask(&mut driver);
+    assert_eq!(driver.event(PAIRS + 1).unwrap().len(), 1, "the limit is reached");
+    for _ in 0..200 {
+        driver.turn(20);
+        if !driver.used().is_empty() {
+            return;
+        }
+    }
+    panic!("the limit never ends");
 }
 
 #[test]
@@ -212,6 +256,12 @@ fn what_cant_be_is_refused_by_name() {
         refusal(&Config { mtu: Some(60), ..Config::default() }),
         "net: an MTU of 60 is too small for IPv4, which needs 68"
     );
-    let error = Net::new(&Config { tap: "a-name-that-is-too-long".into(), ..Config::default() }).unwrap_err().to_string();
+    let network = || Cable::User(insula_usernet::Config::default());
+    let error = Net::new(&Config { cable: network(), pairs: 2, ..Config::default() }).unwrap_err().to_string();
+    assert_eq!(error, "net: a user network has one pair of queues, not 2");
+    let error = Net::new(&Config { cable: network(), mtu: Some(576), ..Config::default() }).unwrap_err().to_string();
+    assert!(error.contains("576 is outside 1280 to 65520"), "{error}");
+    let unheard = Config { cable: Cable::Tap("a-name-that-is-too-long".into()), ..Config::default() };
+    let error = Net::new(&unheard).unwrap_err().to_string();
     assert!(error.starts_with("net: there is no tap a-name"), "{error}");
 }

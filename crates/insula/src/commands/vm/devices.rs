@@ -3,7 +3,8 @@
 use super::options::bytes;
 use anyhow::{Context, bail};
 use insula_virtio::limiter::{Bucket, Limits};
-use insula_virtio::{balloon, block, net};
+use insula_virtio::net::{self, Cable};
+use insula_virtio::{balloon, block};
 
 /// `FILE[,ro][,direct][,serial=TEXT][,LIMIT...]`
 pub(super) fn disk(text: &str) -> anyhow::Result<block::Config> {
@@ -50,34 +51,55 @@ pub(super) fn limit_of_card(receive: &mut Limits, send: &mut Limits, name: &str,
     }
 }
 
-/// `tap=NAME[,mac=ADDRESS][,mtu=N][,queues=N][,LIMIT...]`
+/// `tap=NAME[,queues=N]`, or `user[,publish=PORTS]…[,host-loopback][,subnet=NETWORK][,hostname=NAME]`; then `[,mac=ADDRESS][,mtu=N][,LIMIT...]`
 pub(super) fn card(text: &str) -> anyhow::Result<net::Config> {
     let (kind, options) = split(text);
-    let tap = match kind.split_once('=') {
-        Some(("tap", name)) if !name.is_empty() => name.to_owned(),
-        None if kind == "user" => {
-            bail!("--net user is not in this version yet; tap=NAME is (`ip tuntap add NAME mode tap` makes one)")
+    let mut config = net::Config::default();
+    let mut network = match kind.split_once('=') {
+        Some(("tap", name)) if !name.is_empty() => {
+            config.cable = Cable::Tap(name.to_owned());
+            None
         }
-        _ => bail!("--net {text}: write tap=NAME"),
+        None if kind == "user" => Some(insula_usernet::Config::default()),
+        _ => bail!("--net {text}: write tap=NAME, or user"),
     };
-    let mut config = net::Config { tap, ..net::Config::default() };
     let said = || said("--net", text);
     for option in options {
-        match option.split_once('=') {
-            Some(("mac", mac)) => {
-                config.mac = Some(address(mac).with_context(|| format!("{}: {mac:?} is no MAC address", said()))?)
+        let (name, value) = option.split_once('=').map_or((option, None), |(name, value)| (name, Some(value)));
+        match (name, value, &mut network) {
+            ("mac", Some(mac), _) => {
+                config.mac = Some(address(mac).with_context(|| format!("{}: {mac:?} is no MAC address", said()))?);
             }
-            Some(("mtu", mtu)) => config.mtu = Some(mtu.parse().with_context(|| format!("{}: {mtu:?} is no MTU", said()))?),
-            Some(("queues", count)) => {
+            ("mtu", Some(mtu), _) => {
+                config.mtu = Some(mtu.parse().with_context(|| format!("{}: {mtu:?} is no MTU", said()))?);
+            }
+            ("queues", Some(count), None) => {
                 let pairs = count.parse().ok().filter(|pairs| (1..=net::MOST_PAIRS).contains(pairs));
                 config.pairs = pairs.with_context(|| format!("{}: {count:?} is not 1 to {}", said(), net::MOST_PAIRS))?;
             }
-            Some((name, value)) if limit_of_card(&mut config.receive, &mut config.send, name, value).with_context(said)? => {}
-            _ => bail!(
-                "{}: {option:?} is none of mac=ADDRESS, mtu=N, queues=N, rx-bytes=SIZE[:BURST], rx-packets=N[:BURST], tx-bytes=, tx-packets=",
-                said()
-            ),
+            ("publish", Some(ports), Some(network)) => network.publish.push(ports.parse().with_context(said)?),
+            ("subnet", Some(subnet), Some(network)) => network.subnet = subnet.parse().with_context(said)?,
+            ("hostname", Some(name), Some(network)) => network.hostname = Some(name.to_owned()),
+            ("host-loopback", None, Some(network)) => network.host_loopback = true,
+            (_, Some(value), _) if limit_of_card(&mut config.receive, &mut config.send, name, value).with_context(said)? => {}
+            (_, _, network) => {
+                let own = match network {
+                    Some(_) => {
+                        "publish=[HOSTADDR:]HOSTPORT:GUESTPORT[/tcp|/udp], host-loopback, subnet=NETWORK/BITS, hostname=NAME"
+                    }
+                    None => "queues=N",
+                };
+                bail!(
+                    "{}: {option:?} is none of mac=ADDRESS, mtu=N, rx-bytes=SIZE[:BURST], rx-packets=N[:BURST], tx-bytes=, tx-packets=, {own}",
+                    said()
+                )
+            }
         }
+    }
+    if let Some(mut network) = network {
+        network.mtu = config.mtu.unwrap_or(network.mtu);
+        network.check().with_context(said)?;
+        config.cable = Cable::User(network);
     }
     Ok(config)
 }
@@ -157,13 +179,51 @@ mod tests {
     }
 
     #[test]
-    fn a_card_is_read() {
+    fn a_card_on_a_tap_is_read() {
         let config = card("tap=t0,mac=02:00:00:00:00:0a,mtu=1400").unwrap();
-        assert_eq!((config.tap.as_str(), config.mac, config.mtu), ("t0", Some([2, 0, 0, 0, 0, 10]), Some(1400)));
-        for wrong in
-            ["t0", "tap=", "tap=t0,mac=1:2", "tap=t0,mtu=x", "tap=t0,speed=9", "tap=t0,queues=0", "tap=t0,rx-ops=1", "user"]
-        {
+        assert_eq!((config.cable, config.mac, config.mtu), (Cable::Tap("t0".into()), Some([2, 0, 0, 0, 0, 10]), Some(1400)));
+        for wrong in [
+            "t0",
+            "tap=",
+            "tap=t0,mac=1:2",
+            "tap=t0,mtu=x",
+            "tap=t0,speed=9",
+            "tap=t0,queues=0",
+            "tap=t0,rx-ops=1",
+            "tap=t0,publish=1:2",
+            "tap=t0,host-loopback",
+        ] {
             assert!(card(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_user_network_is_read() {
+        let network = |text: &str| match card(text).unwrap().cable {
+            Cable::User(network) => network,
+            Cable::Tap(name) => panic!("a tap named {name}"),
+        };
+        assert_eq!(network("user"), insula_usernet::Config::default());
+        let text = "user,mtu=1500,publish=8080:80,publish=[::1]:53:53/udp,host-loopback,subnet=10.9.0.0/24,hostname=web";
+        let read = network(text);
+        assert_eq!(read.publish.iter().map(ToString::to_string).collect::<Vec<_>>(), ["8080:80/tcp", "[::1]:53:53/udp"]);
+        assert_eq!((read.mtu, read.host_loopback, read.subnet.guest().to_string().as_str()), (1500, true, "10.9.0.15"));
+        assert_eq!(read.hostname.as_deref(), Some("web"));
+        for (wrong, why) in [
+            ("user=x", "write tap=NAME, or user"),
+            ("user,tap=x", "none of mac=ADDRESS"),
+            ("user,mtu=1000", "1280 to 65520"),
+            ("user,publish=80", "write [HOSTADDR:]"),
+            ("user,publish=0:80", "is no port"),
+            ("user,publish=1:80/sctp", "neither tcp nor udp"),
+            ("user,publish=::1:1:80", "in brackets"),
+            ("user,subnet=10.0.2.1/24", "bits set"),
+            ("user,subnet=10.0.2.0/30", "8 to 27"),
+            ("user,subnet=127.0.0.0/8", "hosts can have"),
+            ("user,hostname=a_b", "no host name"),
+        ] {
+            let error = format!("{:#}", card(wrong).unwrap_err());
+            assert!(error.starts_with(&format!("--net {wrong}: ")) && error.contains(why), "{error}");
         }
     }
 }

@@ -14,6 +14,7 @@ const EXAMPLES: &str = "\
 Examples:
   insula vm run --kernel vmlinuz --initrd initrd.img --memory 512M --cpus 2
   insula vm run -d --name web --kernel vmlinuz --disk root.img --net tap=tap0 --cmdline root=/dev/vda
+  insula vm run --kernel vmlinuz --initrd initrd.img --net user,publish=127.0.0.1:8080:80
   insula vm run --kernel vmlinuz --disk data.img,bytes=50M,ops=1000 --balloon 128M,free-page-reporting
 
 In the foreground the console is the terminal's. Every key goes to the guest, Ctrl-C too, but Ctrl-]: it asks the guest to switch
@@ -79,9 +80,12 @@ pub(crate) struct Args {
     /// ops=N[:BURST], with so much more once; may be given several times
     #[arg(long, value_name = "FILE[,OPTION...]", help_heading = "Devices")]
     disk: Vec<String>,
-    /// A network card: tap=NAME for a tap that exists, then mac=ADDRESS, mtu=N, queues=N; limits a second of what it gets and sends,
-    /// rx-bytes=, rx-packets=, tx-bytes= and tx-packets=N[:BURST]; may be given several times
-    #[arg(long, value_name = "tap=NAME[,OPTION...]", help_heading = "Devices")]
+    /// A network card: `tap=NAME` for a tap that exists, or `user` for a network without privilege, in which the guest reaches what you
+    /// reach, except this host's loopback; then mac=ADDRESS, mtu=N, limits a second of what it gets and sends, rx-bytes=, rx-packets=,
+    /// tx-bytes= and tx-packets=N[:BURST]; with `tap` queues=N; with `user` publish=[HOSTADDR:]HOSTPORT:GUESTPORT[/tcp|/udp] (of all this
+    /// host's addresses if none is said), host-loopback (the gateway's address leads to 127.0.0.1), subnet=NETWORK/BITS (10.0.2.0/24),
+    /// hostname=NAME; may be given several times
+    #[arg(long, value_name = "tap=NAME|user[,OPTION...]", help_heading = "Devices")]
     net: Vec<String>,
     /// Sockets between guest (address 3) and host: connect to the socket made here and say `CONNECT port`; a guest's connection to port N
     /// goes to the socket SOCKET_N

@@ -86,7 +86,7 @@ fn unpacked(entry: &Path) -> Vec<PathBuf> {
 #[test]
 fn a_library_that_is_not_there_is_empty() {
     let place = Place::new();
-    assert_eq!(place.ok(["list"]), "NAME  VERSION  FORMAT  SIZE  MODULES\n");
+    assert_eq!(place.ok(["list"]), "NAME  VERSION  FORMAT  SIZE  MODULES  SHA256  FROM\n");
     assert!(place.list().is_empty() && !place.library().exists());
 }
 
@@ -104,9 +104,15 @@ fn an_imported_kernel_is_unpacked_and_listed() {
 
     let table = place.ok(["list"]);
     let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!(lines[1], [RELEASE, RELEASE, "bzImage", "(gzip)", "1", "MiB", "0"]);
-    assert_eq!(lines[2], ["mine", RELEASE, "vmlinux", "1", "MiB", "1"]);
+    assert_eq!(lines[1][..7], [RELEASE, RELEASE, "bzImage", "(gzip)", "1", "MiB", "0"]);
+    assert_eq!(lines[2][..6], ["mine", RELEASE, "vmlinux", "1", "MiB", "1"]);
     let list = place.list();
+    let sum = Command::new("sha256sum").arg(place.path("vmlinux")).output().unwrap();
+    assert!(list[1]["sha256"].as_str() == stdout(&sum).split(' ').next() && lines[2][6] == &stdout(&sum)[..12], "{list:?}");
+    assert_eq!(
+        (list[1]["origin"].as_str(), lines[2][7]),
+        (place.path("vmlinux").to_str(), place.path("vmlinux").to_str().unwrap())
+    );
     assert_eq!((&list[0]["name"], &list[0]["size"]), (&RELEASE.into(), &elf().len().into()));
     assert_eq!((&list[1]["name"], &list[1]["modules"]), (&"mine".into(), &1.into()));
 
@@ -171,7 +177,174 @@ fn an_entry_that_cannot_be_read_hides_no_other() {
     place.file("library/broken/kernel.json", b"{");
     let output = place.kernel(["list"]);
     assert!(output.status.code() == Some(1) && stdout(&output).contains(RELEASE), "{}", told(&output));
-    assert!(stderr(&output).contains("broken/kernel.json; remove ") && stderr(&output).lines().count() == 1, "{}", told(&output));
+    let advice = "broken/kernel.json; make the entry anew after `insula kernel remove broken`";
+    assert!(stderr(&output).contains(advice) && stderr(&output).lines().count() == 1, "{}", told(&output));
+    place.ok(["remove", "broken"]);
+    assert_eq!(place.names(), [RELEASE]);
+}
+
+#[test]
+fn what_is_removed_is_gone_with_what_others_left() {
+    let place = Place::new();
+    place.file("vmlinuz", &vmlinuz());
+    for name in ["one", "two", "three"] {
+        place.ok(["import", "vmlinuz", "--name", name]);
+    }
+    // Somebody was killed at work, and somebody is at work.
+    place.file("library/.draft-killed/unpacked/x", b"x");
+    place.file("library/.draft-busy/unpacked/x", b"x");
+    let busy = fs::File::open(place.path("library/.draft-busy")).unwrap();
+    rustix::fs::flock(&busy, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    assert_eq!(place.ok(["remove", "one", "three"]), "");
+    assert_eq!(place.names(), [".draft-busy", "two"]);
+    drop(busy);
+    place.ok(["import", "vmlinuz", "--name", "four"]);
+    assert_eq!(place.names(), ["four", "two"]);
+    for name in ["one", ".draft-busy"] {
+        let message = place.fails(["remove", name]);
+        assert!(
+            message.contains(&format!("there is no kernel {name} in ")) && message.contains("insula kernel list"),
+            "{message}"
+        );
+    }
+}
+
+/// What looks like the source of Linux to `insula kernel build`: what its `make` does is what `rules` say.
+fn source(place: &Place, rules: &str) {
+    for file in ["source/Kconfig", "source/arch/x86/Kconfig"] {
+        place.file(file, b"");
+    }
+    place.file("source/Makefile", rules.as_bytes());
+}
+
+/// As if every tool were there: those of the host that it has, and for the others ones that do nothing. The compiler tells its version.
+fn tools(place: &Place) {
+    for tool in ["gcc", "ld", "objcopy", "make", "flex", "bison", "bc", "tar", "xz"] {
+        let found = Command::new("sh").args(["-c", "command -v \"$0\"", tool]).output().unwrap();
+        let script: &[u8] = match tool {
+            "objcopy" => b"#!/bin/sh\ncp \"$2\" \"$3\"\n",
+            "gcc" => b"#!/bin/sh\necho 1.2.3\n",
+            _ if found.status.success() => continue,
+            _ => b"#!/bin/sh\n",
+        };
+        let path = place.file(&format!("tools/{tool}"), script);
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    }
+}
+
+/// `insula kernel build` with those tools before the host's.
+fn build(place: &Place, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_insula"));
+    command.args(["kernel", "build", "--library"]).arg(place.library()).args(args).current_dir(place.0.path());
+    let path = std::env::var("PATH").unwrap();
+    command.env("PATH", format!("{}:{path}", place.path("tools").display())).stdin(Stdio::null());
+    command
+}
+
+const KEEP_OPTIONS: &str = "allnoconfig:\n\tcp $(KCONFIG_ALLCONFIG) $(O)/.config\n";
+
+#[test]
+fn what_is_built_is_kept_with_its_options() {
+    let place = Place::new();
+    let image = place.file("vmlinux", &elf());
+    tools(&place);
+    let rules =
+        "vmlinux:\n\t@echo '  CC      init/main.o'\n\tcp $(CURDIR)/../vmlinux $(O)/vmlinux\n\techo $(ARCH) > $(O)/System.map\n";
+    source(&place, &(KEEP_OPTIONS.to_owned() + rules));
+    place.file("more", b"CONFIG_SQUASHFS=y\n# CONFIG_IPV6 is not set\n");
+    let output = output(&mut build(&place, &["--source", "source", "--config", "more", "--name", "micro", "-j", "2"]));
+    assert!(output.status.success() && stdout(&output) == "micro\n", "{}", told(&output));
+    // Not at a terminal: a line for each stage.
+    assert!(stderr(&output).contains(" s] compile\n") && !stderr(&output).contains('\r'), "{}", told(&output));
+    let entry = place.library().join("micro");
+    assert!(fs::read(entry.join("image")).unwrap() == fs::read(image).unwrap());
+    assert_eq!(fs::read_to_string(entry.join("System.map")).unwrap(), "x86_64\n");
+    let config = fs::read_to_string(entry.join("config")).unwrap();
+    assert!(config.contains("CONFIG_SQUASHFS=y\n# CONFIG_IPV6 is not set\n") && !config.contains("CONFIG_IPV6=y"), "{config}");
+    let origin = format!("built from {}, gcc 1.2.3", place.path("source").canonicalize().unwrap().display());
+    assert_eq!(place.list()[0]["origin"], origin.as_str());
+    assert!(!entry.join("build").exists() && place.names() == ["micro"], "{:?}", place.names());
+}
+
+#[test]
+fn a_build_that_cannot_be_leaves_nothing() {
+    let place = Place::new();
+    tools(&place);
+    source(&place, &(KEEP_OPTIONS.to_owned() + "vmlinux:\n\t@echo 'fs/a.c:3:1: error: no such thing' >&2; exit 1\n"));
+    place.file("text", b"hello\n");
+    place.file("more", b"SQUASHFS=y\n");
+    place.file("taken/kernel.json", b"{}");
+    fs::create_dir_all(place.path("empty")).unwrap();
+    for (args, words) in [
+        (&["--source", "nothing"][..], "can't use --source nothing: No such file"),
+        (&["--source", "empty"], "there is no source of Linux in it"),
+        (&["--source", "text"], "can't unpack "),
+        (&["--source", "source", "--config", "more"], "\"SQUASHFS=y\" is no option; write CONFIG_NAME=y"),
+        (&["--source", "source", "--config", "nothing"], "can't read --config nothing: No such file"),
+        (&["--source", "source", "--name", ".hidden"], "it can't begin with a dot"),
+        (&["--source", "source"], "make failed: fs/a.c:3:1: error: no such thing"),
+    ] {
+        let output = output(&mut build(&place, args));
+        let line = stderr(&output).lines().last().unwrap_or_default();
+        assert!(
+            output.status.code() == Some(1) && line.starts_with("insula: ") && line.contains(words),
+            "{}{words}",
+            told(&output)
+        );
+        assert!(place.names().is_empty(), "{:?}", place.names());
+    }
+    source(&place, "allnoconfig:\n\tgrep -v VIRTIO_FS $(KCONFIG_ALLCONFIG) > $(O)/.config\n");
+    let dropped = output(&mut build(&place, &["--source", "source"]));
+    assert!(stderr(&dropped).contains("this source can't have CONFIG_VIRTIO_FS=y: "), "{}", told(&dropped));
+    assert!(place.names().is_empty(), "{:?}", place.names());
+}
+
+#[test]
+fn what_a_build_misses_is_named_with_its_packages() {
+    let place = Place::new();
+    tools(&place);
+    source(&place, "");
+    let mut command = build(&place, &["--source", "source"]);
+    for tool in ["ld", "make", "bc", "tar", "xz"] {
+        fs::copy(place.path("tools/gcc"), place.path("tools").join(tool)).unwrap();
+    }
+    for tool in ["flex", "bison", "objcopy"] {
+        let _ = fs::remove_file(place.path("tools").join(tool));
+    }
+    let output = output(command.env("PATH", place.path("tools")));
+    let words = "a kernel can't be built here, as some things are missing: objcopy, flex, bison; \
+                 on Debian: apt-get install binutils flex bison\n";
+    assert!(output.status.code() == Some(1) && stderr(&output).ends_with(words), "{}", told(&output));
+}
+
+#[test]
+fn a_build_that_is_interrupted_leaves_nothing() {
+    let place = Place::new();
+    tools(&place);
+    source(&place, &(KEEP_OPTIONS.to_owned() + "vmlinux:\n\techo $$$$ > $(CURDIR)/../begun; sleep 1000\n"));
+    for signal in ["INT", "TERM", "HUP"] {
+        let child = build(&place, &["--source", "source"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        support::eventually("a build under way", || support::read(place.path("begun")).ends_with('\n'));
+        let shell = support::read(place.path("begun"));
+        support::signal(signal, child.id());
+        let output = support::finish(child);
+        let last = stderr(&output).lines().last().unwrap_or_default();
+        assert!(output.status.code() == Some(130) && last == "insula: interrupted; nothing was kept", "{}", told(&output));
+        assert!(place.names().is_empty(), "{:?}", place.names());
+        support::eventually("the end of what it ran", || !Path::new("/proc").join(shell.trim()).exists());
+        fs::remove_file(place.path("begun")).unwrap();
+    }
+    // Who is killed at once leaves it to the next.
+    let mut child = build(&place, &["--source", "source"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    support::eventually("a build under way", || support::read(place.path("begun")).ends_with('\n'));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(place.names().len(), 1);
+    let shell = support::read(place.path("begun"));
+    support::eventually("make's end", || !Path::new("/proc").join(shell.trim()).exists());
+    place.file("vmlinuz", &vmlinuz());
+    place.ok(["import", "vmlinuz"]);
+    assert_eq!(place.names(), [RELEASE]);
 }
 
 /// The real one, from Debian's archive.

@@ -5,6 +5,7 @@
 //!
 //! | module | holds |
 //! |---|---|
+//! | [`child`] | programs of the host that end with us |
 //! | [`process`] | fork into namespaces, pidfds, waiting, identities |
 //! | [`mount`] | the descriptor-based mount interface, and paths that can't leave a root |
 //! | [`bpf`] | device programs for cgroup v2 |
@@ -20,6 +21,7 @@
 
 pub mod bpf;
 pub mod capability;
+pub mod child;
 pub mod epoll;
 pub mod error;
 pub mod exe;

@@ -5,24 +5,30 @@
 //! | `library` | the directory they are kept in, and what an entry says |
 //! | `modules` | a guest's modules: which it needs, and what they need |
 //! | `debian` | Debian's kernel, out of its package |
+//! | `build` | a small kernel, out of a distribution's source |
+//! | `host` | the host's programs that this takes |
 
+mod build;
 mod debian;
+mod host;
 mod library;
 mod modules;
 
 use crate::show::{printable, show};
 use crate::table;
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use clap::ValueEnum;
+use host::Host;
 use insula_spec::Id;
 use library::{Entry, Library};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Keep the kernels that virtual machines start with
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  insula kernel import --debian\n  \
-    insula kernel import /boot/vmlinuz-6.1.0 --modules /lib/modules/6.1.0 --name mine\n  insula kernel list")]
+    insula kernel import /boot/vmlinuz-6.1.0 --modules /lib/modules/6.1.0 --name mine\n  \
+    insula kernel build --name micro\n  insula kernel list\n  insula kernel remove mine")]
 #[command(subcommand_required = true, arg_required_else_help = true)]
 pub(crate) struct Args {
     /// Directory of the kernels; default: /var/lib/insula/kernels, for plain users insula/kernels in $XDG_DATA_HOME
@@ -35,7 +41,9 @@ pub(crate) struct Args {
 #[derive(clap::Subcommand)]
 enum Verb {
     Import(Import),
+    Build(build::Build),
     List(List),
+    Remove(Remove),
 }
 
 /// Copy a kernel into the library, and unpack it
@@ -65,6 +73,15 @@ struct List {
     format: Format,
 }
 
+/// Remove kernels from the library; machines that run have copies of their own
+#[derive(clap::Args)]
+#[command(visible_alias = "rm")]
+struct Remove {
+    /// Their names, as list shows them
+    #[arg(value_name = "NAME", required = true)]
+    names: Vec<Id>,
+}
+
 /// Forms of the output.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
@@ -78,7 +95,15 @@ pub(crate) fn main(args: Args) -> anyhow::Result<ExitCode> {
     let library = Library::new(args.library.map_or_else(default_library, Ok)?);
     match args.verb {
         Verb::Import(args) => import(&library, args),
+        Verb::Build(args) => {
+            show(format!("{}\n", build::main(&library, args)?))?;
+            Ok(ExitCode::SUCCESS)
+        }
         Verb::List(args) => list(&library, args.format),
+        Verb::Remove(args) => {
+            args.names.iter().try_for_each(|name| library.remove(name))?;
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 
@@ -92,8 +117,23 @@ fn default_library() -> anyhow::Result<PathBuf> {
     Ok(data.context("neither XDG_DATA_HOME nor HOME names a directory; say --library DIR")?.join("insula/kernels"))
 }
 
+/// The kernel's image that a user means: a file, or an entry of the library by its name.
+pub(crate) fn image(said: &Path) -> PathBuf {
+    let Some(name) = said.to_str().and_then(|name| name.parse::<Id>().ok()).filter(|_| !said.exists()) else { return said.into() };
+    let entry = default_library().map(|library| Library::new(library).image(&name));
+    entry.ok().filter(|image| image.exists()).unwrap_or_else(|| said.into())
+}
+
+/// Where an image of the library's lies unpacked.
+pub(crate) fn unpacked(image: &Path) -> Option<PathBuf> {
+    let entry = image.parent().filter(|entry| entry.join(library::FACTS).exists())?;
+    Some(entry.join(library::UNPACKED)).filter(|dir| dir.is_dir())
+}
+
 fn import(library: &Library, args: Import) -> anyhow::Result<ExitCode> {
+    let host = Host::new()?;
     let draft = library.draft()?;
+    let origin;
     if let Some(file) = &args.file {
         draft.take_image(file)?;
         if let Some(modules) = &args.modules {
@@ -102,15 +142,18 @@ fn import(library: &Library, args: Import) -> anyhow::Result<ExitCode> {
                 crate::show::warn(format_args!("insula: left out what is no file in {}: {left_out}", modules.display()));
             }
         }
+        origin = std::path::absolute(file).unwrap_or_else(|_| file.clone()).display().to_string();
     } else {
-        let package = debian::fetch()?;
+        let package = debian::fetch(&host)?;
         draft.take_image(&package.image)?;
         let lacking = modules::copy_needed(&package.modules, &draft.modules())?;
         if !lacking.is_empty() {
             crate::show::warn(format_args!("insula: this kernel has no module {}", lacking.join(", ")));
         }
+        origin = package.origin;
     }
-    let entry = draft.finish(args.name)?;
+    host.check()?;
+    let entry = draft.finish(args.name, origin)?;
     show(format!("{}\n", entry.name))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -126,20 +169,12 @@ fn list(library: &Library, format: Format) -> anyhow::Result<ExitCode> {
         let row = |entry: &Entry| {
             let version = entry.version.as_deref().unwrap_or("-");
             let size = format!("{} MiB", entry.size.div_ceil(1 << 20));
-            [&entry.name, version, &entry.format, &size, &entry.modules.to_string()].map(printable).to_vec()
+            let hash = entry.sha256.get(..12).unwrap_or("-");
+            let origin = if entry.origin.is_empty() { "-" } else { &entry.origin };
+            [&entry.name, version, &entry.format, &size, &entry.modules.to_string(), hash, origin].map(printable).to_vec()
         };
         let rows: Vec<Vec<String>> = entries.iter().map(row).collect();
-        show(table::lines(&["NAME", "VERSION", "FORMAT", "SIZE", "MODULES"], &rows))?;
+        show(table::lines(&["NAME", "VERSION", "FORMAT", "SIZE", "MODULES", "SHA256", "FROM"], &rows))?;
     }
     Ok(if broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// Runs one of the host's programs to its end.
-fn run(program: &str, args: &[&std::ffi::OsStr], dir: &std::path::Path) -> anyhow::Result<Vec<u8>> {
-    let mut command = std::process::Command::new(program);
-    let output = command.args(args).current_dir(dir).env("LC_ALL", "C").stdin(std::process::Stdio::null()).output();
-    let output = output.with_context(|| format!("can't run {program}"))?;
-    let told = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{program} failed: {}", printable(&told.trim().replace('\n', "; ")));
-    Ok(output.stdout)
 }

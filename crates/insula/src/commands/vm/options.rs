@@ -26,8 +26,8 @@ Exit codes: 0 the guest switched off, 1 it reset (a panic does), 137 it was ende
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// The kernel: a vmlinux or a bzImage (vmlinuz)
-    #[arg(long, value_name = "FILE", help_heading = "What to run")]
+    /// The kernel: a vmlinux or a bzImage (vmlinuz), or the name of one in the library (`insula kernel list`)
+    #[arg(long, value_name = "FILE|NAME", help_heading = "What to run")]
     pub(super) kernel: PathBuf,
     /// How the kernel is entered: Linux's 64-bit boot protocol, or PVH [default: the first that it has]
     #[arg(long, value_enum, value_name = "PROTOCOL", help_heading = "What to run")]
@@ -123,7 +123,7 @@ impl Args {
             _ => Backing::Private,
         };
         Ok(Config {
-            kernel: self.kernel.clone(),
+            kernel: crate::commands::kernel::image(&self.kernel),
             boot: self.boot.map(|boot| match boot {
                 Boot::Linux64 => Protocol::Linux64,
                 Boot::Pvh => Protocol::Pvh,

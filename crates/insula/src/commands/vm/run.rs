@@ -4,6 +4,7 @@ use super::host;
 use super::machines::{Machines, Record, socket_path};
 use super::options::{Accel, Args};
 use crate::background::{self, Ready};
+use crate::commands::kernel;
 use crate::commands::run::random_id;
 use crate::global::{Coded, Global};
 use anyhow::Context;
@@ -109,7 +110,8 @@ impl Made {
         if args.accel == Accel::Tcg {
             return Ok(Made::Tcg(Emulated::new(config, console)?));
         }
-        Ok(Made::Kvm(Machine::new(config, Some(&host::cache_dir()), console)?))
+        let cache = kernel::unpacked(&config.kernel).unwrap_or_else(host::cache_dir);
+        Ok(Made::Kvm(Machine::new(config, Some(&cache), console)?))
     }
 
     /// Tells what isn't as it was asked for.

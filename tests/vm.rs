@@ -186,3 +186,38 @@ fn a_host_that_cannot_run_guests_is_named() {
         assert!(["KVM", "`--accel tcg` emulates", "insula doctor"].iter().all(|words| error.contains(words)), "{error}");
     }
 }
+
+#[test]
+fn a_kernel_of_the_library_finds_its_root_by_itself() {
+    let Some((world, kernel, _turn)) = lab() else { return };
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let modules = format!("/lib/modules/{}", release.trim());
+    world.ok(["kernel", "import", kernel.to_str().unwrap(), "--name", "lab", "--modules", &modules]);
+
+    // A root as a distribution's: a disk, on which an init is.
+    let root = world.directory("root");
+    for dir in ["bin", "sbin", "dev", "proc", "sys", "etc"] {
+        std::fs::create_dir_all(root.join(dir)).unwrap();
+    }
+    std::fs::copy("/usr/bin/busybox", root.join("bin/busybox")).unwrap();
+    let script = "#!/bin/busybox sh\n/bin/busybox --install -s /bin; echo \"init of $$ with $*\"; grep -w / /proc/mounts\n\
+        ls /modules 2>&1 | grep -o 'No such file'; cat /sys/block/vda/ro; touch /written && echo written; poweroff -f\n";
+    std::fs::write(root.join("sbin/init"), script).unwrap();
+    must(&format!("chmod 755 {}/sbin/init", root.display()));
+    let disk = world.path("root.ext4");
+    must(&format!("mkfs.ext4 -q -d {} {} 16M >/dev/null", root.display(), disk.display()));
+    let disk = disk.to_str().unwrap();
+    let run = |arguments: &str, disk: &str| {
+        let arguments = format!("quiet loglevel=0 {arguments}");
+        let output = world.output(["vm", "run", "--kernel", "lab", "--cmdline", &arguments, "--disk", disk]);
+        (said(&output), told(&output))
+    };
+    let (said, told) = run("", &format!("{disk},ro"));
+    assert!(said.contains("init of 1 with \n/dev/vda / ext4 ro,relatime 0 0\nNo such file\n1\n"), "{told}");
+    let (said, told) = run("rw -- one", disk);
+    assert!(said.contains("init of 1 with one\n/dev/vda / ext4 rw,relatime 0 0\nNo such file\n0\nwritten\n"), "{told}");
+    // What can't be found is said where the guest's user looks.
+    let (said, told) = run("root=/dev/vdb", disk);
+    let words = "insula: this guest can't start: root=/dev/vdb: there is no such device; it has /dev/vda";
+    assert!(said.contains(words), "{told}");
+}

@@ -4,8 +4,8 @@ use super::Args;
 use super::peers::{self, Guest, Vmm};
 use super::probe::{self, Exits, FirstEntry};
 use super::running::{self, Running};
-use crate::lab::cpio;
 use anyhow::{Context, Result};
+use insula_initramfs::Archive;
 use std::fs::File;
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
@@ -46,7 +46,7 @@ pub(super) fn main(args: &Args) -> Result<()> {
 
 /// Every peer's: busybox, which says that it runs and waits.
 fn initrd(path: &Path) -> Result<PathBuf> {
-    let mut archive = cpio::Archive::new(BufWriter::new(File::create(path)?));
+    let mut archive = Archive::new(BufWriter::new(File::create(path)?));
     for folder in ["bin", "dev", "proc", "sys"] {
         archive.folder(folder)?;
     }

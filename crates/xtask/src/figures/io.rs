@@ -6,8 +6,8 @@ use super::guest::{self, ECHO, HOST, PIECE, QUESTION, SINK, SOURCE, STREAM};
 use super::peers::{self, Guest, Vmm};
 use super::probe::Exits;
 use super::running::{self, Running};
-use crate::lab::cpio;
 use anyhow::{Context, Result, ensure};
+use insula_initramfs::Archive;
 use std::fs::File;
 use std::io::{BufWriter, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -93,7 +93,7 @@ const MODULES: [&str; 9] = [
 fn initrd(path: &Path) -> Result<PathBuf> {
     let release = rustix::system::uname();
     let modules = Path::new("/lib/modules").join(release.release().to_str()?).join("kernel");
-    let mut archive = cpio::Archive::new(BufWriter::new(File::create(path)?));
+    let mut archive = Archive::new(BufWriter::new(File::create(path)?));
     for folder in ["bin", "dev", "modules", "proc", "sys"] {
         archive.folder(folder)?;
     }

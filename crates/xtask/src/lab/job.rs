@@ -4,9 +4,9 @@
 //! (`lab/job`), because an argument may hold any byte but zero, and a kernel command line may not.
 
 use super::Folders;
-use super::cpio;
 use super::share::Share;
 use anyhow::{Context, Result, ensure};
+use insula_initramfs::Archive;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::BufWriter;
@@ -35,7 +35,7 @@ impl Job<'_> {
     /// Writes the whole initramfs of the run: the image's part, then the job's.
     pub(super) fn write_initrd(&self, base: &Path, path: &Path) -> Result<()> {
         fs::copy(base, path).with_context(|| format!("copy {}", base.display()))?;
-        let mut archive = cpio::Archive::new(BufWriter::new(File::options().append(true).open(path)?));
+        let mut archive = Archive::new(BufWriter::new(File::options().append(true).open(path)?));
         archive.file("init", 0o755, INIT)?;
         archive.folder("lab")?;
         archive.file("lab/lab.sh", 0o755, LAB)?;

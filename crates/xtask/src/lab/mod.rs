@@ -6,14 +6,13 @@
 //! How a run goes:
 //!
 //! 1. [`tools`] sees that the host has what the lab calls, and installs it if it may.
-//! 2. [`root`] makes the root image and the base of the initramfs from Debian's packages ([`packages`], [`kernel`], [`cpio`]), or
+//! 2. [`root`] makes the root image and the base of the initramfs from Debian's packages ([`packages`], [`kernel`], `insula_initramfs`), or
 //!    finds them in the cache: `target/lab/<key>/`.
 //! 3. [`run`] makes the folder of this run, `target/lab/runs/<name>/`: logs, sockets, the work folder.
 //! 4. [`job`] writes what the machine shall do as a second initramfs archive, and [`share`] serves the host's folders to it (virtiofs).
 //! 5. [`qemu`] starts the machine; `guest/init.sh` mounts the root, `guest/lab.sh` prepares it and runs the command.
 //! 6. [`output`] streams the command's stdout and stderr; the machine's last word on a port of its own is the exit code.
 
-pub(crate) mod cpio;
 mod job;
 mod kernel;
 mod output;

@@ -4,8 +4,9 @@
 //! asked for, the kernel's version and the recipe in this file; another key is another image, and the newest few are kept.
 
 use super::packages::{self, Apt};
-use super::{cpio, kernel, tools};
+use super::{kernel, tools};
 use anyhow::{Context, Result};
+use insula_initramfs::Archive;
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::BufWriter;
@@ -160,7 +161,7 @@ fn link_if_missing(tree: &Path, name: &str, to: &str) -> Result<()> {
 
 /// The part of the initramfs that is the same for every run; `guest/init.sh` comes with the run's part.
 fn write_initrd(path: &Path, busybox: &Path, modules: &Path) -> Result<()> {
-    let mut archive = cpio::Archive::new(BufWriter::new(File::create(path)?));
+    let mut archive = Archive::new(BufWriter::new(File::create(path)?));
     for folder in ["bin", "dev", "proc", "sys", "modules", "image", "root"] {
         archive.folder(folder)?;
     }

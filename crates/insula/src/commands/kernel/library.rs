@@ -4,6 +4,7 @@
 //! NAME/image        the file as it was imported, or built
 //! NAME/unpacked/    what it unpacks to (the cache of `insula_vm::kernel`)
 //! NAME/modules/     its modules, as below /lib/modules/RELEASE
+//! NAME/initrd       the initial file system that loads them, if it needs one
 //! NAME/config       what it was built with, and System.map, its symbols
 //! NAME/kernel.json  what `list` shows
 //! ```
@@ -25,6 +26,8 @@ const DRAFT: &str = ".draft-";
 const IMAGE: &str = "image";
 /// The directory that an image is unpacked to.
 pub(super) const UNPACKED: &str = "unpacked";
+/// The initial file system for who brings none.
+pub(super) const INITRD: &str = "initrd";
 /// The file that says what an entry is.
 pub(super) const FACTS: &str = "kernel.json";
 
@@ -216,6 +219,7 @@ impl Draft<'_> {
         let name = name.or_else(release).context("the image doesn't say its release; say --name NAME")?;
         self.library.check_name(Some(&name))?;
         let modules = super::modules::count(&self.modules())?;
+        super::initrd::write(&self.modules(), &dir.join(INITRD))?;
         let (format, sha256) = (kernel.format.to_string(), sha256(&image)?);
         let entry = Entry { name: name.as_str().into(), version, format, size: kernel.size, modules, sha256, origin };
         let text = serde_json::to_vec_pretty(&entry)?;

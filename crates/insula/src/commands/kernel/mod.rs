@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `library` | the directory they are kept in, and what an entry says |
 //! | `modules` | a guest's modules: which it needs, and what they need |
+//! | `initrd` | the initial file system that loads them |
 //! | `debian` | Debian's kernel, out of its package |
 //! | `build` | a small kernel, out of a distribution's source |
 //! | `host` | the host's programs that this takes |
@@ -11,6 +12,7 @@
 mod build;
 mod debian;
 mod host;
+mod initrd;
 mod library;
 mod modules;
 
@@ -119,15 +121,26 @@ fn default_library() -> anyhow::Result<PathBuf> {
 
 /// The kernel's image that a user means: a file, or an entry of the library by its name.
 pub(crate) fn image(said: &Path) -> PathBuf {
-    let Some(name) = said.to_str().and_then(|name| name.parse::<Id>().ok()).filter(|_| !said.exists()) else { return said.into() };
+    let Some(name) = said.to_str().and_then(|name| name.parse::<Id>().ok()).filter(|_| !said.exists()) else {
+        return said.into();
+    };
     let entry = default_library().map(|library| Library::new(library).image(&name));
     entry.ok().filter(|image| image.exists()).unwrap_or_else(|| said.into())
 }
 
 /// Where an image of the library's lies unpacked.
 pub(crate) fn unpacked(image: &Path) -> Option<PathBuf> {
+    beside(image, library::UNPACKED)
+}
+
+/// The initial file system that an image of the library's needs, for a guest that brings none.
+pub(crate) fn initrd(image: &Path) -> Option<PathBuf> {
+    beside(image, library::INITRD)
+}
+
+fn beside(image: &Path, name: &str) -> Option<PathBuf> {
     let entry = image.parent().filter(|entry| entry.join(library::FACTS).exists())?;
-    Some(entry.join(library::UNPACKED)).filter(|dir| dir.is_dir())
+    Some(entry.join(name)).filter(|path| path.exists())
 }
 
 fn import(library: &Library, args: Import) -> anyhow::Result<ExitCode> {

@@ -119,13 +119,39 @@ pub(super) fn copy_needed(from: &Path, to: &Path) -> anyhow::Result<Vec<String>>
     Ok(lacking.into_iter().map(str::to_owned).collect())
 }
 
+/// Of an entry's modules those a guest needs to get to its root, each after what it needs; none if the kernel has none of them. Paths are relative.
+pub(super) fn load_order(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let list = dir.join("modules.dep");
+    if !list.exists() {
+        return Ok(Vec::new());
+    }
+    let text = fs::read_to_string(&list).with_context(|| format!("can't read {}", list.display()))?;
+    let lines = text.lines().filter_map(|line| line.split_once(':'));
+    let known: HashMap<String, (&str, &str)> = lines.filter_map(|line| Some((module_name(line.0)?, line))).collect();
+    let mut order: Vec<PathBuf> = Vec::new();
+    for (path, needs) in NEEDED.iter().filter_map(|name| known.get(*name)) {
+        // What is needed first comes last.
+        for path in needs.split_whitespace().rev().chain([*path]).map(PathBuf::from) {
+            ensure!(
+                path.components().all(|part| matches!(part, std::path::Component::Normal(_))),
+                "{}: {path:?} lies elsewhere",
+                list.display()
+            );
+            if !order.contains(&path) {
+                order.push(path);
+            }
+        }
+    }
+    Ok(order)
+}
+
 /// A module's path once it is unpacked.
 fn plain(path: &str) -> &str {
     path.strip_suffix(".xz").unwrap_or(path)
 }
 
 /// A module's content. Debian 13 packs them with xz; a guest's kernel needn't be able to unpack them.
-fn unpacked(path: &Path) -> anyhow::Result<Vec<u8>> {
+pub(super) fn unpacked(path: &Path) -> anyhow::Result<Vec<u8>> {
     let packed = super::super::read_limited(path, MAX_MODULE).with_context(|| format!("can't read {}", path.display()))?;
     if packed.starts_with(b"\x7fELF") {
         return Ok(packed);

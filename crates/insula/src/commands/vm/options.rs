@@ -1,6 +1,7 @@
 //! What `insula vm run` can be asked for.
 
 use super::devices;
+use crate::commands::kernel;
 use crate::commands::run::size;
 use anyhow::Context;
 use clap::ValueEnum;
@@ -32,7 +33,7 @@ pub(crate) struct Args {
     /// How the kernel is entered: Linux's 64-bit boot protocol, or PVH [default: the first that it has]
     #[arg(long, value_enum, value_name = "PROTOCOL", help_heading = "What to run")]
     boot: Option<Boot>,
-    /// The initial file system, as the kernel takes it
+    /// The initial file system, as the kernel takes it [default: what the library's kernel needs to get to root=, or else /dev/vda]
     #[arg(long, value_name = "FILE", help_heading = "What to run")]
     initrd: Option<PathBuf>,
     /// The kernel's command line; what it needs on this machine is added
@@ -122,13 +123,14 @@ impl Args {
             (_, true) => Backing::Shared,
             _ => Backing::Private,
         };
+        let kernel = kernel::image(&self.kernel);
         Ok(Config {
-            kernel: crate::commands::kernel::image(&self.kernel),
+            initrd: self.initrd.clone().or_else(|| kernel::initrd(&kernel)),
+            kernel,
             boot: self.boot.map(|boot| match boot {
                 Boot::Linux64 => Protocol::Linux64,
                 Boot::Pvh => Protocol::Pvh,
             }),
-            initrd: self.initrd.clone(),
             arguments: self.cmdline.clone(),
             memory: bytes("--memory", &self.memory)?,
             backing,

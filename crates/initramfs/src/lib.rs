@@ -1,8 +1,7 @@
 //! Archives of the form the kernel unpacks as its first root: cpio, "new ASCII" (the kernel's driver-api/early-userspace/buffer-format).
 
-use anyhow::{Context, Result, bail};
 use std::fs;
-use std::io::Write;
+use std::io::{Error, Result, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -12,32 +11,39 @@ const FOLDER: u32 = 0o040_000;
 const LINK: u32 = 0o120_000;
 
 /// Writes an archive; everything in it belongs to root and has no date, so equal content is an equal archive.
-pub(crate) struct Archive<W> {
+#[derive(Debug)]
+pub struct Archive<W> {
     out: W,
     inode: u32,
 }
 
 impl<W: Write> Archive<W> {
     /// Starts an archive.
-    pub(crate) fn new(out: W) -> Self {
+    pub fn new(out: W) -> Self {
         Self { out, inode: 0 }
     }
 
     /// Adds a folder; the kernel makes none by itself.
-    pub(crate) fn folder(&mut self, path: &str) -> Result<()> {
+    ///
+    /// # Errors
+    /// The archive can\'t be written, or what goes into it can\'t be read or is too large.
+    pub fn folder(&mut self, path: &str) -> Result<()> {
         self.entry(path.as_bytes(), FOLDER | 0o755, 2, &[])
     }
 
     /// Adds what is at an absolute path of the host, with all below it, at the same path under the folder `top` of the archive.
     ///
     /// Folders are read in the order of names: equal content is an equal archive.
-    pub(crate) fn copy(&mut self, top: &str, path: &Path) -> Result<()> {
+    ///
+    /// # Errors
+    /// The archive can\'t be written, or what goes into it can\'t be read or is too large.
+    pub fn copy(&mut self, top: &str, path: &Path) -> Result<()> {
         let mut above: Vec<&Path> = path.ancestors().skip(1).collect();
         above.reverse();
         for folder in above {
             self.entry(&below(top, folder), FOLDER | 0o755, 2, &[])?;
         }
-        self.copy_all(top, path).with_context(|| format!("copy {}", path.display()))
+        self.copy_all(top, path).map_err(|error| Error::new(error.kind(), format!("copy {}: {error}", path.display())))
     }
 
     fn copy_all(&mut self, top: &str, path: &Path) -> Result<()> {
@@ -51,22 +57,27 @@ impl<W: Write> Archive<W> {
             self.entry(&name, REGULAR_FILE | mode, 1, &fs::read(path)?)
         } else if kind.is_dir() {
             self.entry(&name, FOLDER | mode, 2, &[])?;
-            let entries = fs::read_dir(path)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>();
-            let mut entries = entries?;
+            let mut entries = fs::read_dir(path)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
             entries.sort();
             entries.iter().try_for_each(|entry| self.copy_all(top, entry))
         } else {
-            bail!("{} is no file, folder or link", path.display())
+            Err(Error::other(format!("{} is no file, folder or link", path.display())))
         }
     }
 
     /// Adds a file.
-    pub(crate) fn file(&mut self, path: &str, mode: u32, content: &[u8]) -> Result<()> {
+    ///
+    /// # Errors
+    /// The archive can\'t be written, or what goes into it can\'t be read or is too large.
+    pub fn file(&mut self, path: &str, mode: u32, content: &[u8]) -> Result<()> {
         self.entry(path.as_bytes(), REGULAR_FILE | mode, 1, content)
     }
 
     /// Ends the archive. Another one may follow it in the same file.
-    pub(crate) fn finish(mut self) -> Result<W> {
+    ///
+    /// # Errors
+    /// The archive can\'t be written, or what goes into it can\'t be read or is too large.
+    pub fn finish(mut self) -> Result<W> {
         self.inode = 0;
         self.entry(b"TRAILER!!!", 0, 1, &[])?;
         self.out.flush()?;
@@ -74,8 +85,8 @@ impl<W: Write> Archive<W> {
     }
 
     fn entry(&mut self, path: &[u8], mode: u32, links: u32, content: &[u8]) -> Result<()> {
-        let size = u32::try_from(content.len()).context("a file too large for cpio")?;
-        let name_size = u32::try_from(path.len() + 1).context("a name too long for cpio")?;
+        let size = u32::try_from(content.len()).map_err(|_| Error::other("a file too large for cpio"))?;
+        let name_size = u32::try_from(path.len() + 1).map_err(|_| Error::other("a name too long for cpio"))?;
         // magic, then inode, mode, uid, gid, links, date, size, device (2), device of the node (2), size of the name, checksum.
         let fields = [self.inode, mode, 0, 0, links, 0, size, 0, 0, 0, 0, name_size, 0];
         self.inode += 1;

@@ -1,0 +1,31 @@
+//! Linux's binary interface on x86-64, as a kernel sees it: what numbers mean, and how structures lie in user memory.
+//!
+//! No code but conversions lives here, and no choice of ours: every value is Linux's. Constants come from the kernel's own headers
+//! ([`general`], [`net`] and the others are `linux-raw-sys`); structures that cross user memory are defined here, as bytes that any
+//! value may lie in ([`zerocopy`]), so that reading one from a hostile program needs no `unsafe` and can't go wrong.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`errno`] | error numbers |
+//! | [`regs`] | the registers of a task |
+//! | [`time`], [`file`](mod@file), [`signal`], [`process`], [`memory`] | structures, by family |
+
+#![no_std]
+#![forbid(unsafe_code)]
+
+pub mod errno;
+pub mod file;
+pub mod memory;
+pub mod process;
+pub mod regs;
+pub mod signal;
+pub mod time;
+
+pub use errno::Errno;
+pub use linux_raw_sys::{auxvec, elf_uapi, general, ioctl, net, netlink, prctl, ptrace, system};
+pub use regs::Regs;
+pub use syscalls::Sysno;
+pub use zerocopy;
+
+/// Bytes in a page.
+pub const PAGE: u64 = 4096;

@@ -1,0 +1,74 @@
+//! What becomes of a system call.
+
+use crate::Result;
+use crate::task::Task;
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use core::future::Future;
+use core::pin::Pin;
+
+/// A call that waits: what it resolves to is the call's result.
+pub type Blocked = Pin<Box<dyn Future<Output = Result<u64>> + Send>>;
+
+/// What becomes of a system call.
+pub enum Flow {
+    /// It is done; this is its result.
+    Done(u64),
+    /// The task waits; the future's value is the result.
+    Block(Blocked),
+    /// It is done, and the registers are set already: `rt_sigreturn`, `execve`.
+    Registers,
+    /// A new task is there, and is to be placed; the caller goes on with its number, once `wait` (of `vfork`) is over.
+    Clone(Box<Newborn>),
+    /// This task has ended.
+    Exit,
+}
+
+/// A task that is to be placed.
+pub struct Newborn {
+    /// The task.
+    pub task: Arc<Task>,
+    /// What it starts with.
+    pub regs: crate::Regs,
+    /// How it stands to its maker's memory.
+    pub memory: NewbornMemory,
+    /// What the maker's call waits for before it goes on.
+    pub wait: Option<Blocked>,
+}
+
+/// How a new task's memory stands to its maker's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NewbornMemory {
+    /// The same.
+    Shared,
+    /// A copy: mappings are the maker's after all operations logged so far.
+    Copied,
+}
+
+/// How a handler answers.
+pub type SysResult = Result<Flow>;
+
+impl Flow {
+    /// Waits for `future`.
+    pub fn block(future: impl Future<Output = Result<u64>> + Send + 'static) -> Flow {
+        Flow::Block(Box::pin(future))
+    }
+}
+
+macro_rules! done {
+    ($($type:ty)*) => {$(
+        impl From<$type> for Flow {
+            fn from(value: $type) -> Flow {
+                Flow::Done(value as u64)
+            }
+        }
+    )*};
+}
+
+done!(u64 usize u32 i32 i64);
+
+impl From<()> for Flow {
+    fn from((): ()) -> Flow {
+        Flow::Done(0)
+    }
+}

@@ -1,0 +1,243 @@
+//! Open files.
+
+use super::inode::FileType;
+use super::{Attributes, Path};
+use crate::flow::SysResult;
+use crate::mm::{Source, UserBuf};
+use crate::sync::{Mutex, MutexGuard};
+use crate::task::Task;
+use crate::wait::{Events, Observer, Pollable, Registration};
+use crate::{Errno, Flow, Result};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::any::Any;
+use core::sync::atomic::{AtomicU32, Ordering};
+use insula_abi::general as c;
+
+/// Who reads or writes, and how the file was opened.
+pub struct Io<'a> {
+    /// The task.
+    pub task: &'a Arc<Task>,
+    /// The open file's `O_*`.
+    pub flags: u32,
+}
+
+/// What an area shows that maps a file.
+pub struct Mapping {
+    /// Where its contents come from.
+    pub source: Source,
+    /// Where in `source` the file's first byte is.
+    pub base: u64,
+}
+
+/// Takes a directory's entries one by one: name, number of the file, kind, and the position behind it; answers whether it wants more.
+pub type EachEntry<'a> = dyn FnMut(&[u8], u64, FileType, u64) -> bool + 'a;
+
+/// What can be done with an open file. Operations finish at once; one that would block says `EAGAIN`, and who calls waits for
+/// [`Pollable`] to say otherwise.
+#[allow(unused_variables)]
+pub trait File: Pollable + Any {
+    /// Its kind.
+    fn file_type(&self) -> FileType;
+
+    /// Whether it has a position, and can be read anywhere.
+    fn is_seekable(&self) -> bool {
+        matches!(self.file_type(), FileType::Regular | FileType::Block)
+    }
+
+    /// Reads from `at` on (of no meaning where there are no positions) into `buffer`; 0 is the end.
+    fn read(&self, io: &Io<'_>, at: u64, buffer: &mut UserBuf) -> Result<usize> {
+        Err(Errno::EINVAL)
+    }
+
+    /// Writes to `at` on from `buffer`.
+    fn write(&self, io: &Io<'_>, at: u64, buffer: &mut UserBuf) -> Result<usize> {
+        Err(Errno::EINVAL)
+    }
+
+    /// Writes at the end, and answers also where that was, past what was written.
+    fn append(&self, io: &Io<'_>, buffer: &mut UserBuf) -> Result<(usize, u64)> {
+        Ok((self.write(io, 0, buffer)?, 0))
+    }
+
+    /// Reads into a buffer of the kernel's: for `execve`, `sendfile`, and others that carry bytes themselves.
+    fn read_bytes(&self, io: &Io<'_>, at: u64, into: &mut [u8]) -> Result<usize> {
+        Err(Errno::EINVAL)
+    }
+
+    /// Writes from a buffer of the kernel's.
+    fn write_bytes(&self, io: &Io<'_>, at: u64, from: &[u8]) -> Result<usize> {
+        Err(Errno::EINVAL)
+    }
+
+    /// Where its end is, for `SEEK_END`.
+    fn end(&self) -> Result<u64> {
+        Err(Errno::ESPIPE)
+    }
+
+    /// `SEEK_DATA` and `SEEK_HOLE`: by default all is data.
+    fn seek_data(&self, from: u64, hole: bool) -> Result<u64> {
+        let end = self.end()?;
+        if from >= end { Err(Errno::ENXIO) } else { Ok(if hole { end } else { from }) }
+    }
+
+    /// Directory entries from the position `at` on: calls `each` until it answers `false`.
+    fn entries(&self, io: &Io<'_>, at: u64, each: &mut EachEntry<'_>) -> Result<()> {
+        Err(Errno::ENOTDIR)
+    }
+
+    /// ioctl(2), beside what all files know.
+    fn ioctl(&self, io: &Io<'_>, request: u32, argument: u64) -> SysResult {
+        Err(Errno::ENOTTY)
+    }
+
+    /// What mmap(2) of it shows.
+    fn map(&self, io: &Io<'_>, shared: bool, write: bool) -> Result<Mapping> {
+        Err(Errno::ENODEV)
+    }
+
+    /// Makes what was written permanent.
+    fn sync(&self, data_only: bool) -> Result<()> {
+        Err(Errno::EINVAL)
+    }
+
+    /// fallocate(2), `FALLOC_FL_*`.
+    fn allocate(&self, mode: u32, at: u64, len: u64) -> Result<()> {
+        Err(Errno::ENODEV)
+    }
+
+    /// ftruncate(2), where the file has no inode in the tree.
+    fn resize(&self, size: u64) -> Result<()> {
+        Err(Errno::EINVAL)
+    }
+
+    /// fstat(2), where the file has no inode in the tree.
+    fn attributes(&self) -> Result<Attributes> {
+        Ok(Attributes { mode: self.file_type() as u32 | 0o600, nlink: 1, blksize: 4096, ..Attributes::default() })
+    }
+
+    /// What `/proc/PID/fd/N` shows of a file that has no path: `anon_inode:[eventpoll]`.
+    fn describe(&self) -> Vec<u8> {
+        b"anon_inode:[file]".to_vec()
+    }
+
+    /// More lines for `/proc/PID/fdinfo/N`.
+    fn fdinfo(&self) -> Vec<u8> {
+        Vec::new()
+    }
+
+    /// `O_*` have changed (fcntl(2), `F_SETFL`).
+    fn flags_changed(&self, flags: u32) {}
+
+    /// A descriptor of it was closed by `task`, while others may be left.
+    fn flush(&self, task: &Arc<Task>) {}
+}
+
+/// Of a file that is always ready.
+impl<T: AlwaysReady> Pollable for T {
+    fn poll(&self) -> Events {
+        Events::READABLE | Events::WRITABLE
+    }
+
+    fn observe(&self, _: Events, _: &Arc<dyn Observer>) -> Vec<Registration> {
+        Vec::new()
+    }
+}
+
+/// A file that can always be read and written without waiting: regular files, directories.
+pub trait AlwaysReady: Send + Sync {}
+
+/// An open file, as descriptors refer to it (POSIX: open file description).
+pub struct Description {
+    /// What it can do.
+    pub file: Arc<dyn File>,
+    /// Where it was found; nowhere for pipes, sockets and the like.
+    pub path: Option<Path>,
+    flags: AtomicU32,
+    position: Mutex<u64>,
+    /// Who is told of events by a signal (`F_SETOWN`), and by which.
+    pub owner: Mutex<Owner>,
+}
+
+/// Who is told of a file's events.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Owner {
+    /// `F_OWNER_*`, and the number; 0 is nobody.
+    pub kind: i32,
+    /// The number of a task, a process or a process group.
+    pub id: i32,
+    /// The signal; 0 is `SIGIO` without details.
+    pub signal: i32,
+}
+
+impl Description {
+    /// An open file; `flags` are `O_*`.
+    pub fn new(file: Arc<dyn File>, path: Option<Path>, flags: u32) -> Arc<Self> {
+        Arc::new(Description { file, path, flags: AtomicU32::new(flags), position: Mutex::new(0), owner: Mutex::default() })
+    }
+
+    /// `O_*`, without those that only matter to open(2).
+    pub fn flags(&self) -> u32 {
+        self.flags.load(Ordering::Relaxed)
+    }
+
+    /// Changes those of `mask` to what `flags` says.
+    pub fn set_flags(&self, mask: u32, flags: u32) {
+        let before = self.flags.load(Ordering::Relaxed);
+        self.flags.store(before & !mask | flags & mask, Ordering::Relaxed);
+        self.file.flags_changed(self.flags());
+    }
+
+    /// Whether it was opened for reading.
+    pub fn readable(&self) -> bool {
+        self.flags() & (c::O_ACCMODE | c::O_PATH) != c::O_WRONLY && self.flags() & c::O_PATH == 0
+    }
+
+    /// Whether it was opened for writing.
+    pub fn writable(&self) -> bool {
+        self.flags() & c::O_ACCMODE != c::O_RDONLY && self.flags() & c::O_PATH == 0
+    }
+
+    /// Whether it blocks no one.
+    pub fn nonblocking(&self) -> bool {
+        self.flags() & c::O_NONBLOCK != 0
+    }
+
+    /// Its position, for who moves it: two readers of one open file take turns.
+    pub fn position(&self) -> MutexGuard<'_, u64> {
+        self.position.lock()
+    }
+
+    /// It as `T`, if that is what it is.
+    pub fn as_file<T: File>(&self) -> Option<&T> {
+        let any: &dyn Any = &*self.file;
+        any.downcast_ref()
+    }
+
+    /// Does `operation`, and again whenever the file becomes ready for `events`, until it says something else than `EAGAIN`; if the
+    /// file doesn't block, only once. This is how every call reads and writes.
+    ///
+    /// # Errors
+    /// Whichever the operation says; [`Errno::RESTARTSYS`] if a signal ends the wait.
+    pub fn attempt(
+        self: &Arc<Self>,
+        task: &Arc<Task>,
+        events: Events,
+        deadline: Option<u64>,
+        mut operation: impl FnMut(&Arc<Description>, &Arc<Task>) -> Result<u64> + Send + Unpin + 'static,
+    ) -> SysResult {
+        match operation(self, task) {
+            Err(Errno::EAGAIN) if !self.nonblocking() => {}
+            outcome => return outcome.map(Flow::Done),
+        }
+        let (description, owner) = (self.clone(), task.clone());
+        let wait = crate::wait::until(task, &[(&*self.file, events)], deadline, move || operation(&description, &owner));
+        Ok(Flow::block(async move {
+            match wait.await {
+                Ok(outcome) => outcome,
+                Err(crate::wait::Ended::TimedOut) => Err(Errno::EAGAIN),
+                Err(crate::wait::Ended::Interrupted) => Err(Errno::RESTARTSYS),
+            }
+        }))
+    }
+}

@@ -1,0 +1,101 @@
+//! What a host offers a kernel: a handful of small traits, each with one concern.
+
+use crate::Result;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::any::Any;
+use core::fmt::Debug;
+use core::ops::Range;
+
+/// All that a host offers.
+#[derive(Clone)]
+pub struct Host {
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub entropy: Arc<dyn Entropy>,
+    /// The memory of all programs.
+    pub memory: Arc<dyn Memory>,
+}
+
+/// Time.
+pub trait Clock: Send + Sync {
+    /// Nanoseconds since some moment before the sandbox began, never set back (`CLOCK_MONOTONIC`).
+    fn monotonic(&self) -> u64;
+
+    /// Nanoseconds since 1970 (`CLOCK_REALTIME`).
+    fn realtime(&self) -> u64;
+
+    /// Asks that [`Timers::expire`](crate::time::Timers::expire) be called at this moment of the monotonic clock, or soon after; a later
+    /// call replaces the moment.
+    fn arm(&self, at: u64);
+}
+
+/// Randomness.
+pub trait Entropy: Send + Sync {
+    /// Fills `buffer` with bytes that nobody can foretell.
+    fn fill(&self, buffer: &mut [u8]);
+}
+
+/// The memory of all programs of a sandbox: a sparse file, whose pages are there once they are written. Programs change it at the same
+/// time; what is read is what it was at some moment, byte by byte.
+///
+/// Offsets that the kernel passes lie within [`size`](Memory::size): it gives out all of them itself.
+pub trait Memory: Send + Sync {
+    /// Bytes that may be used.
+    fn size(&self) -> u64;
+
+    /// Copies out of it.
+    fn read(&self, at: u64, into: &mut [u8]);
+
+    /// Copies into it.
+    fn write(&self, at: u64, from: &[u8]);
+
+    /// Reads four bytes in one piece; `at` is a multiple of four.
+    fn load(&self, at: u64) -> u32;
+
+    /// Puts `new` in place of `old` in one piece, if `old` is there; answers what was.
+    fn compare_exchange(&self, at: u64, old: u32, new: u32) -> u32;
+
+    /// Gives pages back to the host: they read as zeros from now on.
+    fn discard(&self, range: Range<u64>);
+}
+
+/// An open file of the host's, of which the kernel has a descriptor.
+pub trait HostFile: Send + Sync + Debug + Any {
+    /// The number by which the placement knows it (a descriptor), for mappings.
+    fn token(&self) -> u64;
+
+    /// Reads at a position; short only at the end of the file.
+    fn read_at(&self, at: u64, into: &mut [u8]) -> Result<usize>;
+
+    /// Writes at a position.
+    fn write_at(&self, at: u64, from: &[u8]) -> Result<usize>;
+
+    /// Reads straight into pieces of the sandbox's [`Memory`].
+    fn read_into(&self, at: u64, pieces: &[Range<u64>]) -> Result<usize>;
+
+    /// Writes straight from pieces of the sandbox's [`Memory`].
+    fn write_from(&self, at: u64, pieces: &[Range<u64>]) -> Result<usize>;
+
+    /// Bytes in it now.
+    fn size(&self) -> Result<u64>;
+}
+
+/// Reads a whole small file.
+///
+/// # Errors
+/// What the host says.
+pub fn read_all(file: &dyn HostFile, most: usize) -> Result<Vec<u8>> {
+    let size = usize::try_from(file.size()?).unwrap_or(usize::MAX).min(most);
+    let mut bytes = alloc::vec![0; size];
+    let mut got = 0;
+    while got < size {
+        match file.read_at(got as u64, &mut bytes[got..])? {
+            0 => break,
+            more => got += more,
+        }
+    }
+    bytes.truncate(got);
+    Ok(bytes)
+}

@@ -1,0 +1,341 @@
+//! Address spaces.
+//!
+//! An [`Mm`] has two maps over its addresses: *areas* say what a program asked for (`mmap`), *private pages* say where in the sandbox's memory
+//! the pages lie that only this address space has (zeros that were touched, copies of what was written). What an address shows is its
+//! private page, if it has one, else what the area's source has there.
+//!
+//! The program's processor sees neither map; it sees what the placement has mapped for it. Each change therefore *publishes* the range it
+//! touched: operations that make the program see what the maps say go to the [`Log`], which the placement empties before it enters the
+//! program. Pages that leave stay held by the log until then.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`area`] | what areas and private pages are |
+//! | [`frames`] | who has which part of the sandbox's memory |
+//! | [`object`] | memory that several map |
+//! | [`log`] | changes, for the placement |
+//! | `change` | `mmap`, `munmap`, `mprotect`, `mremap`, `brk` |
+//! | `fault` | where the bytes of an address lie, made if need be; copy on write |
+//! | [`user`] | copies to and from user memory |
+//! | [`ranges`] | maps over ranges |
+
+pub mod area;
+mod change;
+mod fault;
+pub mod frames;
+pub mod log;
+pub mod object;
+pub mod ranges;
+pub mod user;
+
+pub use area::{Area, Protection, Source, Traits};
+pub use change::{MapRequest, Place};
+pub use fault::{Access, Fault};
+pub use log::{Kept, Log, MapOp, MapSource};
+pub use object::Object;
+pub use user::UserBuf;
+
+use crate::Result;
+use crate::sync::{Mutex, MutexGuard};
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use area::Private;
+use core::ops::Range;
+use frames::{Frames, Hold};
+use ranges::{Piece, RangeMap};
+
+/// Where a program may have memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// Lowest address.
+    pub low: u64,
+    /// One past the highest.
+    pub high: u64,
+    /// Mappings without a place of their own go below this.
+    pub mmap_top: u64,
+}
+
+/// An address space.
+pub struct Mm {
+    frames: Arc<Frames>,
+    state: Mutex<State>,
+    this: Weak<Mm>,
+}
+
+/// What an address space is.
+pub(crate) struct State {
+    areas: RangeMap<Area>,
+    private: RangeMap<Private>,
+    log: Log,
+    layout: Layout,
+    /// The heap: where it begins, and where it ends now (brk(2)).
+    brk: Range<u64>,
+    /// What execve(2) left where, for `/proc` and prctl(2).
+    image: Image,
+    /// Most bytes of areas (`RLIMIT_AS`).
+    limit: u64,
+    /// How far the stack may grow (`RLIMIT_STACK`).
+    stack_limit: u64,
+    /// New areas are locked (`MCL_FUTURE`).
+    lock_future: bool,
+}
+
+/// What execve(2) left where.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Image {
+    /// The program's code.
+    pub code: (u64, u64),
+    /// Its data.
+    pub data: (u64, u64),
+    /// Where the stack began.
+    pub stack: u64,
+    /// Argument strings.
+    pub arguments: (u64, u64),
+    /// Environment strings.
+    pub environment: (u64, u64),
+    /// The auxiliary vector.
+    pub auxiliary: (u64, u64),
+    /// The vDSO.
+    pub vdso: u64,
+}
+
+impl Mm {
+    /// An empty one.
+    pub fn new(frames: &Arc<Frames>, layout: Layout) -> Arc<Self> {
+        Arc::new_cyclic(|this| Mm {
+            frames: frames.clone(),
+            this: this.clone(),
+            state: Mutex::new(State {
+                areas: RangeMap::default(),
+                private: RangeMap::default(),
+                log: Log::default(),
+                layout,
+                brk: 0..0,
+                image: Image::default(),
+                limit: u64::MAX,
+                stack_limit: 8 << 20,
+                lock_future: false,
+            }),
+        })
+    }
+
+    /// Takes the changes that wait, for the placement. The caller makes them, in order, before a program runs in this address space
+    /// on its behalf, and then drops what was taken.
+    pub fn take_log(&self) -> Log {
+        core::mem::take(&mut self.state.lock().log)
+    }
+
+    /// Whether changes wait.
+    pub fn has_changes(&self) -> bool {
+        !self.state.lock().log.is_empty()
+    }
+
+    /// What execve(2) left where.
+    pub fn image(&self) -> Image {
+        self.state.lock().image
+    }
+
+    /// Changes what is known of the image.
+    pub fn set_image(&self, change: impl FnOnce(&mut Image)) {
+        change(&mut self.state.lock().image);
+    }
+
+    /// Where the program may have memory.
+    pub fn layout(&self) -> Layout {
+        self.state.lock().layout
+    }
+
+    /// Sets limits: bytes of all areas, and how far the stack may grow.
+    pub fn set_limits(&self, all: u64, stack: u64) {
+        let mut state = self.state.lock();
+        state.limit = all;
+        state.stack_limit = stack;
+    }
+
+    /// All areas, in order.
+    pub fn areas(&self) -> Vec<(Range<u64>, Area)> {
+        self.state.lock().areas.iter().map(|(range, area)| (range, area.clone())).collect()
+    }
+
+    /// Bytes of all areas, and of private pages given out.
+    pub fn sizes(&self) -> (u64, u64) {
+        let state = self.state.lock();
+        let private = state.private.iter().map(|(range, _)| range.end - range.start).sum();
+        (state.total(), private)
+    }
+
+    /// A copy for a child, whose pages are copied when either writes. The placement copies mappings after all changes logged so far
+    /// in this address space; those that are the child's alone are in its own log.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn fork(&self) -> Result<Arc<Mm>> {
+        let child = Mm::new(&self.frames, self.layout());
+        let mut ours = self.state.lock();
+        let mut theirs = child.state.lock();
+        (theirs.brk, theirs.image) = (ours.brk.clone(), ours.image);
+        (theirs.limit, theirs.stack_limit) = (ours.limit, ours.stack_limit);
+        let areas: Vec<_> = ours.areas.iter().map(|(range, area)| (range, area.clone())).collect();
+        for (range, area) in areas {
+            if area.traits.intersects(Traits::DONT_FORK) {
+                theirs.log.push(MapOp::Unmap { start: range.start, len: range.end - range.start });
+                continue;
+            }
+            if area.traits.contains(Traits::WIPE_ON_FORK) {
+                theirs.log.push(MapOp::Unmap { start: range.start, len: range.end - range.start });
+            } else {
+                self.share_private(&mut ours, &mut theirs, &range, &area);
+            }
+            if let Source::Object(object) = &area.source {
+                object.mapped_by(&child.this);
+            }
+            let mut copy = area;
+            copy.traits.remove(Traits::LOCKED);
+            theirs.areas.insert(range, copy);
+        }
+        drop(theirs);
+        Ok(child)
+    }
+
+    /// The private pages of `range` become the child's as well, and neither may write them without copying.
+    fn share_private(&self, ours: &mut State, theirs: &mut State, range: &Range<u64>, area: &Area) {
+        let State { private, log, .. } = ours;
+        private.update(range.clone(), |part, page| {
+            let len = part.end - part.start;
+            self.frames.share(page.frame..page.frame + len);
+            if !page.copy_on_write && area.protection.contains(Protection::WRITE) {
+                log.push(MapOp::Protect { start: part.start, len, protection: area.protection - Protection::WRITE });
+            }
+            page.copy_on_write = true;
+            theirs.private.insert(part, *page);
+        });
+    }
+
+    /// Pages of `object` are gone; whoever maps them must not see them any more.
+    pub(super) fn object_lost(&self, object: &Arc<Object>, lost: Range<u64>, holds: &Arc<Vec<Hold>>) {
+        let mut state = self.state.lock();
+        let mapped: Vec<_> = state
+            .areas
+            .iter()
+            .filter_map(|(range, area)| {
+                let Source::Object(source) = &area.source else { return None };
+                let start = lost.start.max(area.offset);
+                let end = lost.end.min(area.offset + (range.end - range.start));
+                (Arc::ptr_eq(source, object) && start < end)
+                    .then(|| range.start + (start - area.offset)..range.start + (end - area.offset))
+            })
+            .collect();
+        if mapped.is_empty() {
+            return;
+        }
+        for part in mapped {
+            for gap in state.private.gaps(part) {
+                state.log.push(MapOp::Unmap { start: gap.start, len: gap.end - gap.start });
+            }
+        }
+        state.log.kept.push(Kept::Lost(holds.clone()));
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+}
+
+impl State {
+    fn total(&self) -> u64 {
+        self.areas.iter().map(|(range, _)| range.end - range.start).sum()
+    }
+
+    /// Makes the program see what the maps say of `range`. In a `fresh` one it sees nothing yet.
+    fn publish(&mut self, range: Range<u64>, fresh: bool) {
+        let State { areas, private, log, .. } = self;
+        let mut at = range.start;
+        for (part, area) in areas.within(range.clone()) {
+            if !fresh {
+                unmap(log, at..part.start);
+            }
+            at = part.end;
+            if area.protection.is_empty() {
+                if !fresh {
+                    unmap(log, part);
+                }
+                continue;
+            }
+            let mut from = part.start;
+            for (piece, page) in private.within(part.clone()) {
+                publish_source(log, &area.advanced(from - part.start), from..piece.start, fresh);
+                let protection = if page.copy_on_write { area.protection - Protection::WRITE } else { area.protection };
+                let len = piece.end - piece.start;
+                log.push(MapOp::Map { start: piece.start, len, protection, source: MapSource::Memory, offset: page.frame });
+                from = piece.end;
+            }
+            publish_source(log, &area.advanced(from - part.start), from..part.end, fresh);
+        }
+        if !fresh {
+            unmap(log, at..range.end);
+        }
+    }
+
+    /// Takes private pages away; they are held until the program can't touch them.
+    fn drop_private(&mut self, frames: &Arc<Frames>, range: Range<u64>) {
+        for (part, page) in self.private.remove(range) {
+            let hold = Hold::taken_over(frames, page.frame..page.frame + (part.end - part.start));
+            self.log.kept.push(Kept::Own(hold));
+        }
+    }
+}
+
+/// Adds the end of what was mapped at `range`.
+fn unmap(log: &mut Log, range: Range<u64>) {
+    if range.start < range.end {
+        log.push(MapOp::Unmap { start: range.start, len: range.end - range.start });
+    }
+}
+
+/// Makes the program see what an area's source has at `range`, where the area has no private pages; `area.offset` is that of `range.start`.
+fn publish_source(log: &mut Log, area: &Area, range: Range<u64>, fresh: bool) {
+    if range.is_empty() {
+        return;
+    }
+    let protection = if area.is_shared() { area.protection } else { area.protection - Protection::WRITE };
+    let len = range.end - range.start;
+    match &area.source {
+        Source::Host(file) if !protection.is_empty() => {
+            log.push(MapOp::Map {
+                start: range.start,
+                len,
+                protection,
+                source: MapSource::Host(file.clone()),
+                offset: area.offset,
+            });
+        }
+        Source::Object(object) if !protection.is_empty() => {
+            let mut at = 0;
+            while at < len {
+                let found = object.find(area.offset + at);
+                let (Ok((_, together)) | Err(together)) = found;
+                let together = together.min(len - at);
+                match found {
+                    Ok((frame, _)) => {
+                        let source = MapSource::Memory;
+                        log.push(MapOp::Map { start: range.start + at, len: together, protection, source, offset: frame });
+                    }
+                    Err(_) if fresh => {}
+                    Err(_) => unmap(log, range.start + at..range.start + at + together),
+                }
+                at += together;
+            }
+        }
+        _ if fresh => {}
+        _ => unmap(log, range),
+    }
+}
+
+impl Drop for Mm {
+    fn drop(&mut self) {
+        let mut state = self.state.lock();
+        for (range, page) in core::mem::take(&mut state.private).iter() {
+            self.frames.release(page.frame..page.frame + (range.end - range.start));
+        }
+    }
+}

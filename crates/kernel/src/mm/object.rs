@@ -1,0 +1,197 @@
+//! Memory that several may map: what is in a tmpfs file, a memfd, or shared anonymous memory.
+
+use super::Mm;
+use super::frames::{Frames, Hold};
+use super::ranges::{Piece, RangeMap};
+use crate::Result;
+use crate::sync::Mutex;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::ops::Range;
+use core::sync::atomic::{AtomicU64, Ordering};
+use insula_abi::PAGE;
+
+/// How much is given out at once: fewer, larger pieces map and copy faster, and untouched pages cost nothing.
+const CHUNK: u64 = 64 << 10;
+
+/// A sparse piece of memory.
+pub struct Object {
+    frames: Arc<Frames>,
+    pieces: Mutex<RangeMap<Frame>>,
+    mappers: Mutex<Vec<Weak<Mm>>>,
+    /// Bytes in the file it is the contents of: pages past its end aren't there.
+    size: AtomicU64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Frame(u64);
+
+impl Piece for Frame {
+    fn advanced(&self, by: u64) -> Self {
+        Frame(self.0 + by)
+    }
+
+    fn continues(&self, len: u64, next: &Self) -> bool {
+        self.0 + len == next.0
+    }
+}
+
+impl Object {
+    /// `size` zeros.
+    pub fn new(frames: &Arc<Frames>, size: u64) -> Arc<Self> {
+        Arc::new(Object {
+            frames: frames.clone(),
+            pieces: Mutex::default(),
+            mappers: Mutex::default(),
+            size: AtomicU64::new(size),
+        })
+    }
+
+    /// Bytes in it.
+    pub fn size(&self) -> u64 {
+        self.size.load(Ordering::Acquire)
+    }
+
+    /// Changes its size; what is cut off is given back.
+    pub fn resize(self: &Arc<Self>, size: u64) {
+        let before = self.size.swap(size, Ordering::AcqRel);
+        if size < before {
+            self.discard(size..before.next_multiple_of(CHUNK));
+        }
+    }
+
+    /// Makes it at least this large: something was written up to there.
+    pub fn grow(&self, size: u64) {
+        self.size.fetch_max(size, Ordering::AcqRel);
+    }
+
+    /// Whether the page that holds `at` lies behind the end.
+    pub fn ends_before(&self, at: u64) -> bool {
+        at & !(PAGE - 1) >= self.size()
+    }
+
+    /// Where the bytes from `at` on lie, and how many of them together; made if they aren't there yet.
+    ///
+    /// # Errors
+    /// `ENOMEM`: all memory is given out.
+    pub fn locate(&self, at: u64) -> Result<(u64, u64)> {
+        let mut pieces = self.pieces.lock();
+        if let Some((range, frame)) = pieces.get(at) {
+            return Ok((frame.0 + at - range.start, range.end - at));
+        }
+        let chunk = at & !(CHUNK - 1);
+        let gap = pieces.gaps(chunk..chunk + CHUNK).into_iter().find(|gap| gap.contains(&at)).unwrap_or(chunk..chunk + CHUNK);
+        let frame = self.frames.allocate(gap.end - gap.start)?;
+        pieces.insert(gap.clone(), Frame(frame));
+        Ok((frame + at - gap.start, gap.end - at))
+    }
+
+    /// Where the bytes from `at` on lie, and how many of them together; or how many of them are zeros that lie nowhere.
+    pub fn find(&self, at: u64) -> core::result::Result<(u64, u64), u64> {
+        let pieces = self.pieces.lock();
+        match pieces.at_or_after(at) {
+            Some((range, frame)) if range.start <= at => Ok((frame.0 + at - range.start, range.end - at)),
+            Some((range, _)) => Err(range.start - at),
+            None => Err(u64::MAX - at),
+        }
+    }
+
+    /// Copies out of it.
+    pub fn read(&self, mut at: u64, mut into: &mut [u8]) {
+        while !into.is_empty() {
+            let found = self.find(at);
+            let (Ok((_, together)) | Err(together)) = found;
+            let len = usize::try_from(together).unwrap_or(usize::MAX).min(into.len());
+            let (part, rest) = into.split_at_mut(len);
+            match found {
+                Ok((frame, _)) => self.frames.memory().read(frame, part),
+                Err(_) => part.fill(0),
+            }
+            into = rest;
+            at += len as u64;
+        }
+    }
+
+    /// Copies into it.
+    ///
+    /// # Errors
+    /// `ENOMEM`; what was copied before stays.
+    pub fn write(&self, mut at: u64, mut from: &[u8]) -> Result<()> {
+        while !from.is_empty() {
+            let (frame, together) = self.locate(at)?;
+            let len = usize::try_from(together).unwrap_or(usize::MAX).min(from.len());
+            let (part, rest) = from.split_at(len);
+            self.frames.memory().write(frame, part);
+            from = rest;
+            at += len as u64;
+        }
+        Ok(())
+    }
+
+    /// Makes `range` zeros again, and gives its whole pages back. Whoever maps them sees them vanish.
+    pub fn discard(self: &Arc<Self>, range: Range<u64>) {
+        let inner = range.start.next_multiple_of(PAGE)..range.end & !(PAGE - 1);
+        if inner.start > inner.end {
+            self.clear(range);
+            return;
+        }
+        self.clear(range.start..inner.start);
+        self.clear(inner.end..range.end);
+        let taken = self.pieces.lock().remove(inner.clone());
+        let holds: Vec<_> = taken
+            .into_iter()
+            .map(|(part, frame)| Hold::taken_over(&self.frames, frame.0..frame.0 + part.end - part.start))
+            .collect();
+        if holds.is_empty() {
+            return;
+        }
+        let holds = Arc::new(holds);
+        let mappers: Vec<_> = self.mappers.lock().iter().filter_map(Weak::upgrade).collect();
+        for mm in mappers {
+            mm.object_lost(self, inner.clone(), &holds);
+        }
+    }
+
+    /// Writes zeros where there is something.
+    fn clear(&self, mut range: Range<u64>) {
+        const ZEROS: [u8; 512] = [0; 512];
+        while range.start < range.end {
+            let (found, len) = match self.find(range.start) {
+                Ok((frame, len)) => (Some(frame), len),
+                Err(len) => (None, len),
+            };
+            let len = len.min(range.end - range.start).min(ZEROS.len() as u64);
+            if let Some(frame) = found {
+                self.frames.memory().write(frame, &ZEROS[..len as usize]);
+            }
+            range.start += len;
+        }
+    }
+
+    /// The parts of `range` that are there, for `SEEK_DATA`.
+    pub fn data(&self, range: Range<u64>) -> Vec<Range<u64>> {
+        self.pieces.lock().within(range).map(|(part, _)| part).collect()
+    }
+
+    /// Bytes given out to it.
+    pub fn allocated(&self) -> u64 {
+        self.pieces.lock().iter().map(|(range, _)| range.end - range.start).sum()
+    }
+
+    /// An address space maps it: it is told when pages vanish.
+    pub(super) fn mapped_by(&self, mm: &Weak<Mm>) {
+        let mut mappers = self.mappers.lock();
+        mappers.retain(|known| known.strong_count() > 0);
+        if !mappers.iter().any(|known| known.ptr_eq(mm)) {
+            mappers.push(mm.clone());
+        }
+    }
+}
+
+impl Drop for Object {
+    fn drop(&mut self) {
+        for (range, frame) in core::mem::take(&mut *self.pieces.lock()).iter() {
+            self.frames.release(frame.0..frame.0 + range.end - range.start);
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! Memory: `mmap munmap mprotect mremap madvise brk msync mlock mincore` and their kin.
+
+use super::{Args, Cx, Entry, full, partial};
+use crate::fs::Io;
+use crate::mm::{Area, MapRequest, Object, Place, Protection, Source, Traits};
+use crate::{Errno, Flow, Result, SysResult};
+use insula_abi::general as c;
+use insula_abi::{PAGE, Sysno};
+
+pub(super) const CALLS: &[Entry] = &[
+    full(Sysno::mmap, mmap),
+    full(Sysno::munmap, |cx, [start, len, ..]| cx.task.mm().unmap(start, len).map(Flow::from)),
+    full(Sysno::mprotect, mprotect),
+    full(Sysno::mremap, mremap),
+    full(Sysno::brk, |cx, [end, ..]| Ok(Flow::Done(cx.task.mm().brk(end, cx.task.process.limit(c::RLIMIT_DATA))))),
+    partial(Sysno::madvise, "advice about speed is taken and forgotten", madvise),
+    full(Sysno::msync, msync),
+    full(Sysno::mincore, mincore),
+    partial(Sysno::mlock, "all memory of a sandbox may be paged out by the host", |cx, [start, len, ..]| lock(cx, start, len, 0)),
+    partial(Sysno::mlock2, "as mlock", |cx, [start, len, flags, ..]| lock(cx, start, len, flags)),
+    full(Sysno::munlock, munlock),
+    partial(Sysno::mlockall, "as mlock", mlockall),
+    full(Sysno::munlockall, |cx, _| {
+        cx.task.mm().unlock_all();
+        Ok(Flow::Done(0))
+    }),
+];
+
+const KNOWN_PROTECTION: u64 = (c::PROT_READ | c::PROT_WRITE | c::PROT_EXEC | c::PROT_SEM) as u64;
+
+fn protection(bits: u64) -> Protection {
+    Protection::from_bits_truncate(bits as u8)
+}
+
+fn mmap(cx: &mut Cx<'_>, [address, len, prot, flags, fd, offset]: Args) -> SysResult {
+    let flags = flags as u32;
+    if offset % PAGE != 0 || len == 0 {
+        return Err(Errno::EINVAL);
+    }
+    let padded = len.checked_next_multiple_of(PAGE).ok_or(Errno::ENOMEM)?;
+    if offset.checked_add(padded).is_none_or(|end| end > i64::MAX as u64) {
+        return Err(Errno::EOVERFLOW);
+    }
+    let place = match flags {
+        flags if flags & c::MAP_FIXED_NOREPLACE != 0 => Place::Vacant(address),
+        flags if flags & c::MAP_FIXED != 0 => Place::Replace(address),
+        flags if flags & c::MAP_32BIT != 0 => Place::Low,
+        _ => Place::Hint(address),
+    };
+    let mut area = mapped(cx, prot, flags, fd as i32, offset, padded)?;
+    for (flag, set) in
+        [(c::MAP_GROWSDOWN, Traits::GROWS_DOWN), (c::MAP_LOCKED, Traits::LOCKED), (c::MAP_NORESERVE, Traits::NO_RESERVE)]
+    {
+        if flags & flag != 0 {
+            area.traits |= set;
+        }
+    }
+    Ok(Flow::Done(cx.task.mm().map(MapRequest { place, len: padded, area })?))
+}
+
+/// What a mapping shows: zeros or a file, shared or one's own.
+fn mapped(cx: &mut Cx<'_>, prot: u64, flags: u32, fd: i32, offset: u64, len: u64) -> Result<Area> {
+    let shared = match flags & c::MAP_TYPE {
+        c::MAP_SHARED | c::MAP_SHARED_VALIDATE => true,
+        c::MAP_PRIVATE => false,
+        _ => return Err(Errno::EINVAL),
+    };
+    let mut area = Area::anonymous(protection(prot));
+    if flags & c::MAP_ANONYMOUS != 0 {
+        if shared {
+            area.source = Source::Object(Object::new(&cx.kernel.frames, len));
+            area.traits |= Traits::SHARED;
+        }
+        return Ok(area);
+    }
+    let description = cx.task.file(fd)?;
+    if !description.readable() {
+        return Err(if description.flags() & c::O_PATH != 0 { Errno::EBADF } else { Errno::EACCES });
+    }
+    if shared {
+        area.traits |= Traits::SHARED;
+        if !description.writable() {
+            if area.protection.contains(Protection::WRITE) {
+                return Err(Errno::EACCES);
+            }
+            area.traits |= Traits::NEVER_WRITE;
+        }
+    }
+    let io = Io { task: cx.task, flags: description.flags() };
+    let mapping = description.file.map(&io, shared, area.protection.contains(Protection::WRITE))?;
+    area.source = mapping.source;
+    area.offset = mapping.base + offset;
+    area.file = Some(description.clone());
+    Ok(area)
+}
+
+fn mprotect(cx: &mut Cx<'_>, [start, len, prot, ..]: Args) -> SysResult {
+    const GROWS: u64 = (c::PROT_GROWSDOWN | c::PROT_GROWSUP) as u64;
+    if prot & !(KNOWN_PROTECTION | GROWS) != 0 || prot & GROWS == GROWS {
+        return Err(Errno::EINVAL);
+    }
+    cx.task.mm().protect(start, len, protection(prot)).map(Flow::from)
+}
+
+fn mremap(cx: &mut Cx<'_>, [old, old_len, new_len, flags, new, ..]: Args) -> SysResult {
+    let flags = flags as u32;
+    let known = c::MREMAP_MAYMOVE | c::MREMAP_FIXED | c::MREMAP_DONTUNMAP;
+    let moves = flags & c::MREMAP_MAYMOVE != 0;
+    let keep = flags & c::MREMAP_DONTUNMAP != 0;
+    if flags & !known != 0 || old % PAGE != 0 || new_len == 0 || (!moves && flags != 0) || (keep && old_len != new_len) {
+        return Err(Errno::EINVAL);
+    }
+    let old_len = old_len.checked_next_multiple_of(PAGE).ok_or(Errno::EINVAL)?;
+    let end = old.checked_add(old_len).ok_or(Errno::EINVAL)?;
+    let to = match flags {
+        flags if flags & c::MREMAP_FIXED != 0 => Some(Place::Replace(new)),
+        _ if moves => Some(Place::Hint(0)),
+        _ => None,
+    };
+    Ok(Flow::Done(cx.task.mm().remap(old..end, new_len, to, keep)?))
+}
+
+fn madvise(cx: &mut Cx<'_>, [start, len, advice, ..]: Args) -> SysResult {
+    if start % PAGE != 0 || len.checked_next_multiple_of(PAGE).and_then(|len| start.checked_add(len)).is_none() {
+        return Err(Errno::EINVAL);
+    }
+    if len == 0 {
+        return Ok(Flow::Done(0));
+    }
+    let mm = cx.task.mm();
+    let traits = |set, clear| mm.set_traits(start, len, set, clear).map(Flow::from);
+    match advice as u32 {
+        c::MADV_DONTNEED | c::MADV_FREE | c::MADV_DONTNEED_LOCKED => mm.forget(start, len).map(Flow::from),
+        c::MADV_REMOVE => remove(cx, start, len),
+        c::MADV_DONTFORK => traits(Traits::DONT_FORK, Traits::empty()),
+        c::MADV_DOFORK => traits(Traits::empty(), Traits::DONT_FORK),
+        c::MADV_WIPEONFORK => {
+            if mm.areas_of(start, len)?.iter().any(|(_, area)| area.is_shared() || area.file.is_some()) {
+                return Err(Errno::EINVAL);
+            }
+            traits(Traits::WIPE_ON_FORK, Traits::empty())
+        }
+        c::MADV_KEEPONFORK => traits(Traits::empty(), Traits::WIPE_ON_FORK),
+        c::MADV_DONTDUMP => traits(Traits::DONT_DUMP, Traits::empty()),
+        c::MADV_DODUMP => traits(Traits::empty(), Traits::DONT_DUMP),
+        c::MADV_NORMAL
+        | c::MADV_RANDOM
+        | c::MADV_SEQUENTIAL
+        | c::MADV_WILLNEED
+        | c::MADV_MERGEABLE
+        | c::MADV_UNMERGEABLE
+        | c::MADV_HUGEPAGE
+        | c::MADV_NOHUGEPAGE
+        | c::MADV_COLD
+        | c::MADV_PAGEOUT => mm.areas_of(start, len).map(|_| Flow::Done(0)),
+        c::MADV_POPULATE_READ | c::MADV_POPULATE_WRITE => mm.areas_of(start, len).map(|_| Flow::Done(0)),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// `MADV_REMOVE`: a hole in what is mapped shared.
+fn remove(cx: &mut Cx<'_>, start: u64, len: u64) -> SysResult {
+    for (range, area) in cx.task.mm().areas_of(start, len)? {
+        let Source::Object(object) = &area.source else { return Err(Errno::EINVAL) };
+        if !area.is_shared() || !area.protection.contains(Protection::WRITE) {
+            return Err(Errno::EACCES);
+        }
+        object.discard(area.offset..area.offset + (range.end - range.start));
+    }
+    Ok(Flow::Done(0))
+}
+
+fn msync(cx: &mut Cx<'_>, [start, len, flags, ..]: Args) -> SysResult {
+    let flags = flags as u32;
+    let both = c::MS_SYNC | c::MS_ASYNC;
+    if start % PAGE != 0 || flags & !(both | c::MS_INVALIDATE) != 0 || flags & both == both {
+        return Err(Errno::EINVAL);
+    }
+    let areas = cx.task.mm().areas_of(start, len)?;
+    if flags & c::MS_INVALIDATE != 0 && areas.iter().any(|(_, area)| area.traits.contains(Traits::LOCKED)) {
+        return Err(Errno::EBUSY);
+    }
+    if flags & c::MS_SYNC != 0 {
+        for file in areas.iter().filter(|(_, area)| area.is_shared()).filter_map(|(_, area)| area.file.as_ref()) {
+            file.file.sync(true)?;
+        }
+    }
+    Ok(Flow::Done(0))
+}
+
+fn mincore(cx: &mut Cx<'_>, [start, len, vector, ..]: Args) -> SysResult {
+    if start % PAGE != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let mm = cx.task.mm();
+    let mut at = start;
+    let end = start.checked_add(len.checked_next_multiple_of(PAGE).ok_or(Errno::ENOMEM)?).ok_or(Errno::ENOMEM)?;
+    let mut to = vector;
+    while at < end {
+        let part = at..end.min(at + 4096 * PAGE);
+        mm.areas_of(part.start, part.end - part.start)?;
+        let bytes: alloc::vec::Vec<u8> = mm.resident(part.clone()).into_iter().map(u8::from).collect();
+        mm.write(to, &bytes)?;
+        to += bytes.len() as u64;
+        at = part.end;
+    }
+    Ok(Flow::Done(0))
+}
+
+/// Start and length of whole pages around a range.
+fn around(start: u64, len: u64) -> Result<(u64, u64)> {
+    let first = start & !(PAGE - 1);
+    let end = start.checked_add(len).and_then(|end| end.checked_next_multiple_of(PAGE)).ok_or(Errno::EINVAL)?;
+    Ok((first, end - first))
+}
+
+fn lock(cx: &mut Cx<'_>, start: u64, len: u64, flags: u64) -> SysResult {
+    if flags & !u64::from(c::MLOCK_ONFAULT) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let (start, len) = around(start, len)?;
+    if !cx.task.credentials().has(c::CAP_IPC_LOCK) {
+        match cx.task.process.limit(c::RLIMIT_MEMLOCK) {
+            0 => return Err(Errno::EPERM),
+            limit if len > limit => return Err(Errno::ENOMEM),
+            _ => {}
+        }
+    }
+    cx.task.mm().set_traits(start, len, Traits::LOCKED, Traits::empty()).map(Flow::from)
+}
+
+fn munlock(cx: &mut Cx<'_>, [start, len, ..]: Args) -> SysResult {
+    let (start, len) = around(start, len)?;
+    cx.task.mm().set_traits(start, len, Traits::empty(), Traits::LOCKED).map(Flow::from)
+}
+
+fn mlockall(cx: &mut Cx<'_>, [flags, ..]: Args) -> SysResult {
+    let flags = flags as u32;
+    if flags == 0 || flags & !(c::MCL_CURRENT | c::MCL_FUTURE | c::MCL_ONFAULT) != 0 || flags == c::MCL_ONFAULT {
+        return Err(Errno::EINVAL);
+    }
+    if !cx.task.credentials().has(c::CAP_IPC_LOCK) && cx.task.process.limit(c::RLIMIT_MEMLOCK) == 0 {
+        return Err(Errno::EPERM);
+    }
+    cx.task.mm().lock_all(flags & c::MCL_CURRENT != 0, flags & c::MCL_FUTURE != 0);
+    Ok(Flow::Done(0))
+}

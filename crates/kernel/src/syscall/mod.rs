@@ -1,0 +1,123 @@
+//! System calls: a handler for each, in a file for each family, and the table of what is supported.
+//!
+//! A family's file has its handlers and a table of them ([`Entry`]). [`dispatch`] finds the handler by number.
+
+use crate::flow::{Flow, SysResult};
+use crate::sync::Mutex;
+use crate::task::Task;
+use crate::{Errno, Kernel, Regs};
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use insula_abi::Sysno;
+
+mod io;
+mod memory;
+
+/// What a handler works with.
+pub struct Cx<'a> {
+    /// The kernel.
+    pub kernel: &'a Arc<Kernel>,
+    /// Who calls.
+    pub task: &'a Arc<Task>,
+    /// Its registers.
+    pub regs: &'a mut Regs,
+}
+
+/// The six arguments.
+pub type Args = [u64; 6];
+
+/// A handler: what the manual page says, in code.
+pub type Handler = fn(&mut Cx<'_>, Args) -> SysResult;
+
+/// How far a call is supported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// As Linux has it.
+    Full,
+    /// With what is missing, in a few words.
+    Partial(&'static str),
+}
+
+/// A call that is supported.
+pub struct Entry {
+    /// Which.
+    pub number: Sysno,
+    /// How far.
+    pub level: Level,
+    /// By what.
+    pub handler: Handler,
+}
+
+/// A table's row.
+pub(crate) const fn full(number: Sysno, handler: Handler) -> Entry {
+    Entry { number, level: Level::Full, handler }
+}
+
+/// A table's row for a call that isn't supported whole.
+#[allow(dead_code)] // Until the first family has one.
+pub(crate) const fn partial(number: Sysno, missing: &'static str, handler: Handler) -> Entry {
+    Entry { number, level: Level::Partial(missing), handler }
+}
+
+/// All families.
+pub const FAMILIES: &[&[Entry]] = &[io::CALLS, memory::CALLS];
+
+/// Calls answered with `ENOSYS`, counted by number.
+#[derive(Default)]
+pub struct Refusals(Mutex<BTreeMap<u64, u64>>);
+
+impl Refusals {
+    /// Numbers and how often.
+    pub fn all(&self) -> BTreeMap<u64, u64> {
+        self.0.lock().clone()
+    }
+
+    fn count(&self, number: u64) {
+        let mut counts = self.0.lock();
+        // A hostile program has 2^64 numbers to try.
+        if counts.len() < 1024 || counts.contains_key(&number) {
+            *counts.entry(number).or_default() += 1;
+        }
+    }
+}
+
+/// Numbers above the last call are refused without a look.
+const NUMBERS: usize = 512;
+
+/// Handlers by number.
+static TABLE: [Option<Handler>; NUMBERS] = table();
+
+const fn table() -> [Option<Handler>; NUMBERS] {
+    let mut table = [None; NUMBERS];
+    let mut family = 0;
+    while family < FAMILIES.len() {
+        let mut index = 0;
+        while index < FAMILIES[family].len() {
+            let entry = &FAMILIES[family][index];
+            let number = entry.number as usize;
+            assert!(table[number].is_none(), "a call with two handlers");
+            table[number] = Some(entry.handler);
+            index += 1;
+        }
+        family += 1;
+    }
+    table
+}
+
+/// Carries out the call that `regs` describes. What it answers is not in the registers yet.
+pub fn dispatch(kernel: &Arc<Kernel>, task: &Arc<Task>, regs: &mut Regs) -> SysResult {
+    let number = regs.orig_rax;
+    let arguments = regs.arguments();
+    match usize::try_from(number).ok().and_then(|number| TABLE.get(number)).copied().flatten() {
+        Some(handler) => handler(&mut Cx { kernel, task, regs }, arguments),
+        None => {
+            kernel.refused.count(number);
+            Err(Errno::ENOSYS)
+        }
+    }
+}
+
+/// The register that holds a result.
+pub fn result(outcome: crate::Result<u64>) -> u64 {
+    outcome.unwrap_or_else(Errno::to_result)
+}

@@ -1,0 +1,85 @@
+//! Users, groups and capabilities, credentials(7) and capabilities(7).
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+/// Who a task is.
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    /// Users: real, effective, saved, and for files.
+    pub uid: Ids,
+    /// Groups, likewise.
+    pub gid: Ids,
+    /// Further groups.
+    pub groups: Arc<Vec<u32>>,
+    /// Capabilities.
+    pub capabilities: Capabilities,
+    /// `SECBIT_*`.
+    pub secure_bits: u32,
+    /// execve(2) gives it nothing more.
+    pub no_new_privileges: bool,
+}
+
+/// Four numbers of one kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ids {
+    /// Who started it.
+    pub real: u32,
+    /// Who it acts as.
+    pub effective: u32,
+    /// Who it may become again.
+    pub saved: u32,
+    /// Who it is to file systems.
+    pub fs: u32,
+}
+
+impl Ids {
+    /// All four the same.
+    pub const fn all(id: u32) -> Self {
+        Ids { real: id, effective: id, saved: id, fs: id }
+    }
+}
+
+/// Sets of capabilities, bits by number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Capabilities {
+    /// In force.
+    pub effective: u64,
+    /// What may be put in force.
+    pub permitted: u64,
+    /// Kept across execve(2) of a file that has them, too.
+    pub inheritable: u64,
+    /// Kept across any execve(2).
+    pub ambient: u64,
+    /// Limit of what execve(2) can give.
+    pub bounding: u64,
+}
+
+impl Credentials {
+    /// The superuser with these capabilities.
+    pub fn root(capabilities: u64) -> Self {
+        Credentials {
+            uid: Ids::all(0),
+            gid: Ids::all(0),
+            groups: Arc::default(),
+            capabilities: Capabilities {
+                effective: capabilities,
+                permitted: capabilities,
+                bounding: capabilities,
+                ..Capabilities::default()
+            },
+            secure_bits: 0,
+            no_new_privileges: false,
+        }
+    }
+
+    /// Whether a capability is in force, `CAP_*`.
+    pub const fn has(&self, capability: u32) -> bool {
+        self.capabilities.effective & (1 << capability) != 0
+    }
+
+    /// Whether it is a member of the group, to file systems.
+    pub fn in_group(&self, gid: u32) -> bool {
+        self.gid.fs == gid || self.groups.contains(&gid)
+    }
+}

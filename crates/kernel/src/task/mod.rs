@@ -1,0 +1,208 @@
+//! Tasks and processes.
+//!
+//! A [`Task`] is what is scheduled: a thread. A [`Process`] is a group of them, with one address space and one set of signal actions; it has a
+//! parent, and belongs to a process group in a session. All relations between processes change under one lock, the process tree's
+//! ([`pids::Pids`]).
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`pids`] | numbers, and who is related to whom |
+//! | [`credentials`] | users, groups, capabilities |
+//! | [`limits`] | resource limits |
+
+pub mod credentials;
+pub mod limits;
+pub mod pids;
+
+pub use credentials::Credentials;
+pub use limits::Limits;
+pub use pids::Process;
+
+use crate::fs::{Context, Descriptors};
+use crate::mm::Mm;
+use crate::sync::Mutex;
+use crate::{Kernel, Result};
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::task::Waker;
+
+/// Makes a task come back from its program to the kernel, wherever it runs.
+pub trait Kick: Send + Sync {
+    /// Soon, and once: a program that isn't entered yet comes back right after it is.
+    fn kick(&self);
+}
+
+/// A task: a thread of a process.
+pub struct Task {
+    kernel: Arc<Kernel>,
+    /// Its number.
+    pub tid: i32,
+    /// Its process.
+    pub process: Arc<Process>,
+    mm: Mutex<Arc<Mm>>,
+    descriptors: Mutex<Arc<Descriptors>>,
+    fs: Mutex<Arc<Mutex<Context>>>,
+    credentials: Mutex<Arc<Credentials>>,
+    /// What prctl(2) calls it.
+    pub name: Mutex<[u8; 16]>,
+    /// Cleared, and its waiters woken, when the task ends (set_tid_address(2)).
+    pub clear_child_tid: AtomicU64,
+    /// Head of the list of robust futexes (set_robust_list(2)).
+    pub robust_list: AtomicU64,
+    /// Somebody wants it: a signal, a stop, an end. Looked at before it waits, and before it goes back to its program.
+    attention: AtomicBool,
+    waker: Mutex<Option<Waker>>,
+    kick: Mutex<Option<Arc<dyn Kick>>>,
+    /// The moment at which its future wants to be polled, even if nobody wakes it.
+    deadline: AtomicU64,
+    /// Nanoseconds of processor time in its program, and here for it; the placement counts them.
+    pub user_time: AtomicU64,
+    /// See `user_time`.
+    pub system_time: AtomicU64,
+}
+
+/// What a new task starts with.
+pub struct Parts {
+    /// Its number.
+    pub tid: i32,
+    /// Its process.
+    pub process: Arc<Process>,
+    /// Its memory.
+    pub mm: Arc<Mm>,
+    /// Its descriptors.
+    pub descriptors: Arc<Descriptors>,
+    /// Where it stands.
+    pub fs: Arc<Mutex<Context>>,
+    /// Who it is.
+    pub credentials: Arc<Credentials>,
+    /// What it is called.
+    pub name: [u8; 16],
+}
+
+impl Task {
+    /// A task that isn't placed yet.
+    pub fn new(kernel: &Arc<Kernel>, parts: Parts) -> Arc<Self> {
+        Arc::new(Task {
+            kernel: kernel.clone(),
+            tid: parts.tid,
+            process: parts.process,
+            mm: Mutex::new(parts.mm),
+            descriptors: Mutex::new(parts.descriptors),
+            fs: Mutex::new(parts.fs),
+            credentials: Mutex::new(parts.credentials),
+            name: Mutex::new(parts.name),
+            clear_child_tid: AtomicU64::new(0),
+            robust_list: AtomicU64::new(0),
+            attention: AtomicBool::new(false),
+            waker: Mutex::default(),
+            kick: Mutex::default(),
+            deadline: AtomicU64::new(u64::MAX),
+            user_time: AtomicU64::new(0),
+            system_time: AtomicU64::new(0),
+        })
+    }
+
+    /// Its kernel.
+    pub fn kernel(&self) -> &Arc<Kernel> {
+        &self.kernel
+    }
+
+    /// Its memory.
+    pub fn mm(&self) -> Arc<Mm> {
+        self.mm.lock().clone()
+    }
+
+    /// Other memory, by execve(2).
+    pub fn set_mm(&self, mm: Arc<Mm>) {
+        *self.mm.lock() = mm;
+    }
+
+    /// Its descriptors.
+    pub fn descriptors(&self) -> Arc<Descriptors> {
+        self.descriptors.lock().clone()
+    }
+
+    /// Other descriptors (unshare(2), `CLONE_FILES`).
+    pub fn set_descriptors(&self, descriptors: Arc<Descriptors>) {
+        *self.descriptors.lock() = descriptors;
+    }
+
+    /// The open file of a descriptor.
+    ///
+    /// # Errors
+    /// `EBADF`.
+    pub fn file(&self, fd: i32) -> Result<Arc<crate::fs::Description>> {
+        self.descriptors.lock().get(fd)
+    }
+
+    /// Where it stands in the tree of files; shared with threads, or by `CLONE_FS`.
+    pub fn fs(&self) -> Arc<Mutex<Context>> {
+        self.fs.lock().clone()
+    }
+
+    /// Stands there on its own from now on (unshare(2), `CLONE_FS`).
+    pub fn set_fs(&self, fs: Arc<Mutex<Context>>) {
+        *self.fs.lock() = fs;
+    }
+
+    /// Who it is.
+    pub fn credentials(&self) -> Arc<Credentials> {
+        self.credentials.lock().clone()
+    }
+
+    /// Somebody else from now on.
+    pub fn set_credentials(&self, credentials: Credentials) {
+        *self.credentials.lock() = Arc::new(credentials);
+    }
+
+    /// Who brings it back from its program; told by the placement.
+    pub fn placed(&self, kick: Arc<dyn Kick>) {
+        *self.kick.lock() = Some(kick);
+    }
+
+    /// Whether somebody wants it: what waits is to stop waiting.
+    pub fn interrupted(&self) -> bool {
+        self.attention.load(Ordering::SeqCst)
+    }
+
+    /// Somebody wants it, or nobody does any more.
+    pub fn set_attention(&self, wanted: bool) {
+        self.attention.store(wanted, Ordering::SeqCst);
+    }
+
+    /// Brings it to where it looks who wants it: out of its wait, or out of its program.
+    pub fn interrupt(&self) {
+        self.set_attention(true);
+        self.wake();
+        let kick = self.kick.lock().clone();
+        if let Some(kick) = kick {
+            kick.kick();
+        }
+    }
+
+    /// Has its future polled.
+    pub fn wake(&self) {
+        let waker = self.waker.lock().take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// How its future is woken.
+    pub(crate) fn wait_with(&self, waker: &Waker) {
+        let mut slot = self.waker.lock();
+        if !slot.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            *slot = Some(waker.clone());
+        }
+    }
+
+    /// The moment at which its future wants to be polled even if nobody wakes it; `u64::MAX` is never.
+    pub fn deadline(&self) -> u64 {
+        self.deadline.load(Ordering::Relaxed)
+    }
+
+    /// Sets that moment.
+    pub(crate) fn set_deadline(&self, at: u64) {
+        self.deadline.store(at, Ordering::Relaxed);
+    }
+}

@@ -107,7 +107,7 @@ impl Mm {
     /// # Errors
     /// `ENOMEM`: part of it isn't mapped; what comes before is changed. `EACCES`: a file may not be written.
     pub fn protect(&self, start: u64, len: u64, protection: Protection) -> Result<()> {
-        if start % PAGE != 0 {
+        if !start.is_multiple_of(PAGE) {
             return Err(Errno::EINVAL);
         }
         if len == 0 {
@@ -321,7 +321,7 @@ impl State {
     /// Whole pages that a program may have.
     fn checked(&self, start: u64, len: u64) -> Result<Range<u64>> {
         let end = start.checked_add(pages(len).map_err(|_| Errno::EINVAL)?).ok_or(Errno::EINVAL)?;
-        if start % PAGE != 0 || len == 0 || end > self.layout.high {
+        if !start.is_multiple_of(PAGE) || len == 0 || end > self.layout.high {
             return Err(Errno::EINVAL);
         }
         Ok(start..end)
@@ -338,7 +338,7 @@ impl State {
         let vacant = |start: u64| self.areas.within(start..start + len).next().is_none();
         match place {
             Place::Replace(start) | Place::Vacant(start) => {
-                if start % PAGE != 0 {
+                if !start.is_multiple_of(PAGE) {
                     return Err(Errno::EINVAL);
                 }
                 if !fits(start) {

@@ -150,7 +150,7 @@ impl Mm {
     /// # Errors
     /// `EINVAL`: not a multiple of four. `EFAULT`.
     pub fn load(&self, address: u64) -> Result<u32> {
-        if address % 4 != 0 {
+        if !address.is_multiple_of(4) {
             return Err(Errno::EINVAL);
         }
         let mut state = self.lock();
@@ -168,7 +168,7 @@ impl Mm {
     /// # Errors
     /// `EINVAL`: not a multiple of four. `EFAULT`, also in a file that is mapped shared, where that can't be done.
     pub fn compare_exchange(&self, address: u64, old: u32, new: u32) -> Result<u32> {
-        if address % 4 != 0 {
+        if !address.is_multiple_of(4) {
             return Err(Errno::EINVAL);
         }
         let mut state = self.lock();

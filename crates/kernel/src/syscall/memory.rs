@@ -34,7 +34,7 @@ fn protection(bits: u64) -> Protection {
 
 fn mmap(cx: &mut Cx<'_>, [address, len, prot, flags, fd, offset]: Args) -> SysResult {
     let flags = flags as u32;
-    if offset % PAGE != 0 || len == 0 {
+    if !offset.is_multiple_of(PAGE) || len == 0 {
         return Err(Errno::EINVAL);
     }
     let padded = len.checked_next_multiple_of(PAGE).ok_or(Errno::ENOMEM)?;
@@ -107,7 +107,8 @@ fn mremap(cx: &mut Cx<'_>, [old, old_len, new_len, flags, new, ..]: Args) -> Sys
     let known = c::MREMAP_MAYMOVE | c::MREMAP_FIXED | c::MREMAP_DONTUNMAP;
     let moves = flags & c::MREMAP_MAYMOVE != 0;
     let keep = flags & c::MREMAP_DONTUNMAP != 0;
-    if flags & !known != 0 || old % PAGE != 0 || new_len == 0 || (!moves && flags != 0) || (keep && old_len != new_len) {
+    if flags & !known != 0 || !old.is_multiple_of(PAGE) || new_len == 0 || (!moves && flags != 0) || (keep && old_len != new_len)
+    {
         return Err(Errno::EINVAL);
     }
     let old_len = old_len.checked_next_multiple_of(PAGE).ok_or(Errno::EINVAL)?;
@@ -121,7 +122,7 @@ fn mremap(cx: &mut Cx<'_>, [old, old_len, new_len, flags, new, ..]: Args) -> Sys
 }
 
 fn madvise(cx: &mut Cx<'_>, [start, len, advice, ..]: Args) -> SysResult {
-    if start % PAGE != 0 || len.checked_next_multiple_of(PAGE).and_then(|len| start.checked_add(len)).is_none() {
+    if !start.is_multiple_of(PAGE) || len.checked_next_multiple_of(PAGE).and_then(|len| start.checked_add(len)).is_none() {
         return Err(Errno::EINVAL);
     }
     if len == 0 {
@@ -173,7 +174,7 @@ fn remove(cx: &mut Cx<'_>, start: u64, len: u64) -> SysResult {
 fn msync(cx: &mut Cx<'_>, [start, len, flags, ..]: Args) -> SysResult {
     let flags = flags as u32;
     let both = c::MS_SYNC | c::MS_ASYNC;
-    if start % PAGE != 0 || flags & !(both | c::MS_INVALIDATE) != 0 || flags & both == both {
+    if !start.is_multiple_of(PAGE) || flags & !(both | c::MS_INVALIDATE) != 0 || flags & both == both {
         return Err(Errno::EINVAL);
     }
     let areas = cx.task.mm().areas_of(start, len)?;
@@ -189,7 +190,7 @@ fn msync(cx: &mut Cx<'_>, [start, len, flags, ..]: Args) -> SysResult {
 }
 
 fn mincore(cx: &mut Cx<'_>, [start, len, vector, ..]: Args) -> SysResult {
-    if start % PAGE != 0 {
+    if !start.is_multiple_of(PAGE) {
         return Err(Errno::EINVAL);
     }
     let mm = cx.task.mm();

@@ -2,7 +2,7 @@
 //!
 //! A family's file has its handlers and a table of them ([`Entry`]). [`dispatch`] finds the handler by number.
 
-use crate::flow::{Flow, SysResult};
+use crate::flow::SysResult;
 use crate::sync::Mutex;
 use crate::task::Task;
 use crate::{Errno, Kernel, Regs};

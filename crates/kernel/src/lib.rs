@@ -13,6 +13,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`host`] | what a host offers: a clock, entropy, memory, files |
+//! | [`cpu`] | a task's registers, which only the placement can reach |
 //! | [`sync`], [`wait`], [`time`] | locks; waiting for something, with a deadline and for signals; timers |
 //! | [`mm`] | address spaces, copies to and from user memory |
 //! | [`task`] | tasks, processes, sessions, credentials, limits |
@@ -33,6 +34,7 @@
 
 extern crate alloc;
 
+pub mod cpu;
 pub mod flow;
 pub mod fs;
 pub mod host;

@@ -2,10 +2,11 @@
 //!
 //! A family's file has its handlers and a table of them ([`Entry`]). [`dispatch`] finds the handler by number.
 
+use crate::cpu::{Call, Cpu};
 use crate::flow::SysResult;
 use crate::sync::Mutex;
 use crate::task::Task;
-use crate::{Errno, Kernel, Regs};
+use crate::{Errno, Kernel};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use insula_abi::Sysno;
@@ -19,8 +20,8 @@ pub struct Cx<'a> {
     pub kernel: &'a Arc<Kernel>,
     /// Who calls.
     pub task: &'a Arc<Task>,
-    /// Its registers.
-    pub regs: &'a mut Regs,
+    /// Its processor.
+    pub cpu: &'a mut dyn Cpu,
 }
 
 /// The six arguments.
@@ -104,14 +105,15 @@ const fn table() -> [Option<Handler>; NUMBERS] {
     table
 }
 
-/// Carries out the call that `regs` describes. What it answers is not in the registers yet.
-pub fn dispatch(kernel: &Arc<Kernel>, task: &Arc<Task>, regs: &mut Regs) -> SysResult {
-    let number = regs.orig_rax;
-    let arguments = regs.arguments();
-    match usize::try_from(number).ok().and_then(|number| TABLE.get(number)).copied().flatten() {
-        Some(handler) => handler(&mut Cx { kernel, task, regs }, arguments),
+/// Carries out a call. What it answers is not in the registers yet.
+///
+/// # Errors
+/// What the program is to be told, or one of the numbers that [`Errno::restarts`].
+pub fn dispatch(kernel: &Arc<Kernel>, task: &Arc<Task>, cpu: &mut dyn Cpu, call: &Call) -> SysResult {
+    match usize::try_from(call.number).ok().and_then(|number| TABLE.get(number)).copied().flatten() {
+        Some(handler) => handler(&mut Cx { kernel, task, cpu }, call.arguments),
         None => {
-            kernel.refused.count(number);
+            kernel.refused.count(call.number);
             Err(Errno::ENOSYS)
         }
     }

@@ -46,6 +46,8 @@ pub mod time;
 pub mod wait;
 
 mod kernel;
+#[cfg(test)]
+mod testing;
 
 pub use flow::{Flow, SysResult};
 pub use insula_abi::{Errno, Regs};

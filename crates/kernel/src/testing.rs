@@ -1,0 +1,276 @@
+//! For tests: a kernel on a host that is a vector of bytes and a clock set by hand, and calls that are polled by hand.
+
+#![allow(dead_code)] // Each family's tests use some of it.
+
+extern crate std;
+
+use crate::flow::Blocked;
+use crate::fs::{Attributes, Context, Description, Descriptors, File, FileType, Inode, Opening, Path};
+use crate::host::{Clock, Entropy, Host, Memory};
+use crate::mm::{Area, Layout, MapRequest, Mm, Place, Protection};
+use crate::sync::Mutex;
+use crate::task::{Credentials, Limits, Parts, Process, Task};
+use crate::{Errno, Flow, Kernel, Regs, Result};
+use alloc::sync::Arc;
+use alloc::task::Wake;
+use alloc::vec::Vec;
+use core::ops::Range;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::task::{Context as PollContext, Poll, Waker};
+use insula_abi::Sysno;
+use insula_abi::file::Statfs;
+
+/// Bytes of memory of a test's sandbox.
+const MEMORY: usize = 16 << 20;
+
+/// The layout of address spaces in tests.
+pub(crate) const LAYOUT: Layout = Layout { low: 0x1_0000, high: 0x7fff_0000_0000, mmap_top: 0x7ffe_0000_0000 };
+
+/// A clock that is set by hand.
+#[derive(Default)]
+pub(crate) struct HandClock {
+    now: AtomicU64,
+    /// When [`Clock::arm`] wants to be told.
+    pub(crate) armed: AtomicU64,
+}
+
+/// What realtime is when the monotonic clock begins: some moment in 2023.
+pub(crate) const EPOCH: u64 = 1_700_000_000_000_000_000;
+
+impl Clock for HandClock {
+    fn monotonic(&self) -> u64 {
+        self.now.load(Ordering::SeqCst)
+    }
+
+    fn realtime(&self) -> u64 {
+        EPOCH + self.monotonic()
+    }
+
+    fn arm(&self, at: u64) {
+        self.armed.store(at, Ordering::SeqCst);
+    }
+}
+
+struct Counting;
+
+impl Entropy for Counting {
+    fn fill(&self, buffer: &mut [u8]) {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        for byte in buffer {
+            *byte = (NEXT.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed) >> 32) as u8;
+        }
+    }
+}
+
+struct Bytes(Mutex<Vec<u8>>);
+
+impl Memory for Bytes {
+    fn size(&self) -> u64 {
+        MEMORY as u64
+    }
+
+    fn read(&self, at: u64, into: &mut [u8]) {
+        into.copy_from_slice(&self.0.lock()[at as usize..][..into.len()]);
+    }
+
+    fn write(&self, at: u64, from: &[u8]) {
+        self.0.lock()[at as usize..][..from.len()].copy_from_slice(from);
+    }
+
+    fn load(&self, at: u64) -> u32 {
+        let mut word = [0; 4];
+        self.read(at, &mut word);
+        u32::from_ne_bytes(word)
+    }
+
+    fn compare_exchange(&self, at: u64, old: u32, new: u32) -> u32 {
+        let mut bytes = self.0.lock();
+        let word = &mut bytes[at as usize..][..4];
+        let found = u32::from_ne_bytes([word[0], word[1], word[2], word[3]]);
+        if found == old {
+            word.copy_from_slice(&new.to_ne_bytes());
+        }
+        found
+    }
+
+    fn discard(&self, range: Range<u64>) {
+        self.0.lock()[range.start as usize..range.end as usize].fill(0);
+    }
+}
+
+/// The only file of a tree that nobody looks at.
+struct Nothing;
+
+impl Inode for Nothing {
+    fn attributes(&self) -> Result<Attributes> {
+        Ok(Attributes { mode: FileType::Directory as u32 | 0o755, nlink: 2, ..Attributes::default() })
+    }
+
+    fn file_type(&self) -> FileType {
+        FileType::Directory
+    }
+
+    fn open(self: Arc<Self>, _: &Opening<'_>) -> Result<Arc<dyn File>> {
+        Err(Errno::EISDIR)
+    }
+
+    fn statfs(&self) -> Result<Statfs> {
+        Ok(Statfs::default())
+    }
+}
+
+/// A kernel with its host.
+pub(crate) struct World {
+    /// The kernel.
+    pub(crate) kernel: Arc<Kernel>,
+    /// Its clock.
+    pub(crate) clock: Arc<HandClock>,
+}
+
+impl World {
+    /// A kernel without tasks, one second after its clock began.
+    pub(crate) fn new() -> World {
+        let clock = Arc::new(HandClock { now: AtomicU64::new(1_000_000_000), armed: AtomicU64::new(u64::MAX) });
+        let memory = Arc::new(Bytes(Mutex::new(alloc::vec![0; MEMORY])));
+        let kernel = Kernel::new(Host { clock: clock.clone(), entropy: Arc::new(Counting), memory });
+        World { kernel, clock }
+    }
+
+    /// Time goes on by so many nanoseconds; alarms whose moment came go off.
+    pub(crate) fn advance(&self, by: u64) {
+        self.clock.now.fetch_add(by, Ordering::SeqCst);
+        self.kernel.timers.expire();
+    }
+
+    /// A process of one task, the superuser's, with everything its own.
+    pub(crate) fn process(&self) -> Arc<Task> {
+        let tid = self.kernel.pids.allocate().expect("a number");
+        let parts = Parts {
+            tid,
+            process: Process::new(tid, Limits::default()),
+            mm: Mm::new(&self.kernel.frames, LAYOUT),
+            descriptors: Descriptors::new(),
+            fs: Arc::new(Mutex::new(Context { root: root(), cwd: root(), umask: 0o022 })),
+            credentials: Arc::new(Credentials::root(u64::MAX)),
+            name: *b"test\0\0\0\0\0\0\0\0\0\0\0\0",
+        };
+        self.publish(parts)
+    }
+
+    /// One more task of that task's process.
+    pub(crate) fn thread(&self, of: &Arc<Task>) -> Arc<Task> {
+        let parts = Parts {
+            tid: self.kernel.pids.allocate().expect("a number"),
+            process: of.process.clone(),
+            mm: of.mm(),
+            descriptors: of.descriptors(),
+            fs: of.fs(),
+            credentials: of.credentials(),
+            name: *of.name.lock(),
+        };
+        self.publish(parts)
+    }
+
+    fn publish(&self, parts: Parts) -> Arc<Task> {
+        let task = Task::new(&self.kernel, parts);
+        self.kernel.pids.publish(&task);
+        task
+    }
+
+    /// Begins a call.
+    pub(crate) fn call(&self, task: &Arc<Task>, number: Sysno, arguments: &[u64]) -> Call {
+        let mut all = [0; 6];
+        all[..arguments.len()].copy_from_slice(arguments);
+        let [rdi, rsi, rdx, r10, r8, r9] = all;
+        let mut regs = Regs { rdi, rsi, rdx, r10, r8, r9, orig_rax: number as u64, ..Regs::default() };
+        let flag = Arc::new(Flag(AtomicBool::new(true)));
+        let state = match crate::syscall::dispatch(&self.kernel, task, &mut regs) {
+            Ok(Flow::Done(value)) => State::Over(Ok(value)),
+            Ok(Flow::Block(future)) => State::Waits(future),
+            Ok(_) => State::Over(Err(Errno::ENOSYS)),
+            Err(errno) => State::Over(Err(errno)),
+        };
+        let mut call = Call { state, flag };
+        call.poll();
+        call
+    }
+
+    /// A call that doesn't wait.
+    pub(crate) fn now(&self, task: &Arc<Task>, number: Sysno, arguments: &[u64]) -> Result<u64> {
+        self.call(task, number, arguments).result()
+    }
+}
+
+/// A root for processes that never look at it.
+fn root() -> Path {
+    Path { inode: Arc::new(Nothing) }
+}
+
+/// Gives a task a descriptor of a file.
+pub(crate) fn install(task: &Arc<Task>, file: Arc<dyn File>, flags: u32) -> u64 {
+    task.descriptors().add(Description::new(file, None, flags), false, 0, 1024).expect("a descriptor") as u64
+}
+
+/// Gives a task so many bytes of memory.
+pub(crate) fn memory(task: &Arc<Task>, len: u64) -> u64 {
+    let area = Area::anonymous(Protection::READ | Protection::WRITE);
+    task.mm().map(MapRequest { place: Place::Hint(0), len, area }).expect("memory")
+}
+
+/// Gives a task bytes in its memory.
+pub(crate) fn bytes(task: &Arc<Task>, from: &[u8]) -> u64 {
+    let at = memory(task, from.len().max(1) as u64);
+    task.mm().write(at, from).expect("just mapped");
+    at
+}
+
+struct Flag(AtomicBool);
+
+impl Wake for Flag {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// A call that was begun.
+pub(crate) struct Call {
+    state: State,
+    flag: Arc<Flag>,
+}
+
+enum State {
+    Waits(Blocked),
+    Over(Result<u64>),
+}
+
+impl Call {
+    /// Lets it go on, whether or not it was woken; answers the result, if there is one now.
+    pub(crate) fn poll(&mut self) -> Option<Result<u64>> {
+        if let State::Waits(future) = &mut self.state {
+            self.flag.0.store(false, Ordering::SeqCst);
+            let waker = Waker::from(self.flag.clone());
+            if let Poll::Ready(outcome) = future.as_mut().poll(&mut PollContext::from_waker(&waker)) {
+                self.state = State::Over(outcome);
+            }
+        }
+        match &self.state {
+            State::Over(outcome) => Some(*outcome),
+            State::Waits(_) => None,
+        }
+    }
+
+    /// Whether it waits, and nobody has woken it.
+    pub(crate) fn sleeps(&self) -> bool {
+        matches!(self.state, State::Waits(_)) && !self.flag.0.load(Ordering::SeqCst)
+    }
+
+    /// What comes of it if it is polled only when it was woken, as a placement does.
+    pub(crate) fn woken(&mut self) -> Option<Result<u64>> {
+        if self.sleeps() { None } else { self.poll() }
+    }
+
+    /// Its result; it must be over.
+    pub(crate) fn result(mut self) -> Result<u64> {
+        self.poll().expect("the call waits")
+    }
+}

@@ -1,6 +1,7 @@
 //! What becomes of a system call.
 
 use crate::Result;
+use crate::syscall::Cx;
 use crate::task::Task;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -9,6 +10,9 @@ use core::pin::Pin;
 
 /// A call that waits: what it resolves to is the call's result.
 pub type Blocked = Pin<Box<dyn Future<Output = Result<u64>> + Send>>;
+
+/// What restart_syscall(2) does for a call that was interrupted.
+pub type Restart = Box<dyn FnOnce(&mut Cx<'_>) -> SysResult + Send>;
 
 /// What becomes of a system call.
 pub enum Flow {

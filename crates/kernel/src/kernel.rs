@@ -1,5 +1,6 @@
 //! The kernel of one sandbox.
 
+use crate::futex::Futexes;
 use crate::host::Host;
 use crate::mm::frames::Frames;
 use crate::task::pids::Pids;
@@ -14,6 +15,8 @@ pub struct Kernel {
     pub frames: Arc<Frames>,
     /// Alarms that are set.
     pub timers: Timers,
+    /// Tasks that wait at words of memory.
+    pub futexes: Futexes,
     /// Tasks, by number.
     pub pids: Pids,
     /// Calls that were made and aren't supported, counted by number.
@@ -26,6 +29,7 @@ impl Kernel {
         Arc::new(Kernel {
             frames: Frames::new(host.memory.clone()),
             timers: Timers::new(host.clock.clone()),
+            futexes: Futexes::default(),
             pids: Pids::default(),
             refused: Default::default(),
             host,

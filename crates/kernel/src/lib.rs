@@ -18,6 +18,7 @@
 //! | [`mm`] | address spaces, copies to and from user memory |
 //! | [`task`] | tasks, processes, sessions, credentials, limits |
 //! | [`signal`] | signals, and frames on user stacks |
+//! | [`futex`] | tasks that wait at words of memory |
 //! | [`fs`] | the tree of files, descriptors, pipes, and files that wait |
 //! | [`syscall`] | a handler for each call, and the table of what is supported |
 //!
@@ -26,7 +27,8 @@
 //! 1. Try first: an operation finishes at once or says `EAGAIN`; only then is a future made. Nothing else blocks.
 //! 2. No lock is held across an await, nor while user memory is copied if the holder can't bear a fault there.
 //! 3. User memory is hostile and may vanish: each copy can fail with `EFAULT`, and what was copied stays copied.
-//! 4. Locks are taken in this order: process tree, a process, a task, descriptors, dentries and inodes, an address space, frames, wait queues.
+//! 4. Locks are taken in this order: process tree, a process, a task, descriptors, dentries and inodes, futexes, an address
+//!    space, frames, wait queues.
 //! 5. A handler reads like the manual page. What isn't there answers `ENOSYS` and is counted.
 
 #![no_std]
@@ -37,6 +39,7 @@ extern crate alloc;
 pub mod cpu;
 pub mod flow;
 pub mod fs;
+pub mod futex;
 pub mod host;
 pub mod mm;
 pub mod sync;

@@ -4,6 +4,7 @@
 
 extern crate std;
 
+use crate::cpu::Cpu;
 use crate::flow::Blocked;
 use crate::fs::{Attributes, Context, Description, Descriptors, File, FileType, Inode, Opening, Path};
 use crate::host::{Clock, Entropy, Host, Memory};
@@ -181,10 +182,9 @@ impl World {
     pub(crate) fn call(&self, task: &Arc<Task>, number: Sysno, arguments: &[u64]) -> Call {
         let mut all = [0; 6];
         all[..arguments.len()].copy_from_slice(arguments);
-        let [rdi, rsi, rdx, r10, r8, r9] = all;
-        let mut regs = Regs { rdi, rsi, rdx, r10, r8, r9, orig_rax: number as u64, ..Regs::default() };
+        let call = crate::cpu::Call { number: number as u64, arguments: all };
         let flag = Arc::new(Flag(AtomicBool::new(true)));
-        let state = match crate::syscall::dispatch(&self.kernel, task, &mut regs) {
+        let state = match crate::syscall::dispatch(&self.kernel, task, &mut Registers::default(), &call) {
             Ok(Flow::Done(value)) => State::Over(Ok(value)),
             Ok(Flow::Block(future)) => State::Waits(future),
             Ok(_) => State::Over(Err(Errno::ENOSYS)),
@@ -198,6 +198,28 @@ impl World {
     /// A call that doesn't wait.
     pub(crate) fn now(&self, task: &Arc<Task>, number: Sysno, arguments: &[u64]) -> Result<u64> {
         self.call(task, number, arguments).result()
+    }
+}
+
+/// A processor that nobody runs on.
+#[derive(Default)]
+struct Registers {
+    general: Regs,
+    extended: Vec<u8>,
+}
+
+impl Cpu for Registers {
+    fn regs(&mut self) -> &mut Regs {
+        &mut self.general
+    }
+
+    fn extended(&mut self) -> Vec<u8> {
+        self.extended.clone()
+    }
+
+    fn set_extended(&mut self, state: &[u8]) -> bool {
+        self.extended = state.to_vec();
+        true
     }
 }
 

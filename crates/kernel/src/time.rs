@@ -1,5 +1,6 @@
 //! Timers: what is to happen at a moment, whoever runs then.
 
+use crate::Kernel;
 use crate::host::Clock;
 use crate::sync::Mutex;
 use alloc::collections::BTreeMap;
@@ -67,5 +68,14 @@ impl Timers {
         if let Some(at) = next {
             self.clock.arm(at);
         }
+    }
+}
+
+/// A moment of `CLOCK_REALTIME` by the monotonic clock, as both go now; one that has passed is 0.
+pub fn from_realtime(kernel: &Kernel, at: u64) -> u64 {
+    let clock = &kernel.host.clock;
+    match at.checked_sub(clock.realtime()) {
+        Some(left) => clock.monotonic().saturating_add(left),
+        None => 0,
     }
 }

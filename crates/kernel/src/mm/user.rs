@@ -178,16 +178,21 @@ impl Mm {
         }
     }
 
-    /// What tells one word of memory from any other, whoever maps it: where it lies (futex(2)).
+    /// What tells one word of memory that several may map from any other, whoever maps it; none for memory that only this address
+    /// space has (futex(2)).
     ///
     /// # Errors
     /// `EFAULT`.
-    pub fn identity(&self, address: u64) -> Result<(u64, u64)> {
+    pub fn identity(&self, address: u64) -> Result<Option<(u64, u64)>> {
         let mut state = self.lock();
-        match self.locate(&mut state, address, Access::Read)? {
-            Located::Memory { frame, .. } => Ok((u64::MAX, frame)),
-            Located::Host { file, at, .. } => Ok((file.token(), at)),
+        let place = self.locate(&mut state, address, Access::Read)?;
+        if !state.areas.get(address).is_some_and(|(_, area)| area.is_shared()) {
+            return Ok(None);
         }
+        Ok(Some(match place {
+            Located::Memory { frame, .. } => (u64::MAX, frame),
+            Located::Host { file, at, .. } => (file.token(), at),
+        }))
     }
 }
 

@@ -11,6 +11,7 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use insula_abi::Sysno;
 
+mod futex;
 mod io;
 mod memory;
 
@@ -61,7 +62,7 @@ pub(crate) const fn partial(number: Sysno, missing: &'static str, handler: Handl
 }
 
 /// All families.
-pub const FAMILIES: &[&[Entry]] = &[io::CALLS, memory::CALLS];
+pub const FAMILIES: &[&[Entry]] = &[futex::CALLS, io::CALLS, memory::CALLS];
 
 /// Calls answered with `ENOSYS`, counted by number.
 #[derive(Default)]

@@ -18,10 +18,13 @@ pub use credentials::Credentials;
 pub use limits::Limits;
 pub use pids::Process;
 
+use crate::flow::Restart;
 use crate::fs::{Context, Descriptors};
 use crate::mm::Mm;
 use crate::sync::Mutex;
-use crate::{Kernel, Result};
+use crate::syscall::Cx;
+use crate::{Errno, Kernel, Result, SysResult};
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::task::Waker;
@@ -51,6 +54,8 @@ pub struct Task {
     pub robust_list: AtomicU64,
     /// Somebody wants it: a signal, a stop, an end. Looked at before it waits, and before it goes back to its program.
     attention: AtomicBool,
+    /// What restart_syscall(2) does, after a call that said `RESTARTBLOCK`.
+    pub restart: Mutex<Option<Restart>>,
     waker: Mutex<Option<Waker>>,
     kick: Mutex<Option<Arc<dyn Kick>>>,
     /// The moment at which its future wants to be polled, even if nobody wakes it.
@@ -94,6 +99,7 @@ impl Task {
             clear_child_tid: AtomicU64::new(0),
             robust_list: AtomicU64::new(0),
             attention: AtomicBool::new(false),
+            restart: Mutex::default(),
             waker: Mutex::default(),
             kick: Mutex::default(),
             deadline: AtomicU64::new(u64::MAX),
@@ -178,6 +184,12 @@ impl Task {
         if let Some(kick) = kick {
             kick.kick();
         }
+    }
+
+    /// A call that ends with what this answers goes on by `restart`, unless a handler runs.
+    pub fn restart_with(&self, restart: impl FnOnce(&mut Cx<'_>) -> SysResult + Send + 'static) -> Errno {
+        *self.restart.lock() = Some(Box::new(restart));
+        Errno::RESTARTBLOCK
     }
 
     /// Has its future polled.

@@ -246,7 +246,8 @@ fn waitv(cx: &mut Cx<'_>, [entries, count, flags, timeout, clock, ..]: Args) -> 
 
 /// None of them waits any more; answers the last that was woken.
 fn give_up(waiting: &[Waiting]) -> Option<usize> {
-    waiting.iter().enumerate().filter(|(_, one)| !one.give_up()).map(|(index, _)| index).last()
+    // Each must give up, so this looks at all of them.
+    waiting.iter().enumerate().fold(None, |last, (index, one)| if one.give_up() { last } else { Some(index) })
 }
 
 fn get_robust_list(cx: &mut Cx<'_>, [pid, head, len, ..]: Args) -> SysResult {

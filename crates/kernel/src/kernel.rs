@@ -1,11 +1,13 @@
 //! The kernel of one sandbox.
 
+use crate::fs::epoll::Epolls;
 use crate::futex::Futexes;
 use crate::host::Host;
 use crate::mm::frames::Frames;
 use crate::task::pids::Pids;
 use crate::time::Timers;
 use alloc::sync::Arc;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 /// The kernel of one sandbox: everything that its programs share. There are no globals beside it.
 pub struct Kernel {
@@ -17,6 +19,10 @@ pub struct Kernel {
     pub timers: Timers,
     /// Tasks that wait at words of memory.
     pub futexes: Futexes,
+    /// What files that wait for others have in common.
+    pub epolls: Epolls,
+    /// The next number of a file that has no place in the tree.
+    inodes: AtomicU64,
     /// Tasks, by number.
     pub pids: Pids,
     /// Calls that were made and aren't supported, counted by number.
@@ -30,9 +36,15 @@ impl Kernel {
             frames: Frames::new(host.memory.clone()),
             timers: Timers::new(host.clock.clone()),
             futexes: Futexes::default(),
+            epolls: Epolls::default(),
+            inodes: AtomicU64::new(1),
             pids: Pids::default(),
             refused: Default::default(),
             host,
         })
+    }
+    /// A number for a file that has no place in the tree: a pipe, a socket.
+    pub fn anonymous_inode(&self) -> u64 {
+        self.inodes.fetch_add(1, Ordering::Relaxed)
     }
 }

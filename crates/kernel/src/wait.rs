@@ -59,6 +59,11 @@ impl Events {
 pub trait Observer: Send + Sync {
     /// These events may be there.
     fn notify(&self, events: Events);
+
+    /// Whether, of all such observers in a queue, one is enough to be told (`EPOLLEXCLUSIVE`).
+    fn is_exclusive(&self) -> bool {
+        false
+    }
 }
 
 /// Who wants to know of something.
@@ -106,13 +111,22 @@ impl Queue {
             return;
         }
         // Observers are told after the lock is given back, for they may lead to other queues.
-        let observers: Vec<_> = self
-            .entries
-            .lock()
-            .iter()
-            .filter(|entry| entry.interest.intersects(events))
-            .map(|entry| entry.observer.clone())
-            .collect();
+        let mut observers = Vec::new();
+        let mut entries = self.entries.lock();
+        let mut exclusive = None;
+        for (index, entry) in entries.iter().enumerate().filter(|(_, entry)| entry.interest.intersects(events)) {
+            match entry.observer.is_exclusive() {
+                true if exclusive.is_some() => continue,
+                true => exclusive = Some(index),
+                false => {}
+            }
+            observers.push(entry.observer.clone());
+        }
+        // Next time it is another's turn.
+        if let Some(index) = exclusive {
+            entries[index..].rotate_left(1);
+        }
+        drop(entries);
         for observer in observers {
             observer.notify(events);
         }

@@ -40,6 +40,16 @@ pub trait File: Pollable + Any {
     /// Its kind.
     fn file_type(&self) -> FileType;
 
+    /// Whether open(2) of it is over: `EAGAIN` while it waits for somebody else to open it, too (fifo(7)).
+    fn opening(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Whether epoll(7) can watch it.
+    fn can_be_watched(&self) -> bool {
+        !matches!(self.file_type(), FileType::Regular | FileType::Directory | FileType::Block | FileType::Symlink)
+    }
+
     /// Whether it has a position, and can be read anywhere.
     fn is_seekable(&self) -> bool {
         matches!(self.file_type(), FileType::Regular | FileType::Block)

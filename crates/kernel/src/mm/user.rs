@@ -298,6 +298,22 @@ impl UserBuf {
         Ok(done)
     }
 
+    /// Copies what comes next into `into`, but leaves it there to be taken; answers how much that is.
+    ///
+    /// # Errors
+    /// `EFAULT`: not even the first byte.
+    pub fn peek(&mut self, into: &mut [u8]) -> Result<usize> {
+        let before = (self.piece, self.within, self.left);
+        let outcome = self.take(into);
+        (self.piece, self.within, self.left) = before;
+        outcome
+    }
+
+    /// Nothing is left.
+    pub fn skip_all(&mut self) {
+        self.left = 0;
+    }
+
     /// Copies all that is left, up to `most` bytes, from the program.
     ///
     /// # Errors

@@ -11,9 +11,12 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use insula_abi::Sysno;
 
+mod events;
 mod futex;
 mod io;
 mod memory;
+mod pipe;
+mod poll;
 
 /// What a handler works with.
 pub struct Cx<'a> {
@@ -62,7 +65,7 @@ pub(crate) const fn partial(number: Sysno, missing: &'static str, handler: Handl
 }
 
 /// All families.
-pub const FAMILIES: &[&[Entry]] = &[futex::CALLS, io::CALLS, memory::CALLS];
+pub const FAMILIES: &[&[Entry]] = &[events::CALLS, futex::CALLS, io::CALLS, memory::CALLS, pipe::CALLS, poll::CALLS];
 
 /// Calls answered with `ENOSYS`, counted by number.
 #[derive(Default)]

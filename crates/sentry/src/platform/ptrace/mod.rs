@@ -1,0 +1,515 @@
+//! The platform that works everywhere: guest code runs in processes that the sentry traces.
+//!
+//! One stub process per address space, one thread in it per guest task, each traced by the task's own thread of the sentry ([`stub`] says what else
+//! is in a stub, and why guests can't use it). The guest runs under PTRACE_SYSEMU: a system call stops it and isn't made. To change the address
+//! space, the same thread is sent into the stub's code, which makes a batch of calls, and stops.
+//!
+//! A stop and go is as few calls as can be: resume, look, set rax. On one CPU, resuming the stub puts it in front of us, so that the look
+//! mostly finds it stopped again; only if not, wait4(2) is called ([decision 0080](../../../../../docs/decisions/0080-ptrace-fast-path.md)).
+
+mod kick;
+mod placement;
+mod raw;
+mod space;
+mod stub;
+
+use super::{Access, Call, Error, Event, Exception, Fault, Kick, MapOp, Memory, Registers, Result, SpawnKind, Tried};
+use kick::Kicker;
+use placement::{Cpus, Seat};
+use raw::{Go, Stop, StopKind, Tid};
+use rustix::io::Errno;
+use space::{Farewell, Place, Slots, Space};
+use std::marker::PhantomData;
+use std::ops::Range;
+use std::sync::Arc;
+use stub::{Order, StubFile, Then};
+
+/// The platform of one sandbox.
+#[derive(Debug)]
+pub struct Ptrace {
+    shared: Arc<Shared>,
+}
+
+/// What all its contexts use.
+#[derive(Debug)]
+struct Shared {
+    memory: Arc<Memory>,
+    slots: Arc<Slots>,
+    cpus: Arc<Cpus>,
+}
+
+impl Ptrace {
+    /// Prepares it. From now on, SIGCHLD doesn't tell of stopped children any more.
+    ///
+    /// # Errors
+    /// No room for the stub file.
+    pub fn new(memory: Arc<Memory>) -> Result<Ptrace> {
+        raw::no_signal_for_stops().tried("turn off signals for stops")?;
+        let slots = Arc::new(Slots::new(StubFile::new()?));
+        let cpus = Cpus::new().tried("ask for our CPUs")?;
+        Ok(Ptrace { shared: Arc::new(Shared { memory, slots, cpus }) })
+    }
+
+    /// Makes a task in an empty address space, with a process of its own. That process, and all that come from it, are the calling
+    /// thread's children and end with it: it must be one that stays, and has the user and the namespaces that the sentry is to have.
+    ///
+    /// # Errors
+    /// The host has no room for a process.
+    pub fn first(&self) -> Result<Seed> {
+        let slot = self.shared.slots.take().ok_or(Errno::AGAIN).tried("make a stub")?;
+        match stub::first(self.shared.slots.file(), slot) {
+            Ok(pid) => Ok(Seed::of_process(&self.shared, pid, slot)),
+            Err(error) => {
+                self.shared.slots.give_back(slot);
+                Err(error)
+            }
+        }
+    }
+}
+
+/// A stub thread that nobody traces yet.
+#[derive(Debug)]
+struct Unattached {
+    shared: Arc<Shared>,
+    space: Arc<Space>,
+    place: Place,
+    tid: Tid,
+}
+
+/// A task that waits for its thread. Dropping it ends the task.
+#[derive(Debug)]
+pub struct Seed(Option<Unattached>);
+
+impl Seed {
+    fn of_process(shared: &Arc<Shared>, pid: Tid, slot: u64) -> Seed {
+        let (space, place) = Space::new(Arc::clone(&shared.slots), pid, slot);
+        Seed(Some(Unattached { shared: Arc::clone(shared), space, place, tid: pid }))
+    }
+}
+
+impl super::Seed for Seed {
+    type Context = Context;
+
+    fn attach(mut self) -> Result<Context> {
+        self.0.take().ok_or(Error::Gone).and_then(Context::attach)
+    }
+}
+
+impl Drop for Seed {
+    fn drop(&mut self) {
+        if let Some(unattached) = self.0.take() {
+            drop(Context::attach(unattached));
+        }
+    }
+}
+
+/// A stub thread, traced by the thread that has this.
+#[derive(Debug)]
+pub struct Context {
+    shared: Arc<Shared>,
+    space: Arc<Space>,
+    place: Place,
+    tid: Tid,
+    kicker: Arc<Kicker>,
+    _seat: Seat,
+    registers: Registers,
+    state: Loaded,
+    life: Life,
+    orders: Vec<Order>,
+    /// Only the tracer may ask for anything.
+    _not_send: PhantomData<*const ()>,
+}
+
+/// What we know of a stub thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    Alive,
+    /// It is about to end.
+    Killed,
+    /// It has ended, and its number may be another's.
+    Reaped,
+}
+
+/// Where the guest's registers are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Loaded {
+    /// In the stub, all of them.
+    There,
+    /// In the stub, but rax, which is to be this.
+    Result(u64),
+    /// In the stub, and we have a copy.
+    Both,
+    /// We have them.
+    Here,
+}
+
+impl Context {
+    fn attach(unattached: Unattached) -> Result<Context> {
+        let Unattached { shared, space, place, tid } = unattached;
+        let seat = shared.cpus.seat(tid);
+        let kicker = Arc::new(Kicker::new(space.pid, tid));
+        let registers = stub::initial();
+        let mut context = Context {
+            shared,
+            space,
+            place,
+            tid,
+            kicker,
+            _seat: seat,
+            registers,
+            state: Loaded::Here,
+            life: Life::Alive,
+            orders: Vec::new(),
+            _not_send: PhantomData,
+        };
+        let options = libc::PTRACE_O_EXITKILL | libc::PTRACE_O_TRACESYSGOOD | libc::PTRACE_O_TRACESECCOMP;
+        if let Err(errno) = raw::seize(tid, options).and_then(|()| raw::interrupt(tid)) {
+            context.abandon();
+            return Err(errno).tried("trace a stub");
+        }
+        while !context.is_ready()? {
+            context.host(|tid| raw::resume(tid, Go::Stub))?;
+        }
+        Ok(context)
+    }
+
+    /// Waits for the next stop, and gives whether the stub is done with how it came to be.
+    fn is_ready(&mut self) -> Result<bool> {
+        let stop = self.wait()?;
+        Ok(match stop.kind {
+            StopKind::Filter => stop.number == stub::READY,
+            StopKind::Other => stub::is_parked(stop.ip),
+            StopKind::Syscall => false,
+        })
+    }
+
+    /// Asks the host about the stub, which must be stopped; any failure means that it was killed.
+    fn host<T>(&mut self, ask: impl FnOnce(Tid) -> rustix::io::Result<T>) -> Result<T> {
+        if self.life != Life::Alive {
+            return Err(Error::Gone);
+        }
+        ask(self.tid).map_err(|_| self.abandon())
+    }
+
+    /// The stub doesn't do what we want: its process ends, and we have nothing to do with it any more.
+    fn abandon(&mut self) -> Error {
+        if self.life == Life::Alive {
+            self.life = Life::Killed;
+            self.space.kill();
+        }
+        Error::Gone
+    }
+
+    /// The stop after a resumption.
+    fn wait(&mut self) -> Result<Stop> {
+        loop {
+            if let Ok(stop) = raw::stop(self.tid) {
+                return Ok(stop);
+            }
+            // Most likely it only runs.
+            if raw::wait(self.tid).unwrap_or(true) {
+                self.life = Life::Reaped;
+                return Err(Error::Gone);
+            }
+        }
+    }
+
+    /// Has a copy of the registers.
+    fn fetch(&mut self) -> Result<()> {
+        let result = match self.state {
+            _ if self.life != Life::Alive => return Err(Error::Gone),
+            Loaded::Both | Loaded::Here => return Ok(()),
+            Loaded::There => None,
+            Loaded::Result(rax) => Some(rax),
+        };
+        let mut registers = self.registers;
+        self.host(|tid| raw::registers(tid, &mut registers))?;
+        self.registers = registers;
+        self.state = Loaded::Both;
+        if let Some(rax) = result {
+            self.registers.rax = rax;
+            self.state = Loaded::Here;
+        }
+        Ok(())
+    }
+
+    /// The stub has the registers.
+    fn load(&mut self) -> Result<()> {
+        match self.state {
+            Loaded::There | Loaded::Both => return Ok(()),
+            // For these, the host would restart the call if a signal stops the stub on its way out.
+            Loaded::Result(rax) if (-516..=-512).contains(&(rax as i64)) => {
+                self.fetch()?;
+                return self.load();
+            }
+            Loaded::Result(rax) => self.host(|tid| raw::set_rax(tid, rax))?,
+            Loaded::Here => {
+                let registers = stub::loadable(&self.registers);
+                self.host(|tid| raw::set_registers(tid, &registers))?;
+            }
+        }
+        self.state = Loaded::There;
+        Ok(())
+    }
+
+    /// Runs the guest to its next stop; none if that means nothing.
+    fn run(&mut self) -> Result<Option<Event>> {
+        self.load()?;
+        self.host(|tid| raw::resume(tid, Go::Guest))?;
+        let stop = self.wait()?;
+        self.state = Loaded::There;
+        match stop.kind {
+            StopKind::Syscall if stop.arch == stub::AUDIT_ARCH_X86_64 => {}
+            // As on a kernel without 32-bit programs: the instruction is forbidden.
+            StopKind::Syscall => {
+                self.fetch()?;
+                self.registers.rip = stop.ip - 2;
+                self.state = Loaded::Here;
+                return Ok(Some(Event::Exception(Exception { signal: libc::SIGSEGV, code: SI_KERNEL, address: 0 })));
+            }
+            // A call of the vsyscall page's, which the host makes for us unless it is told that it is over.
+            StopKind::Filter => {
+                self.fetch()?;
+                self.state = Loaded::Here;
+            }
+            StopKind::Other => return self.signal(stop),
+        }
+        Ok(Some(Event::Syscall(Call { number: stop.number, args: stop.args, ip: stop.ip, sp: stop.sp })))
+    }
+
+    /// What a signal means; none if it is from outside.
+    fn signal(&mut self, stop: Stop) -> Result<Option<Event>> {
+        let raised = self.host(raw::signal)?;
+        let raw::Signal { number: signal, code, address } = raised;
+        if !raised.is_exception() {
+            return Ok((signal == kick::SIGNAL && self.kicker.is_kicked()).then_some(Event::Interrupted));
+        }
+        let about_memory = matches!(signal, libc::SIGSEGV | libc::SIGBUS) && code != SI_KERNEL;
+        Ok(Some(if about_memory {
+            let fetched = (stop.ip..stop.ip.saturating_add(LONGEST_INSTRUCTION)).contains(&address);
+            let access = if fetched { Access::Execute } else { Access::Unknown };
+            Event::Fault(Fault { signal, code, address, access })
+        } else {
+            Event::Exception(Exception { signal, code, address })
+        }))
+    }
+
+    /// Has the stub's own code make a range of `orders`, and then a clone. Gives clone's result.
+    fn batch(&mut self, range: Range<usize>, then: Then) -> std::result::Result<u64, Failed> {
+        self.fetch()?;
+        self.state = Loaded::Here;
+        let file = self.shared.slots.file();
+        let orders = self.orders.get(range.clone()).unwrap_or_default();
+        file.write(self.place.slot, orders);
+        let registers = stub::to_batch(&self.registers, self.place.local, orders.len(), then, file);
+        let [left, result, ..] = self.run_stub(&registers)?.args;
+        if left == 0 && (matches!(then, Then::Nothing) || (result as i64) >= 0) {
+            return Ok(result);
+        }
+        let errno = Errno::from_raw_os_error((result as i64).wrapping_neg() as i32);
+        // No left one: it was the clone.
+        Err(Failed::Call(range.end.saturating_sub(left as usize), errno))
+    }
+
+    /// Lets the stub run from these registers until it is ready for the next order.
+    fn run_stub(&mut self, registers: &Registers) -> Result<Stop> {
+        self.host(|tid| raw::set_registers(tid, registers))?;
+        loop {
+            self.host(|tid| raw::resume(tid, Go::Stub))?;
+            let stop = self.wait()?;
+            match stop.kind {
+                StopKind::Filter if stop.number == stub::READY => return Ok(stop),
+                // From outside, or a kick, which the next `enter` sees.
+                StopKind::Other if !self.host(raw::signal)?.is_exception() => {}
+                // Our own code did what it can't: nothing is known of the stub any more.
+                _ => return Err(self.abandon()),
+            }
+        }
+    }
+
+    /// Makes all `orders`, and then a clone. The first `ours` of them aren't our caller's.
+    fn make(&mut self, ours: usize, then: Then) -> Result<u64> {
+        let count = self.orders.len();
+        let mut done = 0;
+        let result = loop {
+            let last = count - done <= stub::BATCH;
+            let end = if last { count } else { done + stub::BATCH };
+            match self.batch(done..end, if last { then } else { Then::Nothing }) {
+                Ok(_) if !last => done = end,
+                result => break result,
+            }
+        };
+        result.map_err(|failed| match failed {
+            Failed::Call(index, errno) if (ours..count).contains(&index) => Error::Map { index: index - ours, errno },
+            Failed::Call(_, errno) => Error::Host { what: "make a stub", errno },
+            Failed::Stub(error) => error,
+        })
+    }
+
+    /// Appends operations to `orders`, up to the first that can't be right; gives that one's place.
+    fn encode(&mut self, ops: &[MapOp]) -> Option<usize> {
+        for (index, op) in ops.iter().enumerate() {
+            match stub::order(op, &self.shared.memory) {
+                Some(order) => self.orders.push(order),
+                None => return Some(index),
+            }
+        }
+        None
+    }
+
+    /// Makes a new stub thread with `orders` done before.
+    fn clone_stub(&mut self, kind: SpawnKind) -> Result<Seed> {
+        if kind == SpawnKind::Thread {
+            let place = self.space.take().ok_or(Errno::AGAIN).tried("make a stub")?;
+            let map = (!place.mapped).then(|| stub::map_slot(self.shared.slots.file(), place.local, place.slot));
+            self.orders.splice(0..0, map);
+            let made = self.make(usize::from(!place.mapped), Then::Thread);
+            let (shared, space) = (Arc::clone(&self.shared), Arc::clone(&self.space));
+            return match made {
+                Ok(tid) => Ok(Seed(Some(Unattached { shared, space, place: Place { mapped: true, ..place }, tid: tid as Tid }))),
+                Err(error) => {
+                    self.space.give_back(place);
+                    Err(error)
+                }
+            };
+        }
+        let slot = self.shared.slots.take().ok_or(Errno::AGAIN).tried("make a stub")?;
+        match self.make(0, Then::Process { slot, empty: kind == SpawnKind::Empty }) {
+            Ok(pid) => Ok(Seed::of_process(&self.shared, pid as Tid, slot)),
+            Err(error) => {
+                self.shared.slots.give_back(slot);
+                Err(error)
+            }
+        }
+    }
+
+    /// Ends this thread of a stub in which others go on.
+    fn leave(&mut self) -> rustix::io::Result<()> {
+        raw::set_registers(self.tid, &stub::to_leave(&self.registers))?;
+        loop {
+            raw::resume(self.tid, Go::Stub)?;
+            if raw::wait(self.tid)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Leaves this thread of a stub to itself; it waits for the process's end.
+    fn park(&mut self) -> rustix::io::Result<()> {
+        raw::set_registers(self.tid, &stub::to_park(&self.registers))?;
+        raw::detach(self.tid)
+    }
+}
+
+/// Why a batch isn't done.
+enum Failed {
+    /// One of `orders`; none of those: the clone.
+    Call(usize, Errno),
+    /// The stub is gone.
+    Stub(Error),
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Failed {
+        Failed::Stub(error)
+    }
+}
+
+impl super::Context for Context {
+    type Seed = Seed;
+
+    fn enter(&mut self) -> Event {
+        if !self.kicker.begin() {
+            return Event::Interrupted;
+        }
+        let event = loop {
+            match self.run() {
+                Ok(Some(event)) => break event,
+                Ok(None) if self.kicker.is_kicked() => break Event::Interrupted,
+                Ok(None) => {}
+                Err(_) => break Event::Gone,
+            }
+        };
+        self.kicker.end();
+        event
+    }
+
+    fn registers(&mut self) -> Result<&Registers> {
+        self.fetch()?;
+        Ok(&self.registers)
+    }
+
+    fn registers_mut(&mut self) -> Result<&mut Registers> {
+        self.fetch()?;
+        self.state = Loaded::Here;
+        Ok(&mut self.registers)
+    }
+
+    fn set_result(&mut self, rax: u64) {
+        match self.state {
+            Loaded::Here => self.registers.rax = rax,
+            Loaded::There | Loaded::Both | Loaded::Result(_) => self.state = Loaded::Result(rax),
+        }
+    }
+
+    fn fpu(&mut self) -> Result<Vec<u8>> {
+        self.host(raw::xstate)
+    }
+
+    fn set_fpu(&mut self, state: &[u8]) -> Result<()> {
+        if self.life != Life::Alive {
+            return Err(Error::Gone);
+        }
+        raw::set_xstate(self.tid, state).tried("set floating-point state")
+    }
+
+    fn apply(&mut self, ops: &[MapOp]) -> Result<()> {
+        self.orders.clear();
+        let wrong = self.encode(ops);
+        if !self.orders.is_empty() {
+            self.make(0, Then::Nothing)?;
+        }
+        wrong.map_or(Ok(()), |index| Err(Error::Map { index, errno: Errno::INVAL }))
+    }
+
+    fn spawn(&mut self, kind: SpawnKind, ops: &[MapOp]) -> Result<Seed> {
+        self.orders.clear();
+        match self.encode(ops) {
+            None => self.clone_stub(kind),
+            Some(index) => Err(Error::Map { index, errno: Errno::INVAL }),
+        }
+    }
+
+    fn kick(&self) -> Arc<dyn Kick> {
+        Arc::clone(&self.kicker) as Arc<dyn Kick>
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        let reaped = self.life == Life::Reaped;
+        let reap = |tid| while let Ok(false) = raw::wait(tid) {};
+        // Where something fails, the stub is gone already.
+        match self.space.leave(self.place, self.tid, reaped) {
+            Farewell::Kill { leader } => {
+                if leader || !reaped {
+                    self.space.kill();
+                    reap(self.tid);
+                }
+                if leader {
+                    reap(self.space.pid);
+                }
+            }
+            Farewell::Leave if self.life == Life::Alive => drop(self.leave()),
+            Farewell::Park if self.life == Life::Alive => drop(self.park()),
+            Farewell::Leave => reap(self.tid),
+            Farewell::Park => {}
+        }
+    }
+}
+
+/// `si_code` of a signal for what a processor forbids without an address.
+const SI_KERNEL: i32 = 0x80;
+
+/// In bytes; a fault so close behind the instruction pointer is most likely the instruction's own.
+const LONGEST_INSTRUCTION: u64 = 15;

@@ -1,6 +1,7 @@
 //! The kernel of one sandbox.
 
 use crate::fs::epoll::Epolls;
+use crate::fs::types::FileSystems;
 use crate::futex::Futexes;
 use crate::host::Host;
 use crate::mm::frames::Frames;
@@ -25,6 +26,8 @@ pub struct Kernel {
     inodes: AtomicU64,
     /// Tasks, by number.
     pub pids: Pids,
+    /// File systems that can be mounted, devices that can be opened, and names that are known.
+    pub file_systems: FileSystems,
     /// Calls that were made and aren't supported, counted by number.
     pub refused: crate::syscall::Refusals,
 }
@@ -39,6 +42,7 @@ impl Kernel {
             epolls: Epolls::default(),
             inodes: AtomicU64::new(1),
             pids: Pids::default(),
+            file_systems: FileSystems::default(),
             refused: Default::default(),
             host,
         })

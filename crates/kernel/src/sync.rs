@@ -42,6 +42,24 @@ impl<T: ?Sized> Mutex<T> {
     }
 }
 
+impl<T: ?Sized> Mutex<T> {
+    /// Takes it if nobody has it.
+    #[cfg(feature = "hosted")]
+    pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        match self.0.try_lock() {
+            Ok(guard) => Some(MutexGuard(guard)),
+            Err(inner::TryLockError::Poisoned(poisoned)) => Some(MutexGuard(poisoned.into_inner())),
+            Err(inner::TryLockError::WouldBlock) => None,
+        }
+    }
+
+    /// Takes it if nobody has it.
+    #[cfg(not(feature = "hosted"))]
+    pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        self.0.try_lock().map(MutexGuard)
+    }
+}
+
 impl<T: ?Sized> Deref for MutexGuard<'_, T> {
     type Target = T;
 

@@ -6,7 +6,9 @@ extern crate std;
 
 use crate::cpu::Cpu;
 use crate::flow::Blocked;
-use crate::fs::{Attributes, Context, Description, Descriptors, File, FileType, Inode, Opening, Path};
+use crate::fs::tmpfs::{Options, Tmpfs};
+use crate::fs::tree::{MountFlags, Namespace};
+use crate::fs::{Context, Description, Descriptors, File};
 use crate::host::{Clock, Entropy, Host, Memory};
 use crate::mm::{Area, Layout, MapRequest, Mm, Place, Protection};
 use crate::sync::Mutex;
@@ -19,7 +21,6 @@ use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::task::{Context as PollContext, Poll, Waker};
 use insula_abi::Sysno;
-use insula_abi::file::Statfs;
 
 /// Bytes of memory of a test's sandbox.
 const MEMORY: usize = 16 << 20;
@@ -99,33 +100,14 @@ impl Memory for Bytes {
     }
 }
 
-/// The only file of a tree that nobody looks at.
-struct Nothing;
-
-impl Inode for Nothing {
-    fn attributes(&self) -> Result<Attributes> {
-        Ok(Attributes { mode: FileType::Directory as u32 | 0o755, nlink: 2, ..Attributes::default() })
-    }
-
-    fn file_type(&self) -> FileType {
-        FileType::Directory
-    }
-
-    fn open(self: Arc<Self>, _: &Opening<'_>) -> Result<Arc<dyn File>> {
-        Err(Errno::EISDIR)
-    }
-
-    fn statfs(&self) -> Result<Statfs> {
-        Ok(Statfs::default())
-    }
-}
-
 /// A kernel with its host.
 pub(crate) struct World {
     /// The kernel.
     pub(crate) kernel: Arc<Kernel>,
     /// Its clock.
     pub(crate) clock: Arc<HandClock>,
+    /// Its tree: an empty tmpfs.
+    pub(crate) namespace: Arc<Namespace>,
 }
 
 impl World {
@@ -134,7 +116,9 @@ impl World {
         let clock = Arc::new(HandClock { now: AtomicU64::new(1_000_000_000), armed: AtomicU64::new(u64::MAX) });
         let memory = Arc::new(Bytes(Mutex::new(alloc::vec![0; MEMORY])));
         let kernel = Kernel::new(Host { clock: clock.clone(), entropy: Arc::new(Counting), memory });
-        World { kernel, clock }
+        let root = Tmpfs::root(&kernel, &Options { mode: 0o755, ..Options::default() });
+        let namespace = kernel.file_systems.namespace("tmpfs", root, MountFlags::empty(), b"root");
+        World { kernel, clock, namespace }
     }
 
     /// Time goes on by so many nanoseconds; alarms whose moment came go off.
@@ -151,7 +135,7 @@ impl World {
             process: Process::new(tid, Limits::default()),
             mm: Mm::new(&self.kernel.frames, LAYOUT),
             descriptors: Descriptors::new(),
-            fs: Arc::new(Mutex::new(Context { root: root(), cwd: root(), umask: 0o022 })),
+            fs: Arc::new(Mutex::new(Context::new(&self.namespace))),
             credentials: Arc::new(Credentials::root(u64::MAX)),
             name: *b"test\0\0\0\0\0\0\0\0\0\0\0\0",
         };
@@ -221,11 +205,6 @@ impl Cpu for Registers {
         self.extended = state.to_vec();
         true
     }
-}
-
-/// A root for processes that never look at it.
-fn root() -> Path {
-    Path { inode: Arc::new(Nothing) }
 }
 
 /// Gives a task a descriptor of a file.

@@ -30,6 +30,27 @@ pub struct Mapping {
     pub base: u64,
 }
 
+/// Cuts a write to a regular file at `at` to what the process may write (`RLIMIT_FSIZE`).
+///
+/// # Errors
+/// `EFBIG`: nothing of it; then the task is sent `SIGXFSZ`, too.
+pub fn limit_size(io: &Io<'_>, at: u64, buffer: &mut UserBuf) -> Result<()> {
+    buffer.truncate(room(io, at)?);
+    Ok(())
+}
+
+/// How many bytes the process may write to a regular file at `at` (`RLIMIT_FSIZE`).
+///
+/// # Errors
+/// Those of [`limit_size`].
+pub fn room(io: &Io<'_>, at: u64) -> Result<u64> {
+    let limit = io.task.process.limit(c::RLIMIT_FSIZE).min(i64::MAX as u64);
+    if at >= limit {
+        return Err(Errno::EFBIG);
+    }
+    Ok(limit - at)
+}
+
 /// Takes a directory's entries one by one: name, number of the file, kind, and the position behind it; answers whether it wants more.
 pub type EachEntry<'a> = dyn FnMut(&[u8], u64, FileType, u64) -> bool + 'a;
 
@@ -91,7 +112,7 @@ pub trait File: Pollable + Any {
         if from >= end { Err(Errno::ENXIO) } else { Ok(if hole { end } else { from }) }
     }
 
-    /// Directory entries from the position `at` on: calls `each` until it answers `false`.
+    /// Directory entries from the position `at` on, 0 being the first, without `.` and `..`: calls `each` until it answers `false`.
     fn entries(&self, io: &Io<'_>, at: u64, each: &mut EachEntry<'_>) -> Result<()> {
         Err(Errno::ENOTDIR)
     }
@@ -114,6 +135,16 @@ pub trait File: Pollable + Any {
     /// fallocate(2), `FALLOC_FL_*`.
     fn allocate(&self, mode: u32, at: u64, len: u64) -> Result<()> {
         Err(Errno::ENODEV)
+    }
+
+    /// `F_GET_SEALS` of fcntl(2).
+    fn seals(&self) -> Result<u32> {
+        Err(Errno::EINVAL)
+    }
+
+    /// `F_ADD_SEALS` of fcntl(2).
+    fn add_seals(&self, seals: u32) -> Result<()> {
+        Err(Errno::EINVAL)
     }
 
     /// ftruncate(2), where the file has no inode in the tree.

@@ -147,6 +147,13 @@ pub struct Opening<'a> {
     pub flags: u32,
 }
 
+/// A mode as it is after a write, or a change of owner, by somebody without `CAP_FSETID`. Set-group-ID without the right of the group to
+/// execute is a mark for mandatory locks, and stays.
+pub const fn without_set_id(mode: u32) -> u32 {
+    let drop_group = mode & c::S_ISGID != 0 && mode & c::S_IXGRP != 0;
+    mode & !c::S_ISUID & if drop_group { !c::S_ISGID } else { !0 }
+}
+
 /// A file of a file system, apart from its names. Names are single components, neither empty nor `.` nor `..`; permissions are checked by
 /// the caller, who knows the mount as well.
 #[allow(unused_variables)]
@@ -156,6 +163,16 @@ pub trait Inode: Send + Sync + Any {
 
     /// The kind, which never changes.
     fn file_type(&self) -> FileType;
+
+    /// What tells it from all other files: the numbers of its file system, and of it there.
+    fn identity(&self) -> Result<(u64, u64)> {
+        self.attributes().map(|attributes| (attributes.dev, attributes.ino))
+    }
+
+    /// Kind and permission bits, owner and group: what each step of a path looks at.
+    fn permission_bits(&self) -> Result<(u32, u32, u32)> {
+        self.attributes().map(|attributes| (attributes.mode, attributes.uid, attributes.gid))
+    }
 
     /// Changes attributes.
     fn set_attributes(&self, changes: &Changes) -> Result<()> {

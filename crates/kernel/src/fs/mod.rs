@@ -8,14 +8,25 @@
 //! | [`pipe`] | pipes and FIFOs |
 //! | [`eventfd`], [`epoll`] | files to wait at |
 //! | [`tree`] | names, mounts, and the way from a path to a file |
+//! | [`open`](mod@open) | from a path to an open file |
+//! | [`notify`] | what happens to files, for those who watch |
+//! | [`types`] | file systems that can be mounted, and devices that can be opened |
+//! | [`tmpfs`] | a file system in memory |
 
 pub mod descriptors;
 pub mod epoll;
 pub mod eventfd;
 pub mod file;
 pub mod inode;
+pub mod notify;
+pub mod open;
 pub mod pipe;
+pub mod tmpfs;
 pub mod tree;
+pub mod types;
+
+#[cfg(test)]
+mod tests;
 
 pub use descriptors::Descriptors;
 pub use file::{AlwaysReady, Description, EachEntry, File, Io, Mapping};

@@ -32,7 +32,7 @@ pub use area::{Area, Protection, Source, Traits};
 pub use change::{MapRequest, Place};
 pub use fault::{Access, Fault};
 pub use log::{Kept, Log, MapOp, MapSource};
-pub use object::Object;
+pub use object::{Budget, Object};
 pub use user::UserBuf;
 
 use crate::Result;
@@ -234,6 +234,15 @@ impl Mm {
             }
         }
         state.log.kept.push(Kept::Lost(holds.clone()));
+    }
+
+    /// Whether it maps `object` shared, and may write it.
+    pub(super) fn maps_writable(&self, object: &Arc<Object>) -> bool {
+        self.state.lock().areas.iter().any(|(_, area)| {
+            matches!(&area.source, Source::Object(source) if Arc::ptr_eq(source, object))
+                && area.is_shared()
+                && !area.traits.contains(Traits::NEVER_WRITE)
+        })
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {

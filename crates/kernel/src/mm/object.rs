@@ -3,8 +3,8 @@
 use super::Mm;
 use super::frames::{Frames, Hold};
 use super::ranges::{Piece, RangeMap};
-use crate::Result;
 use crate::sync::Mutex;
+use crate::{Errno, Result};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -14,9 +14,42 @@ use insula_abi::PAGE;
 /// How much is given out at once: fewer, larger pieces map and copy faster, and untouched pages cost nothing.
 const CHUNK: u64 = 64 << 10;
 
+/// How many bytes several objects may have together: the size of a tmpfs.
+pub struct Budget {
+    most: u64,
+    used: AtomicU64,
+}
+
+impl Budget {
+    /// None of `most` bytes used.
+    pub fn new(most: u64) -> Arc<Self> {
+        Arc::new(Budget { most, used: AtomicU64::new(0) })
+    }
+
+    /// How many there may be.
+    pub fn most(&self) -> u64 {
+        self.most
+    }
+
+    /// How many there are.
+    pub fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    fn take(&self, bytes: u64) -> Result<()> {
+        let fits = |used: u64| used.checked_add(bytes).filter(|used| *used <= self.most);
+        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).map(|_| ()).map_err(|_| Errno::ENOSPC)
+    }
+
+    fn give(&self, bytes: u64) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
 /// A sparse piece of memory.
 pub struct Object {
     frames: Arc<Frames>,
+    budget: Option<Arc<Budget>>,
     pieces: Mutex<RangeMap<Frame>>,
     mappers: Mutex<Vec<Weak<Mm>>>,
     /// Bytes in the file it is the contents of: pages past its end aren't there.
@@ -39,8 +72,14 @@ impl Piece for Frame {
 impl Object {
     /// `size` zeros.
     pub fn new(frames: &Arc<Frames>, size: u64) -> Arc<Self> {
+        Self::with_budget(frames, size, None)
+    }
+
+    /// `size` zeros; what is given out to it counts against a budget.
+    pub fn with_budget(frames: &Arc<Frames>, size: u64, budget: Option<Arc<Budget>>) -> Arc<Self> {
         Arc::new(Object {
             frames: frames.clone(),
+            budget,
             pieces: Mutex::default(),
             mappers: Mutex::default(),
             size: AtomicU64::new(size),
@@ -57,12 +96,23 @@ impl Object {
         let before = self.size.swap(size, Ordering::AcqRel);
         if size < before {
             self.discard(size..before.next_multiple_of(CHUNK));
+        } else {
+            self.clear(before..before.next_multiple_of(PAGE).min(size));
         }
     }
 
     /// Makes it at least this large: something was written up to there.
     pub fn grow(&self, size: u64) {
         self.size.fetch_max(size, Ordering::AcqRel);
+    }
+
+    /// Something is to be written at `at`. What lies between the end and that reads as zeros, whatever programs that map the last page
+    /// have written behind the end.
+    pub fn reach(&self, at: u64) {
+        let size = self.size();
+        if at > size {
+            self.clear(size..size.next_multiple_of(PAGE).min(at));
+        }
     }
 
     /// Whether the page that holds `at` lies behind the end.
@@ -73,17 +123,43 @@ impl Object {
     /// Where the bytes from `at` on lie, and how many of them together; made if they aren't there yet.
     ///
     /// # Errors
-    /// `ENOMEM`: all memory is given out.
+    /// `ENOMEM`: all memory is given out. `ENOSPC`: the budget is used up.
     pub fn locate(&self, at: u64) -> Result<(u64, u64)> {
+        let chunk = at & !(CHUNK - 1);
+        // Of what has a budget, only what a file can have counts.
+        let end = if self.budget.is_some() { self.size().next_multiple_of(PAGE).max(at + 1) } else { u64::MAX };
+        self.locate_within(at, chunk..(chunk + CHUNK).min(end))
+    }
+
+    /// As [`locate`](Self::locate), for `len` bytes that are to be written: no more is made than the pages that hold them.
+    ///
+    /// # Errors
+    /// Those of `locate`.
+    pub fn locate_for(&self, at: u64, len: u64) -> Result<(u64, u64)> {
+        // Pieces stay of a size that is found again when they come back.
+        self.locate_within(at, at..at + len.clamp(1, 16 * CHUNK))
+    }
+
+    fn locate_within(&self, at: u64, window: Range<u64>) -> Result<(u64, u64)> {
         let mut pieces = self.pieces.lock();
         if let Some((range, frame)) = pieces.get(at) {
             return Ok((frame.0 + at - range.start, range.end - at));
         }
-        let chunk = at & !(CHUNK - 1);
-        let gap = pieces.gaps(chunk..chunk + CHUNK).into_iter().find(|gap| gap.contains(&at)).unwrap_or(chunk..chunk + CHUNK);
-        let frame = self.frames.allocate(gap.end - gap.start)?;
+        let window = window.start & !(PAGE - 1)..window.end.next_multiple_of(PAGE);
+        let gap = pieces.gaps(window.clone()).into_iter().find(|gap| gap.contains(&at)).unwrap_or(window);
+        let len = gap.end - gap.start;
+        if let Some(budget) = &self.budget {
+            budget.take(len)?;
+        }
+        let frame = self.frames.allocate(len).inspect_err(|_| self.give_back(len))?;
         pieces.insert(gap.clone(), Frame(frame));
         Ok((frame + at - gap.start, gap.end - at))
+    }
+
+    fn give_back(&self, len: u64) {
+        if let Some(budget) = &self.budget {
+            budget.give(len);
+        }
     }
 
     /// Where the bytes from `at` on lie, and how many of them together; or how many of them are zeros that lie nowhere.
@@ -138,6 +214,7 @@ impl Object {
         self.clear(range.start..inner.start);
         self.clear(inner.end..range.end);
         let taken = self.pieces.lock().remove(inner.clone());
+        let lost = taken.iter().map(|(part, _)| part.end - part.start).sum();
         let holds: Vec<_> = taken
             .into_iter()
             .map(|(part, frame)| Hold::taken_over(&self.frames, frame.0..frame.0 + part.end - part.start))
@@ -145,6 +222,7 @@ impl Object {
         if holds.is_empty() {
             return;
         }
+        self.give_back(lost);
         let holds = Arc::new(holds);
         let mappers: Vec<_> = self.mappers.lock().iter().filter_map(Weak::upgrade).collect();
         for mm in mappers {
@@ -178,6 +256,12 @@ impl Object {
         self.pieces.lock().iter().map(|(range, _)| range.end - range.start).sum()
     }
 
+    /// Whether any address space maps it so that it can be written.
+    pub fn is_mapped_writable(self: &Arc<Self>) -> bool {
+        let mappers: Vec<_> = self.mappers.lock().iter().filter_map(Weak::upgrade).collect();
+        mappers.iter().any(|mm| mm.maps_writable(self))
+    }
+
     /// An address space maps it: it is told when pages vanish.
     pub(super) fn mapped_by(&self, mm: &Weak<Mm>) {
         let mut mappers = self.mappers.lock();
@@ -192,6 +276,7 @@ impl Drop for Object {
     fn drop(&mut self) {
         for (range, frame) in core::mem::take(&mut *self.pieces.lock()).iter() {
             self.frames.release(frame.0..frame.0 + range.end - range.start);
+            self.give_back(range.end - range.start);
         }
     }
 }

@@ -40,6 +40,34 @@ impl Mm {
         })
     }
 
+    /// Copies from the sandbox's memory at `from` into user memory; answers how far that went before a fault.
+    fn copy_in(&self, address: u64, from: u64, len: usize) -> (usize, core::result::Result<(), Fault>) {
+        self.each_piece(address, len, Access::Write, |done, len, place| match place {
+            Located::Memory { frame, .. } => {
+                self.frames.memory().copy(from + done as u64, *frame, len as u64);
+                Ok(len)
+            }
+            Located::Host { file, at, .. } => {
+                let from = from + done as u64;
+                Ok(file.write_from(*at, core::slice::from_ref(&(from..from + len as u64)))?)
+            }
+        })
+    }
+
+    /// Copies from user memory into the sandbox's memory at `to`; answers how far that went before a fault.
+    fn copy_out(&self, address: u64, to: u64, len: usize) -> (usize, core::result::Result<(), Fault>) {
+        self.each_piece(address, len, Access::Read, |done, len, place| match place {
+            Located::Memory { frame, .. } => {
+                self.frames.memory().copy(*frame, to + done as u64, len as u64);
+                Ok(len)
+            }
+            Located::Host { file, at, .. } => {
+                let to = to + done as u64;
+                Ok(file.read_into(*at, core::slice::from_ref(&(to..to + len as u64)))?)
+            }
+        })
+    }
+
     /// Calls `use_piece(done, len, place)` for piece after piece of user memory, until all is done or one faults or is short.
     fn each_piece(
         &self,
@@ -312,6 +340,55 @@ impl UserBuf {
     /// Nothing is left.
     pub fn skip_all(&mut self) {
         self.left = 0;
+    }
+
+    /// Copies `len` bytes of the sandbox's memory at `from` to the program, as far as there is room; answers how many.
+    ///
+    /// # Errors
+    /// `EFAULT`: not even the first byte.
+    pub fn put_from(&mut self, from: u64, len: u64) -> Result<u64> {
+        self.each(len, |mm, address, done, len| mm.copy_in(address, from + done, len))
+    }
+
+    /// Copies from the program into the sandbox's memory at `to`, as far as there is something, up to `len` bytes; answers how many.
+    ///
+    /// # Errors
+    /// `EFAULT`: not even the first byte.
+    pub fn take_to(&mut self, to: u64, len: u64) -> Result<u64> {
+        self.each(len, |mm, address, done, len| mm.copy_out(address, to + done, len))
+    }
+
+    /// Gives the program `len` zeros, as far as there is room; answers how many.
+    ///
+    /// # Errors
+    /// `EFAULT`: not even the first byte.
+    pub fn put_zeros(&mut self, len: u64) -> Result<u64> {
+        const ZEROS: [u8; 4096] = [0; 4096];
+        self.each(len, |mm, address, _, len| {
+            let len = len.min(ZEROS.len());
+            mm.write_some(address, &ZEROS[..len])
+        })
+    }
+
+    /// Calls `transfer(mm, address, done, len)` for piece after piece, until `len` bytes are done, or one faults.
+    fn each(
+        &mut self,
+        len: u64,
+        mut transfer: impl FnMut(&Mm, u64, u64, usize) -> (usize, core::result::Result<(), Fault>),
+    ) -> Result<u64> {
+        let mut done = 0;
+        while done < len
+            && let Some((address, piece)) = self.next()
+        {
+            let part = usize::try_from(piece.min(len - done)).unwrap_or(usize::MAX);
+            let (count, outcome) = transfer(&self.mm, address, done, part);
+            self.advance(count as u64);
+            done += count as u64;
+            if let Err(fault) = outcome {
+                return if done == 0 { Err(fault.into()) } else { Ok(done) };
+            }
+        }
+        Ok(done)
     }
 
     /// Copies all that is left, up to `most` bytes, from the program.

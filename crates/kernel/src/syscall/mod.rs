@@ -10,13 +10,18 @@ use crate::{Errno, Kernel};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use insula_abi::Sysno;
+use insula_abi::zerocopy::{FromBytes, IntoBytes};
 
+mod directory;
 mod events;
 mod futex;
 mod io;
 mod memory;
+mod names;
+pub(crate) mod open;
 mod pipe;
 mod poll;
+mod stat;
 
 /// What a handler works with.
 pub struct Cx<'a> {
@@ -65,7 +70,19 @@ pub(crate) const fn partial(number: Sysno, missing: &'static str, handler: Handl
 }
 
 /// All families.
-pub const FAMILIES: &[&[Entry]] = &[events::CALLS, futex::CALLS, io::CALLS, memory::CALLS, pipe::CALLS, poll::CALLS];
+#[rustfmt::skip] // One a line.
+pub const FAMILIES: &[&[Entry]] = &[
+    directory::CALLS,
+    events::CALLS,
+    futex::CALLS,
+    io::CALLS,
+    memory::CALLS,
+    names::CALLS,
+    open::CALLS,
+    pipe::CALLS,
+    poll::CALLS,
+    stat::CALLS,
+];
 
 /// Calls answered with `ENOSYS`, counted by number.
 #[derive(Default)]
@@ -126,4 +143,27 @@ pub fn dispatch(kernel: &Arc<Kernel>, task: &Arc<Task>, cpu: &mut dyn Cpu, call:
 /// The register that holds a result.
 pub fn result(outcome: crate::Result<u64>) -> u64 {
     outcome.unwrap_or_else(Errno::to_result)
+}
+
+/// A structure that may grow in later versions of the interface: the program says how long it knows it to be, at least `least` bytes. What we
+/// don't know must be zeros.
+///
+/// # Errors
+/// `EINVAL`: too short. `E2BIG`: longer, and not zeros. `EFAULT`.
+pub(crate) fn structure<T: FromBytes + IntoBytes>(task: &Arc<Task>, address: u64, size: u64, least: usize) -> crate::Result<T> {
+    if size < least as u64 {
+        return Err(Errno::EINVAL);
+    }
+    if size > insula_abi::PAGE {
+        return Err(Errno::E2BIG);
+    }
+    let mut bytes = alloc::vec![0; size as usize];
+    task.mm().read(address, &mut bytes)?;
+    let known = bytes.len().min(size_of::<T>());
+    if bytes[known..].iter().any(|byte| *byte != 0) {
+        return Err(Errno::E2BIG);
+    }
+    let mut value = T::new_zeroed();
+    value.as_mut_bytes()[..known].copy_from_slice(&bytes[..known]);
+    Ok(value)
 }

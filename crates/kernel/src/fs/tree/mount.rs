@@ -1,0 +1,318 @@
+//! Mounts, and the namespace that holds them.
+//!
+//! A mount covers a dentry of another mount; what is mounted there again covers the root of the first. So at most one mount covers a place,
+//! and piles need no list. All changes of a namespace are made under one lock; who walks takes none but that of a covered mount's children.
+
+use super::{Dentry, Path};
+use crate::sync::Mutex;
+use crate::{Errno, Result};
+use alloc::collections::BTreeMap;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+
+bitflags::bitflags! {
+    /// What holds for all that is seen through a mount, `MS_*` of mount(2).
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+    pub struct MountFlags: u32 {
+        /// Nothing may be changed.
+        const READ_ONLY = 1;
+        /// Set-ID bits and file capabilities don't count.
+        const NO_SUID = 2;
+        /// Device nodes can't be opened.
+        const NO_DEV = 4;
+        /// No program can be executed.
+        const NO_EXEC = 8;
+        /// Reading leaves no trace.
+        const NO_ATIME = 1024;
+        /// Nor does reading directories.
+        const NO_DIR_ATIME = 2048;
+        /// Reading leaves a trace once a day, or after a change.
+        const REL_ATIME = 1 << 21;
+        /// Symbolic links aren't followed.
+        const NO_SYMFOLLOW = 256;
+    }
+}
+
+/// A file system, or a part of one, at a place.
+pub struct Mount {
+    /// Its number.
+    pub id: i32,
+    /// What is seen there.
+    pub root: Arc<Dentry>,
+    /// Where it is said to come from.
+    pub source: Vec<u8>,
+    /// More options, as `/proc/mounts` shows them.
+    pub options: Vec<u8>,
+    flags: AtomicU32,
+    place: Mutex<Option<(Weak<Mount>, Arc<Dentry>)>>,
+    /// What covers its dentries, by their addresses.
+    children: Mutex<BTreeMap<usize, Arc<Mount>>>,
+}
+
+static NEXT: AtomicI32 = AtomicI32::new(20);
+
+impl Mount {
+    /// A mount that isn't anywhere yet.
+    pub fn new(root: Arc<Dentry>, flags: MountFlags, source: &[u8], options: &[u8]) -> Arc<Self> {
+        Arc::new(Mount {
+            // Numbers only tell mounts apart; that two kernels in one process share the counter does no harm.
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            root,
+            source: source.to_vec(),
+            options: options.to_vec(),
+            flags: AtomicU32::new(flags.bits()),
+            place: Mutex::default(),
+            children: Mutex::default(),
+        })
+    }
+
+    /// What holds for it.
+    pub fn flags(&self) -> MountFlags {
+        MountFlags::from_bits_truncate(self.flags.load(Ordering::Relaxed))
+    }
+
+    /// What holds for it from now on (`MS_REMOUNT`).
+    pub fn set_flags(&self, flags: MountFlags) {
+        self.flags.store(flags.bits(), Ordering::Relaxed);
+    }
+
+    /// The place it covers; none at the top, or once it is unmounted.
+    pub fn place(&self) -> Option<Path> {
+        let place = self.place.lock();
+        let (mount, dentry) = place.as_ref()?;
+        Some(Path { mount: mount.upgrade()?, dentry: dentry.clone() })
+    }
+
+    /// What covers one of its dentries.
+    pub fn child(&self, dentry: &Arc<Dentry>) -> Option<Arc<Mount>> {
+        self.children.lock().get(&(Arc::as_ptr(dentry) as usize)).cloned()
+    }
+
+    /// All that covers its dentries, oldest first.
+    pub fn children(&self) -> Vec<Arc<Mount>> {
+        let mut all: Vec<_> = self.children.lock().values().cloned().collect();
+        all.sort_by_key(|mount| mount.id);
+        all
+    }
+
+    /// Its root, as a place.
+    pub fn path(self: &Arc<Self>) -> Path {
+        Path { mount: self.clone(), dentry: self.root.clone() }
+    }
+
+    /// Puts it at a place where nothing is mounted.
+    fn attach(self: &Arc<Self>, place: &Path) {
+        *self.place.lock() = Some((Arc::downgrade(&place.mount), place.dentry.clone()));
+        place.mount.children.lock().insert(Arc::as_ptr(&place.dentry) as usize, self.clone());
+        place.dentry.covered(true);
+    }
+
+    /// Takes it away from its place.
+    fn detach(self: &Arc<Self>) {
+        let Some((mount, dentry)) = self.place.lock().take() else { return };
+        dentry.covered(false);
+        if let Some(mount) = mount.upgrade() {
+            mount.children.lock().remove(&(Arc::as_ptr(&dentry) as usize));
+        }
+    }
+
+    /// A copy that isn't anywhere, showing `root`.
+    fn copy(&self, root: Arc<Dentry>) -> Arc<Mount> {
+        Mount::new(root, self.flags(), &self.source, &self.options)
+    }
+
+    /// A copy with all that is mounted within `root` (`MS_REC`).
+    fn copy_all(&self, root: &Arc<Dentry>) -> Arc<Mount> {
+        let copy = self.copy(root.clone());
+        // Mounts can be nested as deep as paths are long; so this is a list, not recursion.
+        let mut todo: Vec<(Vec<Arc<Mount>>, Arc<Mount>)> = alloc::vec![(self.children(), copy.clone())];
+        while let Some((children, parent)) = todo.pop() {
+            for child in children {
+                let Some(place) = child.place() else { continue };
+                if Arc::ptr_eq(&parent, &copy) && !place.dentry.is_within(root) {
+                    continue;
+                }
+                let twin = child.copy(child.root.clone());
+                twin.attach(&Path { mount: parent.clone(), dentry: place.dentry });
+                todo.push((child.children(), twin));
+            }
+        }
+        copy
+    }
+}
+
+impl Drop for Mount {
+    /// In a loop: a deep pile must not end in deep recursion.
+    fn drop(&mut self) {
+        let mut todo: Vec<Arc<Mount>> = core::mem::take(&mut *self.children.lock()).into_values().collect();
+        while let Some(mount) = todo.pop() {
+            if let Some((_, dentry)) = mount.place.lock().take() {
+                dentry.covered(false);
+            }
+            if let Some(last) = Arc::into_inner(mount) {
+                todo.extend(core::mem::take(&mut *last.children.lock()).into_values());
+            }
+        }
+    }
+}
+
+/// The most mounts of a namespace (Linux: `fs.mount-max`).
+const MOST: usize = 100_000;
+
+/// Mounts as a group of processes sees them.
+pub struct Namespace {
+    root: Mutex<Arc<Mount>>,
+    /// Taken while mounts come or go.
+    change: Mutex<()>,
+}
+
+impl Namespace {
+    /// A namespace in which `root` is the top.
+    pub fn new(root: Arc<Mount>) -> Arc<Self> {
+        Arc::new(Namespace { root: Mutex::new(root), change: Mutex::new(()) })
+    }
+
+    /// The top, with all that covers it.
+    pub fn root(&self) -> Path {
+        self.root.lock().path().down()
+    }
+
+    /// All mounts, each before what is mounted in it.
+    pub fn all(&self) -> Vec<Arc<Mount>> {
+        let mut all = Vec::new();
+        let mut todo = alloc::vec![self.root.lock().clone()];
+        while let Some(mount) = todo.pop() {
+            todo.extend(mount.children().into_iter().rev());
+            all.push(mount);
+        }
+        all
+    }
+
+    /// Mounts at a place.
+    ///
+    /// # Errors
+    /// `ENOSPC`: there are too many. `ENOENT`: the place is gone.
+    pub fn mount(&self, mount: &Arc<Mount>, place: &Path) -> Result<()> {
+        let _change = self.change.lock();
+        if place.dentry.is_gone() {
+            return Err(Errno::ENOENT);
+        }
+        if self.all().len() >= MOST {
+            return Err(Errno::ENOSPC);
+        }
+        mount.attach(&place.clone().down());
+        Ok(())
+    }
+
+    /// Shows a place at another, with what is mounted in it if `deep` (`MS_BIND`, `MS_REC`).
+    ///
+    /// # Errors
+    /// `ENOTDIR`: one is a directory, the other isn't. Those of [`mount`](Self::mount).
+    pub fn bind(&self, from: &Path, place: &Path, deep: bool) -> Result<()> {
+        use crate::fs::FileType::Directory;
+        if (from.inode().file_type() == Directory) != (place.inode().file_type() == Directory) {
+            return Err(Errno::ENOTDIR);
+        }
+        let copy = if deep { from.mount.copy_all(&from.dentry) } else { from.mount.copy(from.dentry.clone()) };
+        self.mount(&copy, place)
+    }
+
+    /// Moves a mount (`MS_MOVE`).
+    ///
+    /// # Errors
+    /// `EINVAL`: `from` isn't the root of a mount, or is the top. `ELOOP`: the place is within it.
+    pub fn shift(&self, from: &Path, place: &Path) -> Result<()> {
+        let _change = self.change.lock();
+        if !Arc::ptr_eq(&from.dentry, &from.mount.root) || from.mount.place().is_none() {
+            return Err(Errno::EINVAL);
+        }
+        let mut above = Some(place.mount.clone());
+        while let Some(mount) = above {
+            if Arc::ptr_eq(&mount, &from.mount) {
+                return Err(Errno::ELOOP);
+            }
+            above = mount.place().map(|place| place.mount);
+        }
+        from.mount.detach();
+        from.mount.attach(&place.clone().down());
+        Ok(())
+    }
+
+    /// Takes a mount away; `lazily` even if it is in use (`MNT_DETACH`), with all that is mounted in it.
+    ///
+    /// # Errors
+    /// `EINVAL`: not the root of a mount. `EBUSY`: in use, or the top.
+    pub fn unmount(&self, at: Path, lazily: bool) -> Result<()> {
+        let _change = self.change.lock();
+        let Path { mount, dentry } = at;
+        if !Arc::ptr_eq(&dentry, &mount.root) {
+            return Err(Errno::EINVAL);
+        }
+        drop(dentry);
+        if mount.place.lock().is_none() {
+            return Err(if Arc::ptr_eq(&mount, &self.root.lock()) { Errno::EBUSY } else { Errno::EINVAL });
+        }
+        if !lazily {
+            // Ours, and its place's; any more is an open file, or somebody who stands there.
+            if !mount.children.lock().is_empty() || Arc::strong_count(&mount) > 2 {
+                return Err(Errno::EBUSY);
+            }
+            mount.detach();
+            return Ok(());
+        }
+        let mut todo = alloc::vec![mount];
+        while let Some(mount) = todo.pop() {
+            todo.extend(mount.children());
+            mount.detach();
+        }
+        Ok(())
+    }
+
+    /// Makes `new` the top, and puts the old top at `put_old` (pivot_root(2)); answers the old top. Both are known to be directories.
+    ///
+    /// # Errors
+    /// `EINVAL`: `new` isn't the root of a mount, or `put_old` isn't in it. `EBUSY`: `new` is the top, or `put_old` is.
+    pub fn pivot(&self, root: &Path, new: &Path, put_old: &Path) -> Result<Path> {
+        let _change = self.change.lock();
+        let old = root.mount.clone();
+        if Arc::ptr_eq(&new.mount, &old) || Arc::ptr_eq(&put_old.mount, &old) {
+            return Err(Errno::EBUSY);
+        }
+        let is_root = |path: &Path| Arc::ptr_eq(&path.dentry, &path.mount.root);
+        if !is_root(new) || !is_root(root) || new.mount.place().is_none() || !put_old.is_below(new) || !new.is_below(root) {
+            return Err(Errno::EINVAL);
+        }
+        let above = old.place();
+        new.mount.detach();
+        old.detach();
+        match &above {
+            Some(place) => new.mount.attach(place),
+            None => *self.root.lock() = new.mount.clone(),
+        }
+        old.attach(&put_old.clone().down());
+        Ok(old.path())
+    }
+
+    /// A copy of all mounts (`CLONE_NEWNS`), and for each place in the old one the same in the new.
+    pub fn copy(&self) -> (Arc<Self>, impl Fn(&Path) -> Path + use<>) {
+        let _change = self.change.lock();
+        let top = self.root.lock().clone();
+        let copy = top.copy_all(&top.root);
+        let mut twins: Vec<(Arc<Mount>, Arc<Mount>)> = Vec::new();
+        let mut todo = alloc::vec![(top, copy.clone())];
+        while let Some((old, new)) = todo.pop() {
+            for child in old.children() {
+                if let Some(twin) = child.place().and_then(|place| new.child(&place.dentry)) {
+                    todo.push((child, twin));
+                }
+            }
+            twins.push((old, new));
+        }
+        let twin = move |path: &Path| {
+            let found = twins.iter().find(|(old, _)| Arc::ptr_eq(old, &path.mount));
+            Path { mount: found.map_or(&path.mount, |(_, new)| new).clone(), dentry: path.dentry.clone() }
+        };
+        (Namespace::new(copy), twin)
+    }
+}

@@ -1,0 +1,116 @@
+//! File systems that can be mounted, and devices that can be opened.
+
+use super::tmpfs::{Options, Tmpfs};
+use super::tree::{Cache, Dentry, FileSystem, Mount, MountFlags, Namespace};
+use super::{File, Inode, Opening};
+use crate::sync::Mutex;
+use crate::{Errno, Kernel, Result};
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+/// Most dentries that are kept though nobody uses them.
+const MOST_DENTRIES: usize = 16384;
+
+/// A type of file system: makes its topmost file, from mount(2)'s source and data.
+pub type MakeRoot = fn(&Arc<Kernel>, source: &[u8], data: &[u8]) -> Result<Arc<dyn Inode>>;
+
+/// A device: opens it.
+pub trait Device: Send + Sync {
+    /// An open file of it.
+    ///
+    /// # Errors
+    /// As open(2).
+    fn open(&self, opening: &Opening<'_>) -> Result<Arc<dyn File>>;
+}
+
+/// Which device: whether it is a block device, and its number (`st_rdev`).
+type DeviceKey = (bool, u64);
+
+/// What can be mounted, and opened, in one kernel.
+pub struct FileSystems {
+    types: Mutex<BTreeMap<&'static str, MakeRoot>>,
+    devices: Mutex<BTreeMap<DeviceKey, Arc<dyn Device>>>,
+    cache: Arc<Cache>,
+    last_device: AtomicU32,
+}
+
+impl Default for FileSystems {
+    fn default() -> Self {
+        let types: [(&'static str, MakeRoot); 2] = [("tmpfs", tmpfs), ("ramfs", ramfs)];
+        FileSystems {
+            types: Mutex::new(types.into()),
+            devices: Mutex::default(),
+            cache: Cache::new(MOST_DENTRIES),
+            last_device: AtomicU32::new(0),
+        }
+    }
+}
+
+fn tmpfs(kernel: &Arc<Kernel>, _: &[u8], data: &[u8]) -> Result<Arc<dyn Inode>> {
+    Ok(Tmpfs::root(kernel, &Options::parse(data, kernel.host.memory.size())?))
+}
+
+fn ramfs(kernel: &Arc<Kernel>, _: &[u8], _: &[u8]) -> Result<Arc<dyn Inode>> {
+    Ok(Tmpfs::root(kernel, &Options { mode: 0o755, ..Options::default() }))
+}
+
+impl FileSystems {
+    /// A type more.
+    pub fn register(&self, kind: &'static str, make: MakeRoot) {
+        self.types.lock().insert(kind, make);
+    }
+
+    /// All types, for `/proc/filesystems`.
+    pub fn types(&self) -> Vec<&'static str> {
+        self.types.lock().keys().copied().collect()
+    }
+
+    /// A device more.
+    pub fn register_device(&self, block: bool, number: u64, device: Arc<dyn Device>) {
+        self.devices.lock().insert((block, number), device);
+    }
+
+    /// Opens a device.
+    ///
+    /// # Errors
+    /// `ENXIO`: there is none of this number. What the device says.
+    pub fn open_device(&self, block: bool, number: u64, opening: &Opening<'_>) -> Result<Arc<dyn File>> {
+        let device = self.devices.lock().get(&(block, number)).cloned();
+        device.ok_or(Errno::ENXIO)?.open(opening)
+    }
+
+    /// A number for a file system without a device (`st_dev`).
+    pub fn device(&self) -> u64 {
+        // Major number 0; minor numbers beyond 255 lie further up (makedev(3)).
+        let minor = u64::from(self.last_device.fetch_add(1, Ordering::Relaxed)) + 20;
+        minor & 0xff | (minor & !0xff) << 12
+    }
+
+    /// A dentry for the topmost file of a file system.
+    pub fn root(&self, kind: &'static str, root: Arc<dyn Inode>) -> Arc<Dentry> {
+        FileSystem::dentry(&self.cache, kind, root)
+    }
+
+    /// The dentries that are kept.
+    pub fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
+    /// A mount of a new file system, that isn't anywhere yet.
+    ///
+    /// # Errors
+    /// `ENODEV`: there is no such type. What that says of source and data.
+    pub fn mount(&self, kernel: &Arc<Kernel>, kind: &[u8], source: &[u8], flags: MountFlags, data: &[u8]) -> Result<Arc<Mount>> {
+        let found = core::str::from_utf8(kind).ok().and_then(|kind| self.types.lock().get_key_value(kind).map(|(k, m)| (*k, *m)));
+        let (kind, make) = found.ok_or(Errno::ENODEV)?;
+        let root = make(kernel, source, data)?;
+        Ok(Mount::new(self.root(kind, root), flags, source, data))
+    }
+
+    /// A namespace with one mount: how a placement begins a tree.
+    pub fn namespace(&self, kind: &'static str, root: Arc<dyn Inode>, flags: MountFlags, source: &[u8]) -> Arc<Namespace> {
+        Namespace::new(Mount::new(self.root(kind, root), flags, source, b""))
+    }
+}

@@ -22,6 +22,7 @@ pub(crate) mod open;
 mod pipe;
 mod poll;
 mod stat;
+mod time;
 
 /// What a handler works with.
 pub struct Cx<'a> {
@@ -82,6 +83,7 @@ pub const FAMILIES: &[&[Entry]] = &[
     pipe::CALLS,
     poll::CALLS,
     stat::CALLS,
+    time::CALLS,
 ];
 
 /// Calls answered with `ENOSYS`, counted by number.

@@ -1,7 +1,20 @@
-//! Timers: what is to happen at a moment, whoever runs then.
+//! Time: clocks, and what is to happen at a moment, whoever runs then.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`clock`] | clocks, by number |
+//! | [`schedule`] | when a timer fires, once or again and again |
+
+pub mod clock;
+pub mod schedule;
+#[cfg(test)]
+mod tests;
+
+pub use clock::Clock;
+pub use schedule::Schedule;
 
 use crate::Kernel;
-use crate::host::Clock;
+use crate::host;
 use crate::sync::Mutex;
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
@@ -16,7 +29,7 @@ pub trait Alarm: Send + Sync {
 
 /// All alarms of a kernel, by the monotonic clock.
 pub struct Timers {
-    clock: Arc<dyn Clock>,
+    clock: Arc<dyn host::Clock>,
     queue: Mutex<BTreeMap<(u64, u64), Weak<dyn Alarm>>>,
     next: AtomicU64,
 }
@@ -27,7 +40,7 @@ pub struct Ticket(u64, u64);
 
 impl Timers {
     /// None set.
-    pub fn new(clock: Arc<dyn Clock>) -> Self {
+    pub fn new(clock: Arc<dyn host::Clock>) -> Self {
         Timers { clock, queue: Mutex::new(BTreeMap::new()), next: AtomicU64::new(0) }
     }
 

@@ -1,6 +1,7 @@
 //! The kernel of one sandbox.
 
 use crate::fs::epoll::Epolls;
+use crate::fs::pipe::Fifos;
 use crate::fs::types::FileSystems;
 use crate::futex::Futexes;
 use crate::host::Host;
@@ -22,6 +23,8 @@ pub struct Kernel {
     pub futexes: Futexes,
     /// What files that wait for others have in common.
     pub epolls: Epolls,
+    /// FIFOs that somebody has open.
+    pub fifos: Fifos,
     /// The next number of a file that has no place in the tree.
     inodes: AtomicU64,
     /// Tasks, by number.
@@ -35,18 +38,22 @@ pub struct Kernel {
 impl Kernel {
     /// A kernel with no task in it.
     pub fn new(host: Host) -> Arc<Self> {
-        Arc::new(Kernel {
+        let kernel = Arc::new(Kernel {
             frames: Frames::new(host.memory.clone()),
             timers: Timers::new(host.clock.clone()),
             futexes: Futexes::default(),
             epolls: Epolls::default(),
+            fifos: Fifos::default(),
             inodes: AtomicU64::new(1),
             pids: Pids::default(),
             file_systems: FileSystems::default(),
             refused: Default::default(),
             host,
-        })
+        });
+        crate::fs::dev::register(&kernel);
+        kernel
     }
+
     /// A number for a file that has no place in the tree: a pipe, a socket.
     pub fn anonymous_inode(&self) -> u64 {
         self.inodes.fetch_add(1, Ordering::Relaxed)

@@ -7,7 +7,7 @@ extern crate std;
 use crate::cpu::Cpu;
 use crate::flow::Blocked;
 use crate::fs::tmpfs::{Options, Tmpfs};
-use crate::fs::tree::{MountFlags, Namespace};
+use crate::fs::tree::{Lookup, MountFlags, Namespace};
 use crate::fs::{Context, Description, Descriptors, File};
 use crate::host::{Clock, Entropy, Host, Memory};
 use crate::mm::{Area, Layout, MapRequest, Mm, Place, Protection};
@@ -205,6 +205,15 @@ impl Cpu for Registers {
         self.extended = state.to_vec();
         true
     }
+}
+
+/// Mounts a new file system.
+pub(crate) fn mount(task: &Arc<Task>, path: &[u8], kind: &[u8]) {
+    let kernel = task.kernel();
+    let place = crate::fs::tree::walk::resolve(task, insula_abi::general::AT_FDCWD, path, Lookup::FOLLOW).expect("a place");
+    let mount = kernel.file_systems.mount(kernel, kind, kind, MountFlags::empty(), b"").expect("a file system");
+    let namespace = task.fs().lock().namespace.clone();
+    namespace.mount(&mount, &place).expect("mounted");
 }
 
 /// Gives a task a descriptor of a file.

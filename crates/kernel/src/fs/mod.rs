@@ -11,9 +11,11 @@
 //! | [`open`](mod@open) | from a path to an open file |
 //! | [`notify`] | what happens to files, for those who watch |
 //! | [`types`] | file systems that can be mounted, and devices that can be opened |
+//! | [`dev`] | devices |
 //! | [`tmpfs`] | a file system in memory |
 
 pub mod descriptors;
+pub mod dev;
 pub mod epoll;
 pub mod eventfd;
 pub mod file;

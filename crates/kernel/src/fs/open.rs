@@ -213,6 +213,7 @@ fn open_inode(task: &Arc<Task>, place: &Path, flags: u32) -> Result<Arc<dyn File
             let number = inode.attributes()?.rdev;
             task.kernel().file_systems.open_device(kind == FileType::Block, number, &opening)
         }
+        FileType::Fifo => Ok(task.kernel().fifos.open(inode.identity()?, flags)?),
         FileType::Socket => Err(Errno::ENXIO),
         _ => inode.clone().open(&opening),
     }

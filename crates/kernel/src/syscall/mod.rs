@@ -21,6 +21,7 @@ mod names;
 pub(crate) mod open;
 mod pipe;
 mod poll;
+mod random;
 mod stat;
 mod time;
 
@@ -82,6 +83,7 @@ pub const FAMILIES: &[&[Entry]] = &[
     open::CALLS,
     pipe::CALLS,
     poll::CALLS,
+    random::CALLS,
     stat::CALLS,
     time::CALLS,
 ];

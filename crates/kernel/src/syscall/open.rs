@@ -4,6 +4,7 @@ use super::{Args, Cx, Entry, full};
 use crate::fs::open::{self, How};
 use crate::fs::{Description, FileType};
 use crate::task::Task;
+use crate::wait::{Events, until};
 use crate::{Errno, Flow, Result, SysResult};
 use alloc::sync::Arc;
 use insula_abi::Sysno;
@@ -80,7 +81,22 @@ fn open_how(cx: &mut Cx<'_>, dirfd: i32, path: u64, how: &How) -> SysResult {
     }
     let path = cx.task.mm().path(path)?;
     let description = open::open(cx.task, dirfd, &path, how)?;
-    install(cx.task, description, how.flags & c::O_CLOEXEC != 0)
+    let close_on_exec = how.flags & c::O_CLOEXEC != 0;
+    match description.file.opening() {
+        Err(Errno::EAGAIN) => {}
+        outcome => return outcome.and_then(|()| install(cx.task, description, close_on_exec)),
+    }
+    let opened = description.clone();
+    let wait = until(cx.task, &[(&*description.file, Events::all())], None, move || opened.file.opening());
+    let task = cx.task.clone();
+    Ok(Flow::block(async move {
+        match wait.await {
+            Ok(outcome) => outcome?,
+            Err(_) => return Err(Errno::RESTARTSYS),
+        }
+        let limit = task.process.limit(c::RLIMIT_NOFILE);
+        Ok(task.descriptors().add(description, close_on_exec, 0, limit)? as u64)
+    }))
 }
 
 /// A descriptor of an open file was taken out of a table.

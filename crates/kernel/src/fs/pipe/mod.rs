@@ -20,9 +20,9 @@ use crate::sync::Mutex;
 use crate::task::Task;
 use crate::wait::{Events, Observer, Pollable, Queue, Registration};
 use crate::{Errno, Flow, Result};
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use insula_abi::general as c;
 use insula_abi::{PAGE, ioctl};
@@ -222,6 +222,30 @@ impl Pipe {
 /// Nobody reads any more: the writer gets a signal with the error, as most programs don't look at errors of writes.
 fn broken(_task: &Arc<Task>) -> Errno {
     Errno::EPIPE
+}
+
+/// FIFOs that somebody has open, by what tells their files apart ([`Inode::identity`](super::Inode::identity)).
+#[derive(Default)]
+pub struct Fifos(Mutex<BTreeMap<(u64, u64), Weak<Pipe>>>);
+
+impl Fifos {
+    /// Opens the FIFO of a file; see [`Pipe::open`].
+    ///
+    /// # Errors
+    /// As [`Pipe::open`].
+    pub fn open(&self, file: (u64, u64), flags: u32) -> Result<Arc<End>> {
+        let mut open = self.0.lock();
+        let pipe = match open.get(&file).and_then(Weak::upgrade) {
+            Some(pipe) => pipe,
+            None => {
+                open.retain(|_, pipe| pipe.strong_count() > 0);
+                let pipe = Pipe::new(file.1);
+                open.insert(file, Arc::downgrade(&pipe));
+                pipe
+            }
+        };
+        pipe.open(flags)
+    }
 }
 
 /// One open file of a pipe.

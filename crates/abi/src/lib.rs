@@ -8,11 +8,12 @@
 //! |---|---|
 //! | [`errno`] | error numbers |
 //! | [`regs`] | the registers of a task |
-//! | [`time`], [`file`](mod@file), [`signal`], [`process`], [`memory`] | structures, by family |
+//! | [`time`], [`file`](mod@file), [`signal`], [`process`], [`memory`], [`elf`] | structures, by family |
 
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod elf;
 pub mod errno;
 pub mod file;
 pub mod memory;

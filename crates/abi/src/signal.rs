@@ -30,6 +30,103 @@ pub struct Stack {
     pub size: u64,
 }
 
+/// `struct sigcontext`: what the processor held, in a handler's frame.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+#[allow(missing_docs)] // The processor's own names.
+pub struct Sigcontext {
+    pub r8: u64,
+    pub r9: u64,
+    pub r10: u64,
+    pub r11: u64,
+    pub r12: u64,
+    pub r13: u64,
+    pub r14: u64,
+    pub r15: u64,
+    pub rdi: u64,
+    pub rsi: u64,
+    pub rbp: u64,
+    pub rbx: u64,
+    pub rdx: u64,
+    pub rax: u64,
+    pub rcx: u64,
+    pub rsp: u64,
+    pub rip: u64,
+    pub eflags: u64,
+    pub cs: u16,
+    pub gs: u16,
+    pub fs: u16,
+    pub ss: u16,
+    /// Error code of the last fault.
+    pub err: u64,
+    /// Number of the last fault.
+    pub trapno: u64,
+    /// The signal mask, as older programs look for it.
+    pub oldmask: u64,
+    /// Address of the last page fault.
+    pub cr2: u64,
+    /// Where the processor's extended state lies, or 0.
+    pub fpstate: u64,
+    pub reserved: [u64; 8],
+}
+
+/// `struct ucontext` of the kernel: what a handler's return restores.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Ucontext {
+    /// `UC_*`.
+    pub flags: u64,
+    /// Of no meaning to the kernel.
+    pub link: u64,
+    /// The alternate stack.
+    pub stack: Stack,
+    /// What the processor held.
+    pub mcontext: Sigcontext,
+    /// The signal mask.
+    pub sigmask: u64,
+}
+
+/// `struct rt_sigframe`: what lies on the stack when a handler begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Sigframe {
+    /// Where the handler returns to: it calls rt_sigreturn(2).
+    pub restorer: u64,
+    /// What that call restores.
+    pub context: Ucontext,
+    /// What the handler is told.
+    pub info: Siginfo,
+}
+
+/// `struct _fpx_sw_bytes`: what software says of the extended state that lies around it, at its byte 464.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct FpxSwBytes {
+    /// [`FP_XSTATE_MAGIC1`], if there is more than the first 512 bytes.
+    pub magic1: u32,
+    /// Bytes of all, with the second magic number.
+    pub extended_size: u32,
+    /// Which features are there, as in XCR0.
+    pub xfeatures: u64,
+    /// Bytes of the state itself.
+    pub xstate_size: u32,
+    /// Unused.
+    pub padding: [u32; 7],
+}
+
+/// `UC_FP_XSTATE`: the frame has extended state behind the first 512 bytes.
+pub const UC_FP_XSTATE: u64 = 1;
+/// `UC_SIGCONTEXT_SS`: `ss` in the frame means something.
+pub const UC_SIGCONTEXT_SS: u64 = 2;
+/// `UC_STRICT_RESTORE_SS`: `ss` is restored as it stands.
+pub const UC_STRICT_RESTORE_SS: u64 = 4;
+/// Marks extended state, in [`FpxSwBytes`].
+pub const FP_XSTATE_MAGIC1: u32 = 0x4650_5853;
+/// Marks the end of extended state.
+pub const FP_XSTATE_MAGIC2: u32 = 0x4650_5845;
+/// Where [`FpxSwBytes`] lies in extended state.
+pub const FPX_SW_OFFSET: usize = 464;
+
 /// `siginfo_t`: three numbers, and a union by the kind of signal.
 #[derive(Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -114,5 +211,24 @@ impl Siginfo {
 impl core::fmt::Debug for Siginfo {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Siginfo").field("signo", &self.signo).field("code", &self.code).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::mem::{offset_of, size_of};
+
+    /// Sizes and offsets as `asm/sigcontext.h` and `asm/ucontext.h` have them.
+    #[test]
+    fn a_frame_lies_as_linux_lays_it() {
+        assert_eq!(size_of::<Sigcontext>(), 256);
+        assert_eq!(size_of::<Ucontext>(), 304);
+        assert_eq!(size_of::<Siginfo>(), 128);
+        assert_eq!(size_of::<Sigframe>(), 8 + 304 + 128);
+        assert_eq!(size_of::<FpxSwBytes>(), 48);
+        assert_eq!(offset_of!(Ucontext, mcontext) + offset_of!(Sigcontext, rip), 168);
+        assert_eq!(offset_of!(Ucontext, mcontext) + offset_of!(Sigcontext, fpstate), 224);
+        assert_eq!(offset_of!(Ucontext, sigmask), 296);
     }
 }

@@ -1,6 +1,7 @@
 //! What a host offers a kernel: a handful of small traits, each with one concern.
 
 use crate::Result;
+use crate::mm::Layout;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
@@ -16,6 +17,37 @@ pub struct Host {
     pub entropy: Arc<dyn Entropy>,
     /// The memory of all programs.
     pub memory: Arc<dyn Memory>,
+    /// What programs find.
+    pub machine: Machine,
+}
+
+/// What programs find where they are placed.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// Addresses that programs may use, whole pages; the rest is the placement's.
+    pub user: Range<u64>,
+    /// Bytes of extended state (`XSAVE`, in its standard form); at least 512.
+    pub extended: u64,
+    /// What the processor can do, as programs are told it: `CPUID` 1 in `edx` (`AT_HWCAP`).
+    pub capabilities: u64,
+    /// More of that (`AT_HWCAP2`).
+    pub capabilities2: u64,
+    /// Processors.
+    pub processors: u32,
+}
+
+/// Room that a stack may grow into, at least, and at most without its limit saying so.
+const STACK_ROOM: u64 = 128 << 20;
+
+impl Machine {
+    /// The layout of an address space in which mappings begin this many bytes below where they could.
+    pub fn layout(&self, random: u64) -> Layout {
+        let size = self.user.end - self.user.start;
+        // Above lies the stack, which itself begins up to 16 GiB below the top.
+        let above = (STACK_ROOM + (16 << 30)).min(size / 8);
+        let mmap_top = self.user.end - above - random % (size / 4) / insula_abi::PAGE * insula_abi::PAGE;
+        Layout { low: self.user.start, high: self.user.end, mmap_top: mmap_top & !(insula_abi::PAGE - 1) }
+    }
 }
 
 /// Time.

@@ -17,6 +17,7 @@
 //! | [`sync`], [`wait`], [`time`] | locks; waiting for something, with a deadline and for signals; timers |
 //! | [`mm`] | address spaces, copies to and from user memory |
 //! | [`task`] | tasks, processes, sessions, credentials, limits |
+//! | [`exec`] | programs, and how they begin |
 //! | [`signal`] | signals, and frames on user stacks |
 //! | [`futex`] | tasks that wait at words of memory |
 //! | [`fs`] | the tree of files, descriptors, pipes, and files that wait |
@@ -37,11 +38,13 @@
 extern crate alloc;
 
 pub mod cpu;
+pub mod exec;
 pub mod flow;
 pub mod fs;
 pub mod futex;
 pub mod host;
 pub mod mm;
+pub mod signal;
 pub mod sync;
 pub mod syscall;
 pub mod task;

@@ -9,8 +9,9 @@ use crate::flow::Blocked;
 use crate::fs::tmpfs::{Options, Tmpfs};
 use crate::fs::tree::{Lookup, MountFlags, Namespace};
 use crate::fs::{Context, Description, Descriptors, File};
-use crate::host::{Clock, Entropy, Host, Memory};
+use crate::host::{Clock, Entropy, Host, Machine, Memory};
 use crate::mm::{Area, Layout, MapRequest, Mm, Place, Protection};
+use crate::signal::SigSet;
 use crate::sync::Mutex;
 use crate::task::{Credentials, Limits, Parts, Process, Task};
 use crate::{Errno, Flow, Kernel, Regs, Result};
@@ -27,6 +28,10 @@ const MEMORY: usize = 16 << 20;
 
 /// The layout of address spaces in tests.
 pub(crate) const LAYOUT: Layout = Layout { low: 0x1_0000, high: 0x7fff_0000_0000, mmap_top: 0x7ffe_0000_0000 };
+
+/// The machine of tests.
+pub(crate) const MACHINE: Machine =
+    Machine { user: LAYOUT.low..LAYOUT.high, extended: 576, capabilities: 0, capabilities2: 0, processors: 2 };
 
 /// A clock that is set by hand.
 #[derive(Default)]
@@ -115,7 +120,7 @@ impl World {
     pub(crate) fn new() -> World {
         let clock = Arc::new(HandClock { now: AtomicU64::new(1_000_000_000), armed: AtomicU64::new(u64::MAX) });
         let memory = Arc::new(Bytes(Mutex::new(alloc::vec![0; MEMORY])));
-        let kernel = Kernel::new(Host { clock: clock.clone(), entropy: Arc::new(Counting), memory });
+        let kernel = Kernel::new(Host { clock: clock.clone(), entropy: Arc::new(Counting), memory, machine: MACHINE });
         let root = Tmpfs::root(&kernel, &Options { mode: 0o755, ..Options::default() });
         let namespace = kernel.file_systems.namespace("tmpfs", root, MountFlags::empty(), b"root");
         World { kernel, clock, namespace }
@@ -132,14 +137,17 @@ impl World {
         let tid = self.kernel.pids.allocate().expect("a number");
         let parts = Parts {
             tid,
-            process: Process::new(tid, Limits::default()),
+            process: Process::new(tid, Limits::default(), Arc::default(), 0),
             mm: Mm::new(&self.kernel.frames, LAYOUT),
             descriptors: Descriptors::new(),
             fs: Arc::new(Mutex::new(Context::new(&self.namespace))),
             credentials: Arc::new(Credentials::root(u64::MAX)),
             name: *b"test\0\0\0\0\0\0\0\0\0\0\0\0",
+            blocked: SigSet::EMPTY,
         };
-        self.publish(parts)
+        let task = Task::new(&self.kernel, parts);
+        self.kernel.enlist(&task);
+        task
     }
 
     /// One more task of that task's process.
@@ -152,13 +160,11 @@ impl World {
             fs: of.fs(),
             credentials: of.credentials(),
             name: *of.name.lock(),
+            blocked: SigSet::EMPTY,
         };
-        self.publish(parts)
-    }
-
-    fn publish(&self, parts: Parts) -> Arc<Task> {
         let task = Task::new(&self.kernel, parts);
-        self.kernel.pids.publish(&task);
+        self.kernel.pids.lock().adopt(&task);
+        of.process.lock().threads.insert(task.tid(), task.clone());
         task
     }
 

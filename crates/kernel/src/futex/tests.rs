@@ -175,20 +175,20 @@ fn locks_are_handed_over_and_outlive_their_owner() {
     let third = world.thread(&first);
     let mm = first.mm();
     assert_eq!(futex(&world, &first, at, c::FUTEX_LOCK_PI, &[]).result(), Ok(0));
-    assert_eq!(mm.get::<u32>(at), Ok(first.tid as u32));
+    assert_eq!(mm.get::<u32>(at), Ok(first.tid() as u32));
     assert_eq!(futex(&world, &first, at, c::FUTEX_LOCK_PI, &[]).result(), Err(Errno::EDEADLK));
     assert_eq!(futex(&world, &second, at, c::FUTEX_TRYLOCK_PI, &[]).result(), Err(Errno::EAGAIN));
     assert_eq!(futex(&world, &second, at, c::FUTEX_UNLOCK_PI, &[]).result(), Err(Errno::EPERM));
     let mut b = futex(&world, &second, at, c::FUTEX_LOCK_PI2, &[]);
     let mut d = futex(&world, &third, at, c::FUTEX_LOCK_PI, &[]);
-    assert_eq!(mm.get::<u32>(at), Ok(first.tid as u32 | c::FUTEX_WAITERS));
+    assert_eq!(mm.get::<u32>(at), Ok(first.tid() as u32 | c::FUTEX_WAITERS));
     assert_eq!(futex(&world, &first, at, c::FUTEX_WAKE, &[1]).result(), Err(Errno::EINVAL));
     assert_eq!(futex(&world, &first, at, c::FUTEX_UNLOCK_PI, &[]).result(), Ok(0));
     assert_eq!((b.woken(), d.woken()), (Some(Ok(0)), None));
-    assert_eq!(mm.get::<u32>(at), Ok(second.tid as u32 | c::FUTEX_WAITERS));
+    assert_eq!(mm.get::<u32>(at), Ok(second.tid() as u32 | c::FUTEX_WAITERS));
     super::robust::leave(&second);
     assert_eq!(d.woken(), Some(Ok(0)));
-    assert_eq!(mm.get::<u32>(at), Ok(third.tid as u32 | c::FUTEX_WAITERS | c::FUTEX_OWNER_DIED));
+    assert_eq!(mm.get::<u32>(at), Ok(third.tid() as u32 | c::FUTEX_WAITERS | c::FUTEX_OWNER_DIED));
     assert_eq!(futex(&world, &third, at, c::FUTEX_UNLOCK_PI, &[]).result(), Ok(0));
     assert_eq!(mm.get::<u32>(at), Ok(0));
     assert_eq!(world.kernel.futexes.owned.load(Ordering::SeqCst), 0);
@@ -205,10 +205,10 @@ fn waiters_for_a_condition_get_the_lock_one_after_the_other() {
     let mut b = futex(&world, &second, at, c::FUTEX_WAIT_REQUEUE_PI, &[0, 0, lock, any]);
     assert_eq!(futex(&world, &third, at, c::FUTEX_CMP_REQUEUE_PI, &[1, 9, lock, 0]).result(), Ok(2));
     assert_eq!((a.woken(), b.woken()), (Some(Ok(0)), None));
-    assert_eq!(first.mm().get::<u32>(lock), Ok(first.tid as u32 | c::FUTEX_WAITERS));
+    assert_eq!(first.mm().get::<u32>(lock), Ok(first.tid() as u32 | c::FUTEX_WAITERS));
     assert_eq!(futex(&world, &first, lock, c::FUTEX_UNLOCK_PI, &[]).result(), Ok(0));
     assert_eq!(b.woken(), Some(Ok(0)));
-    assert_eq!(first.mm().get::<u32>(lock), Ok(second.tid as u32 | c::FUTEX_WAITERS));
+    assert_eq!(first.mm().get::<u32>(lock), Ok(second.tid() as u32 | c::FUTEX_WAITERS));
 }
 
 #[test]
@@ -235,16 +235,16 @@ fn a_task_that_ends_marks_its_locks_and_clears_its_number() {
     let (head, entry, lock) = (at, at + 256, at + 256 + 16);
     mm.put(head, &RobustListHead { next: entry, offset: 16, pending: 0 }).expect("memory");
     mm.put(entry, &head).expect("memory");
-    let held = first.tid as u32 | c::FUTEX_WAITERS;
+    let held = first.tid() as u32 | c::FUTEX_WAITERS;
     mm.put(lock, &held).expect("memory");
     let size = size_of::<RobustListHead>() as u64;
     assert_eq!(world.now(&first, Sysno::set_robust_list, &[head, size - 1]), Err(Errno::EINVAL));
     assert_eq!(world.now(&first, Sysno::set_robust_list, &[head, size]), Ok(0));
     first.clear_child_tid.store(at + 1024, Ordering::Relaxed);
-    mm.put(at + 1024, &first.tid).expect("memory");
+    mm.put(at + 1024, &first.tid()).expect("memory");
     let mut waits = futex(&world, &second, lock, c::FUTEX_WAIT, &[u64::from(held)]);
     let third = world.thread(&first);
-    let mut joins = futex(&world, &third, at + 1024, c::FUTEX_WAIT, &[first.tid as u64]);
+    let mut joins = futex(&world, &third, at + 1024, c::FUTEX_WAIT, &[first.tid() as u64]);
     super::robust::leave(&first);
     assert_eq!((waits.woken(), joins.woken()), (Some(Ok(0)), Some(Ok(0))));
     assert_eq!(mm.get::<u32>(lock), Ok(c::FUTEX_OWNER_DIED | c::FUTEX_WAITERS));

@@ -2,7 +2,7 @@
 
 use super::pipe::install;
 use super::poll::Mask;
-use super::{Args, Cx, Entry, full, partial};
+use super::{Args, Cx, Entry, full};
 use crate::fs::Description;
 use crate::fs::epoll::Epoll;
 use crate::fs::eventfd::Eventfd;
@@ -25,12 +25,12 @@ pub(super) const CALLS: &[Entry] = &[
         let deadline = milliseconds(cx, timeout);
         epoll_wait(cx, fd, events, most, deadline, Mask::NONE)
     }),
-    partial(Sysno::epoll_pwait, "masks have no effect", |cx, [fd, events, most, timeout, mask, size]| {
+    full(Sysno::epoll_pwait, |cx, [fd, events, most, timeout, mask, size]| {
         let deadline = milliseconds(cx, timeout);
         let mask = Mask::read(cx, mask, size)?;
         epoll_wait(cx, fd, events, most, deadline, mask)
     }),
-    partial(Sysno::epoll_pwait2, "masks have no effect", |cx, [fd, events, most, timeout, mask, size]| {
+    full(Sysno::epoll_pwait2, |cx, [fd, events, most, timeout, mask, size]| {
         let deadline = match timeout {
             0 => None,
             at => Some(cx.kernel.host.clock.monotonic().saturating_add(cx.task.mm().get::<Timespec>(at)?.to_nanos()?)),

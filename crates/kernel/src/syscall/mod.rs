@@ -14,6 +14,7 @@ use insula_abi::zerocopy::{FromBytes, IntoBytes};
 
 mod directory;
 mod events;
+mod exec;
 mod futex;
 mod io;
 mod memory;
@@ -21,7 +22,9 @@ mod names;
 pub(crate) mod open;
 mod pipe;
 mod poll;
+mod process;
 mod random;
+mod signal;
 mod stat;
 mod time;
 
@@ -76,6 +79,7 @@ pub(crate) const fn partial(number: Sysno, missing: &'static str, handler: Handl
 pub const FAMILIES: &[&[Entry]] = &[
     directory::CALLS,
     events::CALLS,
+    exec::CALLS,
     futex::CALLS,
     io::CALLS,
     memory::CALLS,
@@ -83,7 +87,9 @@ pub const FAMILIES: &[&[Entry]] = &[
     open::CALLS,
     pipe::CALLS,
     poll::CALLS,
+    process::CALLS,
     random::CALLS,
+    signal::CALLS,
     stat::CALLS,
     time::CALLS,
 ];

@@ -1,9 +1,10 @@
 //! Waiting for several files: `poll ppoll select pselect6`.
 
 use super::events::milliseconds;
-use super::{Args, Cx, Entry, full, partial};
+use super::{Args, Cx, Entry, full};
 use crate::fs::Description;
 use crate::mm::Mm;
+use crate::signal::SigSet;
 use crate::task::Task;
 use crate::wait::{Ended, Events, Outcome, Pollable, until};
 use crate::{Errno, Flow, Result, SysResult};
@@ -24,9 +25,9 @@ pub(super) const CALLS: &[Entry] = &[
         let deadline = milliseconds(cx, timeout);
         poll(cx, entries, count, deadline)
     }),
-    partial(Sysno::ppoll, "masks have no effect", ppoll),
+    full(Sysno::ppoll, ppoll),
     full(Sysno::select, select),
-    partial(Sysno::pselect6, "masks have no effect", pselect6),
+    full(Sysno::pselect6, pselect6),
 ];
 
 /// Files that are waited for together.
@@ -340,17 +341,24 @@ impl Mask {
 
     /// Puts it in place.
     pub(super) fn apply(self, task: &Arc<Task>) -> Applied {
-        let _ = self.0;
-        Applied { _task: task.clone() }
+        match self.0 {
+            Some(mask) => {
+                task.set_temporary_mask(SigSet(mask));
+                Applied(Some(task.clone()))
+            }
+            None => Applied(None),
+        }
     }
 }
 
 /// A mask that is in place.
-pub(super) struct Applied {
-    _task: Arc<Task>,
-}
+pub(super) struct Applied(Option<Arc<Task>>);
 
 impl Applied {
     /// The call is over. If a signal ended it, the mask stays until the signal is taken.
-    pub(super) fn end(self, _interrupted: bool) {}
+    pub(super) fn end(self, interrupted: bool) {
+        if let Some(task) = self.0.filter(|_| !interrupted) {
+            task.end_temporary_mask();
+        }
+    }
 }

@@ -7,27 +7,47 @@
 //! | module | holds |
 //! |---|---|
 //! | [`pids`] | numbers, and who is related to whom |
+//! | [`process`] | what a group of tasks has together |
+//! | [`boot`] | the first process |
+//! | [`clone`](mod@clone) | new tasks |
+//! | [`exit`] | ends of tasks and processes |
+//! | [`wait`] | what a parent learns of its children |
 //! | [`credentials`] | users, groups, capabilities |
 //! | [`limits`] | resource limits |
+//! | [`pidfd`] | descriptors of processes |
+//! | [`scheduling`] | policies and priorities, which are remembered |
 
+pub mod boot;
+pub mod clone;
 pub mod credentials;
+pub mod exit;
 pub mod limits;
+pub mod pidfd;
 pub mod pids;
+pub mod process;
+pub mod scheduling;
+pub mod wait;
 
+pub use boot::Boot;
 pub use credentials::Credentials;
 pub use limits::Limits;
-pub use pids::Process;
+pub use pids::{Session, Terminal};
+pub use process::{Process, Usage};
+pub use scheduling::Scheduling;
 
 use crate::flow::Restart;
 use crate::fs::{Context, Descriptors};
 use crate::mm::Mm;
-use crate::sync::Mutex;
+use crate::signal::{Own, SigSet};
+use crate::sync::{Mutex, MutexGuard};
 use crate::syscall::Cx;
 use crate::{Errno, Kernel, Result, SysResult};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use core::task::Waker;
+use insula_abi::general as c;
+use insula_abi::signal::Stack;
 
 /// Makes a task come back from its program to the kernel, wherever it runs.
 pub trait Kick: Send + Sync {
@@ -38,14 +58,24 @@ pub trait Kick: Send + Sync {
 /// A task: a thread of a process.
 pub struct Task {
     kernel: Arc<Kernel>,
-    /// Its number.
-    pub tid: i32,
+    /// Its number; execve(2) may give it that of its process.
+    tid: AtomicI32,
     /// Its process.
     pub process: Arc<Process>,
     mm: Mutex<Arc<Mm>>,
     descriptors: Mutex<Arc<Descriptors>>,
     fs: Mutex<Arc<Mutex<Context>>>,
     credentials: Mutex<Arc<Credentials>>,
+    signals: Mutex<Own>,
+    /// How it wants to be scheduled.
+    pub scheduling: Mutex<Scheduling>,
+    /// personality(2).
+    pub personality: AtomicU32,
+    /// What it is sent when the task that made its process ends (prctl(2), `PR_SET_PDEATHSIG`); 0 is nothing.
+    pub parent_death_signal: AtomicI32,
+    /// Who waits, in vfork(2), until it has memory of its own or ends.
+    vfork: Mutex<Option<Arc<clone::Vfork>>>,
+    ended: AtomicBool,
     /// What prctl(2) calls it.
     pub name: Mutex<[u8; 16]>,
     /// Cleared, and its waiters woken, when the task ends (set_tid_address(2)).
@@ -82,6 +112,8 @@ pub struct Parts {
     pub credentials: Arc<Credentials>,
     /// What it is called.
     pub name: [u8; 16],
+    /// Signals that it blocks.
+    pub blocked: SigSet,
 }
 
 impl Task {
@@ -89,12 +121,18 @@ impl Task {
     pub fn new(kernel: &Arc<Kernel>, parts: Parts) -> Arc<Self> {
         Arc::new(Task {
             kernel: kernel.clone(),
-            tid: parts.tid,
+            tid: AtomicI32::new(parts.tid),
             process: parts.process,
             mm: Mutex::new(parts.mm),
             descriptors: Mutex::new(parts.descriptors),
             fs: Mutex::new(parts.fs),
             credentials: Mutex::new(parts.credentials),
+            signals: Mutex::new(Own::new(parts.blocked)),
+            scheduling: Mutex::default(),
+            personality: AtomicU32::new(0),
+            parent_death_signal: AtomicI32::new(0),
+            vfork: Mutex::default(),
+            ended: AtomicBool::new(false),
             name: Mutex::new(parts.name),
             clear_child_tid: AtomicU64::new(0),
             robust_list: AtomicU64::new(0),
@@ -111,6 +149,16 @@ impl Task {
     /// Its kernel.
     pub fn kernel(&self) -> &Arc<Kernel> {
         &self.kernel
+    }
+
+    /// Its number.
+    pub fn tid(&self) -> i32 {
+        self.tid.load(Ordering::Relaxed)
+    }
+
+    /// It has another number of its process, by execve(2).
+    pub(crate) fn renumber(&self, tid: i32) {
+        self.tid.store(tid, Ordering::Relaxed);
     }
 
     /// Its memory.
@@ -216,5 +264,82 @@ impl Task {
     /// Sets that moment.
     pub(crate) fn set_deadline(&self, at: u64) {
         self.deadline.store(at, Ordering::Relaxed);
+    }
+
+    /// Its own part in signals.
+    pub fn signals(&self) -> MutexGuard<'_, Own> {
+        self.signals.lock()
+    }
+
+    /// These are blocked from now on.
+    pub fn set_blocked(&self, blocked: SigSet) {
+        self.signals.lock().blocked = blocked.without(SigSet::UNSTOPPABLE);
+        self.look_again();
+    }
+
+    /// These are blocked for the time of one call, which then answers [`Errno::RESTARTNOHAND`] or `EINTR` if a signal ends it (sigsuspend(2),
+    /// ppoll(2)); a handler that runs finds the old ones blocked again when it returns.
+    pub fn set_temporary_mask(&self, blocked: SigSet) {
+        {
+            let mut own = self.signals.lock();
+            let before = core::mem::replace(&mut own.blocked, blocked.without(SigSet::UNSTOPPABLE));
+            own.saved.get_or_insert(before);
+        }
+        self.look_again();
+    }
+
+    /// The call with a mask of its own is over, and no signal ended it.
+    pub fn end_temporary_mask(&self) {
+        let saved = self.signals.lock().saved.take();
+        if let Some(saved) = saved {
+            self.set_blocked(saved);
+        }
+    }
+
+    /// Signals that it would take now.
+    pub fn deliverable(&self) -> SigSet {
+        let pending = self.process.lock().pending.set();
+        let own = self.signals.lock();
+        own.pending.set().with(pending).without(own.blocked)
+    }
+
+    /// It wants attention if it may take a signal now.
+    fn look_again(&self) {
+        if !self.deliverable().is_empty() {
+            self.set_attention(true);
+        }
+    }
+
+    /// Sets the alternate stack, sigaltstack(2); `sp` is its stack pointer.
+    ///
+    /// # Errors
+    /// `EPERM`: it is on the present one. `EINVAL`: flags. `ENOMEM`: too small.
+    pub fn set_alternate_stack(&self, stack: Stack, sp: u64) -> Result<()> {
+        let mut own = self.signals.lock();
+        if crate::signal::frame::is_on(&own.alternate, sp) {
+            return Err(Errno::EPERM);
+        }
+        let flags = stack.flags as u32;
+        own.alternate = match flags & !c::SS_AUTODISARM {
+            c::SS_DISABLE => Stack { sp: 0, flags: stack.flags, pad: 0, size: 0 },
+            0 | c::SS_ONSTACK => {
+                if stack.size < u64::from(c::MINSIGSTKSZ) {
+                    return Err(Errno::ENOMEM);
+                }
+                Stack { pad: 0, ..stack }
+            }
+            _ => return Err(Errno::EINVAL),
+        };
+        Ok(())
+    }
+
+    /// The status with which it is to end, if it is to.
+    pub fn ends(&self) -> Option<i32> {
+        let state = self.process.lock();
+        match state.replacing {
+            _ if state.ending.is_some() => state.ending,
+            Some(other) if other != self.tid() => Some(0),
+            _ => None,
+        }
     }
 }

@@ -31,7 +31,7 @@ fn clocks_tell_time_and_refuse_what_they_are_not() {
 }
 
 fn task_number(task: &crate::task::Task) -> i32 {
-    task.tid
+    task.tid()
 }
 
 #[test]

@@ -220,8 +220,8 @@ impl Pipe {
 }
 
 /// Nobody reads any more: the writer gets a signal with the error, as most programs don't look at errors of writes.
-fn broken(_task: &Arc<Task>) -> Errno {
-    Errno::EPIPE
+fn broken(task: &Arc<Task>) -> Errno {
+    crate::signal::send::broken_pipe(task)
 }
 
 /// FIFOs that somebody has open, by what tells their files apart ([`Inode::identity`](super::Inode::identity)).

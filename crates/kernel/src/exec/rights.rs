@@ -1,0 +1,90 @@
+//! What execve(2) changes of who a task is: set-ID bits and capabilities, capabilities(7).
+
+use super::find::Found;
+use crate::task::{Credentials, Task};
+use alloc::sync::Arc;
+use insula_abi::general as c;
+
+/// What a program will be.
+pub struct Rights {
+    /// Who.
+    pub credentials: Credentials,
+    /// It has more than its caller: what the caller's environment says isn't to be trusted (`AT_SECURE`).
+    pub secure: bool,
+    /// It acts as somebody else than before, or can't be read: others may not look into it.
+    pub changed: bool,
+}
+
+/// A file's own capabilities, `security.capability`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct FileCapabilities {
+    permitted: u64,
+    inheritable: u64,
+    effective: bool,
+}
+
+/// `SECBIT_NOROOT`: the superuser's number gives no capabilities.
+const NO_ROOT: u32 = 1;
+/// `SECBIT_KEEP_CAPS`.
+const KEEP: u32 = 1 << 4;
+
+/// What the task will be once it executes this file.
+pub fn after(task: &Arc<Task>, found: &Found) -> Rights {
+    let before = task.credentials();
+    let mut now = (*before).clone();
+    let (mode, uid, gid) = (found.attributes.mode, found.attributes.uid, found.attributes.gid);
+    let trusted = found.trusted && !before.no_new_privileges;
+    if trusted && mode & c::S_ISUID != 0 {
+        now.uid.effective = uid;
+    }
+    if trusted && mode & (c::S_ISGID | c::S_IXGRP) == c::S_ISGID | c::S_IXGRP {
+        now.gid.effective = gid;
+    }
+    let set_id = now.uid.effective != before.uid.real || now.gid.effective != before.gid.real;
+    let changed = now.uid.effective != before.uid.effective || now.gid.effective != before.gid.effective;
+    (now.uid.saved, now.uid.fs) = (now.uid.effective, now.uid.effective);
+    (now.gid.saved, now.gid.fs) = (now.gid.effective, now.gid.effective);
+    let file = if trusted { of_file(found) } else { None };
+    let gained = capabilities(&mut now, &before, file, set_id && changed);
+    now.secure_bits &= !KEEP;
+    Rights { secure: set_id || gained, changed: changed || gained || !found.readable, credentials: now }
+}
+
+/// Works out capabilities; answers whether the program has some that its caller didn't pass on.
+fn capabilities(now: &mut Credentials, before: &Credentials, file: Option<FileCapabilities>, set_id: bool) -> bool {
+    let bounding = now.capabilities.bounding;
+    let inheritable = before.capabilities.inheritable;
+    let root = now.secure_bits & NO_ROOT == 0 && (now.uid.effective == 0 || now.uid.real == 0);
+    let own = file.unwrap_or_default();
+    let mut from_file = own;
+    // A file with capabilities of its own, run as somebody else's set-ID root, has those.
+    if root && !(file.is_some() && now.uid.real != 0 && now.uid.effective == 0) {
+        from_file = FileCapabilities { permitted: u64::MAX, inheritable: u64::MAX, effective: now.uid.effective == 0 };
+    }
+    let capabilities = &mut now.capabilities;
+    if file.is_some() || set_id {
+        capabilities.ambient = 0;
+    }
+    capabilities.permitted = inheritable & from_file.inheritable | from_file.permitted & bounding | capabilities.ambient;
+    capabilities.effective = if from_file.effective { capabilities.permitted } else { capabilities.ambient };
+    let more = capabilities.permitted & !capabilities.ambient != 0 && (file.is_some() || set_id);
+    before.uid.real != 0 && more
+}
+
+/// Reads a file's capabilities; what isn't in a known form counts as none.
+fn of_file(found: &Found) -> Option<FileCapabilities> {
+    let bytes = found.xattr(b"security.capability")?;
+    let word = |index: usize| {
+        let bytes = bytes.get(index * 4..index * 4 + 4)?;
+        Some(u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
+    };
+    let magic = word(0)?;
+    let known = match magic & 0xff00_0000 {
+        0x0200_0000 => bytes.len() == 20,
+        // With the root user of the name space it counts in: that of the sandbox.
+        0x0300_0000 => bytes.len() == 24 && word(5)? == 0,
+        _ => false,
+    };
+    let sets = |low: usize| Some(u64::from(word(low)?) | u64::from(word(low + 2)?) << 32);
+    known.then_some(FileCapabilities { permitted: sets(1)?, inheritable: sets(2)?, effective: magic & 1 != 0 })
+}

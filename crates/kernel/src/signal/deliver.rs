@@ -1,0 +1,176 @@
+//! The last word on a task's registers before it goes back to its program.
+
+use super::action::{BY_DEFAULT, IGNORE};
+use super::frame;
+use super::send::{force, is_protected, status_of};
+use super::{DefaultAction, SigSet, stop};
+use crate::cpu::Cpu;
+use crate::flow::Blocked;
+use crate::task::Task;
+use crate::{Errno, Regs};
+use alloc::sync::Arc;
+use insula_abi::Sysno;
+use insula_abi::general as c;
+use insula_abi::signal::{Sigaction, Siginfo};
+
+/// What a task does next.
+pub enum Next {
+    /// It goes back to its program.
+    Enter,
+    /// It begins a program: in a new address space ([`Task::mm`]), with registers and extended state that are set already.
+    Begin,
+    /// It waits for this future, and then [`deliver`] is asked again.
+    Wait(Blocked),
+    /// It has ended.
+    End,
+}
+
+/// Bytes of the instruction `syscall`.
+const SYSCALL: u64 = 2;
+
+/// Takes signals, stops, and whatever else wants the task. To be called each time before a task goes back to its program, after the result of
+/// a call is in its registers; `orig_rax` is the call's number, or all ones if it didn't come by a call.
+///
+/// `restarts` says that the call's result [restarts](Errno::restarts); without, and if nobody wants the task, nothing is looked at.
+pub fn deliver(task: &Arc<Task>, cpu: &mut dyn Cpu, restarts: bool) -> Next {
+    if !task.interrupted() && !restarts {
+        return Next::Enter;
+    }
+    // Before looking: who comes later sets it again.
+    task.set_attention(false);
+    loop {
+        if let Some(status) = task.ends() {
+            task.exit(status);
+            return Next::End;
+        }
+        if let Some(wait) = stop::hold(task) {
+            task.set_attention(true);
+            return Next::Wait(wait);
+        }
+        let returning = core::mem::take(&mut task.signals().returning);
+        if returning {
+            give_back(task, cpu);
+            continue;
+        }
+        match take(task) {
+            Some(info) => act(task, cpu, &info),
+            None => break,
+        }
+    }
+    restart(cpu.regs());
+    let saved = task.signals().saved.take();
+    if let Some(mask) = saved {
+        task.set_blocked(mask);
+    }
+    let Some(entry) = task.signals().entry.take() else { return Next::Enter };
+    *cpu.regs() = *entry;
+    let state = frame::initial(cpu.extended().len());
+    cpu.set_extended(&state);
+    Next::Begin
+}
+
+/// Takes the next signal that isn't blocked.
+fn take(task: &Arc<Task>) -> Option<Siginfo> {
+    let mut state = task.process.lock();
+    let mut own = task.signals();
+    let wanted = SigSet(!own.blocked.0);
+    own.pending.take(wanted).or_else(|| state.pending.take(wanted))
+}
+
+/// rt_sigreturn(2).
+fn give_back(task: &Arc<Task>, cpu: &mut dyn Cpu) {
+    match frame::pop(task, cpu) {
+        Ok((mask, stack)) => {
+            // As Linux: a stack that isn't one is passed over.
+            let _ = task.set_alternate_stack(stack, cpu.regs().rsp);
+            task.set_blocked(mask);
+        }
+        Err(_) => force(task, Siginfo { signo: c::SIGSEGV as i32, code: c::SI_KERNEL as i32, ..Siginfo::default() }),
+    }
+}
+
+/// Does what a signal does.
+fn act(task: &Arc<Task>, cpu: &mut dyn Cpu, info: &Siginfo) {
+    let signal = info.signo;
+    let action = {
+        let actions = task.process.actions();
+        let mut actions = actions.lock();
+        let action = actions.get(signal);
+        if action.handler > IGNORE && action.flags & u64::from(c::SA_RESETHAND) != 0 {
+            actions.set(signal, Sigaction { handler: BY_DEFAULT, ..action });
+        }
+        action
+    };
+    match action.handler {
+        IGNORE => {}
+        BY_DEFAULT => by_default(task, signal),
+        _ => call(task, cpu, &action, info),
+    }
+}
+
+fn by_default(task: &Arc<Task>, signal: i32) {
+    let default = DefaultAction::of(signal);
+    if matches!(default, DefaultAction::Ignore | DefaultAction::Continue) || is_protected(&task.process, signal, false) {
+        return;
+    }
+    if default != DefaultAction::Stop {
+        // No image of memory is written: its limit is there to be 0, and where it would go is the host's.
+        task.process.end(status_of(signal, false));
+        return;
+    }
+    let orphaned = signal != c::SIGSTOP as i32 && {
+        let tree = task.kernel().pids.lock();
+        tree.is_orphaned(tree.group_of(task.process.pid), None)
+    };
+    if !orphaned {
+        stop::begin(task, signal);
+    }
+}
+
+/// Lays a frame for the handler.
+fn call(task: &Arc<Task>, cpu: &mut dyn Cpu, action: &Sigaction, info: &Siginfo) {
+    let regs = cpu.regs();
+    if regs.orig_rax != u64::MAX {
+        match Errno::from_result(regs.rax) {
+            Some(Errno::RESTARTNOHAND | Errno::RESTARTBLOCK) => regs.rax = Errno::EINTR.to_result(),
+            Some(Errno::RESTARTSYS) if action.flags & u64::from(c::SA_RESTART) == 0 => regs.rax = Errno::EINTR.to_result(),
+            Some(Errno::RESTARTSYS | Errno::RESTARTNOINTR) => again(regs, regs.orig_rax),
+            _ => {}
+        }
+        regs.orig_rax = u64::MAX;
+    }
+    let mut own = task.signals();
+    let mask = own.saved.take().unwrap_or(own.blocked);
+    if frame::push(task, &mut own, cpu, action, info, mask).is_err() {
+        drop(own);
+        // A stack that can't take a handler for SIGSEGV ends the program.
+        if info.signo == c::SIGSEGV as i32 {
+            task.process.actions().lock().set(info.signo, Sigaction::default());
+        }
+        force(task, Siginfo { signo: c::SIGSEGV as i32, code: c::SI_KERNEL as i32, ..Siginfo::default() });
+        return;
+    }
+    let mut blocked = own.blocked.with(SigSet::blockable(action.mask));
+    if action.flags & u64::from(c::SA_NODEFER) == 0 {
+        blocked = blocked.with(SigSet::blockable(SigSet::one(info.signo).0));
+    }
+    own.blocked = blocked;
+}
+
+/// No handler has run: an interrupted call is made again.
+fn restart(regs: &mut Regs) {
+    if regs.orig_rax == u64::MAX {
+        return;
+    }
+    match Errno::from_result(regs.rax) {
+        Some(Errno::RESTARTSYS | Errno::RESTARTNOINTR | Errno::RESTARTNOHAND) => again(regs, regs.orig_rax),
+        Some(Errno::RESTARTBLOCK) => again(regs, Sysno::restart_syscall as u64),
+        _ => return,
+    }
+    regs.orig_rax = u64::MAX;
+}
+
+fn again(regs: &mut Regs, number: u64) {
+    regs.rax = number;
+    regs.rip = regs.rip.wrapping_sub(SYSCALL);
+}

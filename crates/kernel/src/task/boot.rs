@@ -1,0 +1,106 @@
+//! Processes that nobody in the sandbox makes: the first, and others that are put beside it from outside.
+
+use super::pids::Node;
+use super::{Credentials, Limits, Parts, Process, Task};
+use crate::fs::{Context, Descriptors};
+use crate::mm::Mm;
+use crate::signal::{Actions, SigSet};
+use crate::sync::Mutex;
+use crate::{Errno, Kernel, Regs, Result};
+use alloc::collections::BTreeSet;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use insula_abi::general as c;
+
+/// What such a process begins with.
+pub struct Boot {
+    /// Its program; a path that begins in its own root or working directory.
+    pub program: Vec<u8>,
+    /// Its arguments, with its name as the first.
+    pub arguments: Vec<Vec<u8>>,
+    /// Its environment.
+    pub environment: Vec<Vec<u8>>,
+    /// Where it stands.
+    pub fs: Context,
+    /// Who it is.
+    pub credentials: Credentials,
+    /// What it may use.
+    pub limits: Limits,
+    /// Its open files.
+    pub descriptors: Arc<Descriptors>,
+}
+
+impl Kernel {
+    /// Makes a process with a session of its own, and loads its program: the first one made is the sandbox's first process, number 1. It has
+    /// no parent here: [`Process::status`] tells how it ended, and the process is [ready](crate::wait::Pollable) then.
+    ///
+    /// Answers its task, and the registers it begins with, in the address space that it has ([`Task::mm`]).
+    ///
+    /// # Errors
+    /// Those of execve(2). `EAGAIN`: no number is left.
+    pub fn boot(self: &Arc<Self>, boot: Boot) -> Result<(Arc<Task>, Regs)> {
+        let pid = self.pids.allocate()?;
+        let made = self.make(pid, &boot).and_then(|task| {
+            let image = crate::exec::Request {
+                at: c::AT_FDCWD,
+                path: boot.program.clone(),
+                flags: 0,
+                arguments: boot.arguments.clone(),
+                environment: boot.environment.clone(),
+            };
+            let loaded = crate::exec::load(&task, image)?;
+            Ok((task.clone(), crate::exec::begin(&task, loaded)))
+        });
+        match made {
+            Ok((task, regs)) => {
+                self.enlist(&task);
+                Ok((task, regs))
+            }
+            Err(errno) => {
+                self.pids.lock().release(pid);
+                Err(errno)
+            }
+        }
+    }
+
+    fn make(self: &Arc<Self>, pid: i32, boot: &Boot) -> Result<Arc<Task>> {
+        if boot.arguments.is_empty() {
+            return Err(Errno::EINVAL);
+        }
+        let actions = Arc::new(Mutex::new(Actions::default()));
+        let process = Process::new(pid, boot.limits.clone(), actions, self.host.clock.monotonic());
+        let parts = Parts {
+            tid: pid,
+            process,
+            mm: Mm::new(&self.frames, self.host.machine.layout(0)),
+            descriptors: boot.descriptors.clone(),
+            fs: Arc::new(Mutex::new(boot.fs.clone())),
+            credentials: Arc::new(boot.credentials.clone()),
+            name: [0; 16],
+            blocked: SigSet::EMPTY,
+        };
+        Ok(Task::new(self, parts))
+    }
+
+    /// Makes a process without a parent known to all.
+    pub(crate) fn enlist(&self, task: &Arc<Task>) {
+        let process = &task.process;
+        let pid = process.pid;
+        let mut tree = self.pids.lock();
+        tree.adopt(task);
+        process.lock().threads.insert(pid, task.clone());
+        let session = tree.new_session(pid);
+        tree.insert(Node {
+            process: process.clone(),
+            parent: 0,
+            maker: 0,
+            children: BTreeSet::new(),
+            group: pid,
+            session,
+            exit_signal: c::SIGCHLD as i32,
+            ended: false,
+            report: None,
+            executed: true,
+        });
+    }
+}

@@ -1,0 +1,259 @@
+//! Ends of tasks and processes.
+
+use super::pids::{Node, Tree};
+use super::{Process, Task};
+use crate::fs::Descriptors;
+use crate::signal::action::IGNORE;
+use crate::signal::send::{Target, send};
+use crate::signal::stop::{check_complete, ticks};
+use crate::wait::Events;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
+use insula_abi::general as c;
+use insula_abi::signal::Siginfo;
+
+/// Signals that are to be sent once the process tree is free again.
+type Letters = Vec<(Arc<Process>, Siginfo)>;
+
+impl Task {
+    /// The task ends, with this status as wait(2) tells it; if it is its process's last, so does the process. What it had is given back, and who
+    /// waits for it is told. A second call does nothing.
+    pub fn exit(self: &Arc<Self>, status: i32) {
+        if self.ended.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        crate::futex::robust::leave(self);
+        self.release_vfork();
+        self.leave_files();
+        let tid = self.tid();
+        self.process.uid.store(self.credentials().uid.real, Ordering::Relaxed);
+        let (last, status) = {
+            let mut state = self.process.lock();
+            let usage = &self.process.usage;
+            usage.user.fetch_add(self.user_time.load(Ordering::Relaxed), Ordering::Relaxed);
+            usage.system.fetch_add(self.system_time.load(Ordering::Relaxed), Ordering::Relaxed);
+            usage.memory.fetch_max(self.mm().sizes().1, Ordering::Relaxed);
+            state.threads.remove(&tid);
+            if tid == self.process.pid {
+                state.status = status;
+            }
+            let last = state.threads.is_empty();
+            if last {
+                state.status = state.ending.unwrap_or(state.status);
+                state.ended = true;
+            }
+            (last, state.status)
+        };
+        if last {
+            self.end_process(status);
+        } else {
+            if tid != self.process.pid {
+                self.kernel.pids.lock().release(tid);
+            }
+            check_complete(self);
+            self.tell_children_of_maker(tid);
+        }
+        self.process.changed.wake(Events::READABLE | Events::HUP);
+    }
+
+    /// Its descriptors and its place in the tree of files, which others may have, too.
+    fn leave_files(self: &Arc<Self>) {
+        let descriptors = core::mem::replace(&mut *self.descriptors.lock(), Descriptors::new());
+        if let Some(last) = Arc::into_inner(descriptors) {
+            for (_, description) in last.all() {
+                description.file.flush(self);
+            }
+        }
+    }
+
+    /// The last task of a process has ended.
+    fn end_process(self: &Arc<Self>, status: i32) {
+        let process = &self.process;
+        let mut letters = Letters::new();
+        let (parent, terminal) = {
+            let mut tree = self.kernel.pids.lock();
+            give_children_away(&mut tree, process, &mut letters);
+            let group = tree.group_of(process.pid);
+            let orphaned = tree.parent_is_outside(process.pid, group) && tree.is_orphaned(group, Some(process.pid));
+            if orphaned {
+                hang_up(&tree, group, &mut letters);
+            }
+            let session = tree.session_of(process.pid).filter(|session| session.id == process.pid);
+            let parent = self.report_end(&mut tree, status, &mut letters);
+            (parent, session)
+        };
+        if let Some(session) = terminal {
+            let terminal = session.terminal.lock().take();
+            if let Some(terminal) = terminal {
+                terminal.released(&session);
+            }
+        }
+        for (process, info) in letters {
+            // Linux doesn't tell anybody either that this didn't fit.
+            let _ = send(Target::Process(&process), info);
+        }
+        if let Some(parent) = parent {
+            parent.children.wake(Events::READABLE);
+        }
+        if process.pid == 1 {
+            // Without its first process a sandbox is over.
+            for other in self.kernel.pids.processes() {
+                other.end(c::SIGKILL as i32);
+            }
+        }
+    }
+
+    /// The parent may wait for it, unless it doesn't want to.
+    fn report_end(&self, tree: &mut Tree, status: i32, letters: &mut Letters) -> Option<Arc<Process>> {
+        let process = &self.process;
+        let node = tree.nodes.get_mut(&process.pid)?;
+        node.ended = true;
+        let (exit_signal, parent) = (node.exit_signal, node.parent);
+        let Some(parent) = tree.process(parent) else {
+            // The world outside asks the process itself.
+            tree.remove(process.pid);
+            return None;
+        };
+        let (user, system) = process.times();
+        let uid = self.credentials().uid.real;
+        if notify_end(&parent, process.pid, exit_signal, status, uid, (user, system), letters) {
+            tree.remove(process.pid);
+        }
+        Some(parent)
+    }
+
+    /// Processes that this thread made are told of its end, if they asked (`PR_SET_PDEATHSIG`), and go on as its process's.
+    fn tell_children_of_maker(&self, tid: i32) {
+        let mut letters = Letters::new();
+        {
+            let mut tree = self.kernel.pids.lock();
+            let heir = self.process.leader().map_or(self.process.pid, |task| task.tid());
+            for node in tree.nodes.values_mut().filter(|node| node.parent == self.process.pid && node.maker == tid) {
+                node.maker = heir;
+                tell_of_parents_end(node, self.process.pid, &mut letters);
+            }
+        }
+        for (process, info) in letters {
+            let _ = send(Target::Process(&process), info);
+        }
+    }
+}
+
+/// Tells a parent of an end; answers whether it doesn't want to wait for it.
+fn notify_end(
+    parent: &Arc<Process>,
+    pid: i32,
+    exit_signal: i32,
+    status: i32,
+    uid: u32,
+    times: (u64, u64),
+    letters: &mut Letters,
+) -> bool {
+    let mut unwanted = false;
+    if exit_signal == c::SIGCHLD as i32 {
+        let action = parent.actions().lock().get(exit_signal);
+        unwanted = action.handler == IGNORE || action.flags & u64::from(c::SA_NOCLDWAIT) != 0;
+    }
+    if exit_signal != 0 {
+        let (code, value) = super::wait::code_of(status);
+        let mut info = Siginfo::child(code, pid, uid, value, ticks(times.0), ticks(times.1));
+        info.signo = exit_signal;
+        letters.push((parent.clone(), info));
+    }
+    unwanted
+}
+
+/// Children of a process that ends get another parent: the nearest above it that takes orphans, else the first process.
+fn give_children_away(tree: &mut Tree, process: &Arc<Process>, letters: &mut Letters) {
+    let Some(node) = tree.nodes.get_mut(&process.pid) else { return };
+    let (group, session) = (node.group, node.session.id);
+    let children = core::mem::take(&mut node.children);
+    if children.is_empty() {
+        return;
+    }
+    let heir = reaper(tree, process.pid);
+    let heir_process = heir.and_then(|heir| tree.process(heir));
+    for pid in children {
+        let Some(child) = tree.nodes.get_mut(&pid) else { continue };
+        child.parent = heir.unwrap_or(0);
+        child.maker = child.parent;
+        tell_of_parents_end(child, process.pid, letters);
+        let (ended, child_group, child_session) = (child.ended, child.group, child.session.id);
+        // Whoever takes orphans in expects the usual signal.
+        child.exit_signal = if child.exit_signal == 0 { 0 } else { c::SIGCHLD as i32 };
+        let (exit_signal, child_process) = (child.exit_signal, child.process.clone());
+        match &heir_process {
+            Some(parent) => {
+                if let Some(node) = tree.nodes.get_mut(&parent.pid) {
+                    node.children.insert(pid);
+                }
+                if ended {
+                    let status = child_process.status().unwrap_or_default();
+                    if notify_end(
+                        parent,
+                        pid,
+                        exit_signal,
+                        status,
+                        child_process.uid.load(Ordering::Relaxed),
+                        child_process.times(),
+                        letters,
+                    ) {
+                        tree.remove(pid);
+                    }
+                    parent.children.wake(Events::READABLE);
+                }
+            }
+            None if ended => drop(tree.remove(pid)),
+            None => {}
+        }
+        if child_group != group && child_session == session && tree.is_orphaned(child_group, Some(process.pid)) {
+            hang_up(tree, child_group, letters);
+        }
+    }
+}
+
+/// Who takes in the children of `pid`.
+fn reaper(tree: &Tree, pid: i32) -> Option<i32> {
+    let mut at = tree.parent(pid);
+    // A tree has no circles, so this ends; the bound is for the reader.
+    for _ in 0..super::pids::MOST {
+        let Some(node) = tree.nodes.get(&at) else { break };
+        if node.process.subreaper.load(Ordering::Relaxed) && !node.ended {
+            return Some(at);
+        }
+        at = node.parent;
+    }
+    tree.nodes.get(&1).filter(|node| pid != 1 && !node.ended).map(|_| 1)
+}
+
+/// Sends what a process asked to be sent when its parent ends.
+fn tell_of_parents_end(child: &Node, parent: i32, letters: &mut Letters) {
+    for task in child.process.tasks() {
+        let signal = task.parent_death_signal.load(Ordering::Relaxed);
+        if signal != 0 {
+            letters.push((child.process.clone(), Siginfo::sent(signal, c::SI_USER as i32, parent, 0)));
+        }
+    }
+}
+
+/// A group has become orphaned: if a member is stopped, nobody is left to continue it, so all are told and continued.
+fn hang_up(tree: &Tree, group: i32, letters: &mut Letters) {
+    let members = tree.members(group);
+    if members.iter().any(|process| process.lock().stop.is_some()) {
+        for process in members {
+            for signal in [c::SIGHUP, c::SIGCONT] {
+                let info = Siginfo { signo: signal as i32, code: c::SI_KERNEL as i32, ..Siginfo::default() };
+                letters.push((process.clone(), info));
+            }
+        }
+    }
+}
+
+impl Tree {
+    /// Whether a process is one that keeps its group from being orphaned: its parent is of another group of the same session.
+    fn parent_is_outside(&self, pid: i32, group: i32) -> bool {
+        let Some(node) = self.nodes.get(&pid) else { return false };
+        self.nodes.get(&node.parent).is_some_and(|parent| parent.group != group && parent.session.id == node.session.id)
+    }
+}

@@ -1,0 +1,193 @@
+//! Processes: what a group of tasks has together.
+
+use super::{Limits, Task};
+use crate::fs::Description;
+use crate::signal::stop::Stop;
+use crate::signal::{Actions, Pending};
+use crate::sync::{Mutex, MutexGuard};
+use crate::wait::{Events, Observer, Pollable, Queue, Registration};
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+
+/// A process: one or more tasks.
+pub struct Process {
+    /// Its number: that of its first task.
+    pub pid: i32,
+    /// Its limits.
+    pub limits: Mutex<Limits>,
+    state: Mutex<State>,
+    actions: Mutex<Arc<Mutex<Actions>>>,
+    /// The program it runs, `/proc/PID/exe`.
+    pub program: Mutex<Option<Arc<Description>>>,
+    /// Whether others may look into it: 0 no, 1 yes, 2 only the superuser (prctl(2), `PR_SET_DUMPABLE`).
+    pub dumpable: AtomicU8,
+    /// It becomes the parent of orphans below it (prctl(2), `PR_SET_CHILD_SUBREAPER`).
+    pub subreaper: AtomicBool,
+    /// When it began, in nanoseconds of the monotonic clock.
+    pub started: u64,
+    /// The user of its last task.
+    pub(crate) uid: AtomicU32,
+    /// Used by tasks that have ended.
+    pub usage: Usage,
+    /// Used by children that were waited for.
+    pub children_usage: Usage,
+    /// Told whenever a child has something to be waited for.
+    pub(crate) children: Arc<Queue>,
+    /// Told when a signal becomes pending, for signalfd(2).
+    pub(crate) pending_changed: Arc<Queue>,
+    /// Told when tasks come to an end or a stop, and when the process ends.
+    pub(crate) changed: Arc<Queue>,
+}
+
+/// What changes under the process's lock.
+#[derive(Default)]
+pub(crate) struct State {
+    /// Tasks that have not ended, by number.
+    pub threads: BTreeMap<i32, Arc<Task>>,
+    /// Sent to the process.
+    pub pending: Pending,
+    /// It is stopped, or about to be.
+    pub stop: Option<Stop>,
+    /// It is about to end, with this status as wait(2) tells it.
+    pub ending: Option<i32>,
+    /// This task is about to replace the program: all others end.
+    pub replacing: Option<i32>,
+    /// What wait(2) is told if nothing else decides: how its first task ended.
+    pub status: i32,
+    /// It has ended: nobody may join or signal it.
+    pub ended: bool,
+}
+
+/// What somebody has used.
+#[derive(Debug, Default)]
+pub struct Usage {
+    /// Nanoseconds in programs.
+    pub user: AtomicU64,
+    /// Nanoseconds here for them.
+    pub system: AtomicU64,
+    /// Most bytes of memory.
+    pub memory: AtomicU64,
+}
+
+impl Usage {
+    /// Adds what another has used.
+    pub fn add(&self, other: &Usage) {
+        self.user.fetch_add(other.user.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.system.fetch_add(other.system.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.memory.fetch_max(other.memory.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+}
+
+impl Process {
+    /// A process with no task yet.
+    pub fn new(pid: i32, limits: Limits, actions: Arc<Mutex<Actions>>, started: u64) -> Arc<Self> {
+        Arc::new(Process {
+            pid,
+            limits: Mutex::new(limits),
+            state: Mutex::default(),
+            actions: Mutex::new(actions),
+            program: Mutex::default(),
+            dumpable: AtomicU8::new(1),
+            subreaper: AtomicBool::new(false),
+            started,
+            uid: AtomicU32::new(0),
+            usage: Usage::default(),
+            children_usage: Usage::default(),
+            children: Queue::new(),
+            pending_changed: Queue::new(),
+            changed: Queue::new(),
+        })
+    }
+
+    /// The enforced limit of a resource, `RLIMIT_*`.
+    pub fn limit(&self, resource: u32) -> u64 {
+        self.limits.lock().soft(resource)
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+
+    /// What it does with each signal; another process may have the same (`CLONE_SIGHAND`).
+    pub fn actions(&self) -> Arc<Mutex<Actions>> {
+        self.actions.lock().clone()
+    }
+
+    /// From now on its actions are its own, as execve(2) leaves them.
+    pub(crate) fn reset_actions(&self) {
+        let mut actions = self.actions().lock().clone();
+        actions.reset(false);
+        *self.actions.lock() = Arc::new(Mutex::new(actions));
+    }
+
+    /// Its tasks that have not ended.
+    pub fn tasks(&self) -> Vec<Arc<Task>> {
+        self.lock().threads.values().cloned().collect()
+    }
+
+    /// Its first task; any other, if that has ended.
+    pub fn leader(&self) -> Option<Arc<Task>> {
+        let state = self.lock();
+        state.threads.get(&self.pid).or_else(|| state.threads.values().next()).cloned()
+    }
+
+    /// Whether it has ended, and only its status is left.
+    pub fn has_ended(&self) -> bool {
+        self.lock().ended
+    }
+
+    /// How it ended, as wait(2) tells it.
+    pub fn status(&self) -> Option<i32> {
+        let state = self.lock();
+        state.ended.then_some(state.status)
+    }
+
+    /// All its tasks are to end; the first to say so decides the status, as wait(2) tells it.
+    pub fn end(&self, status: i32) {
+        let tasks: Vec<_> = {
+            let mut state = self.lock();
+            state.ending.get_or_insert(status);
+            state.threads.values().cloned().collect()
+        };
+        for task in tasks {
+            task.interrupt();
+        }
+    }
+
+    /// Nanoseconds in its program and here for it, of all its tasks.
+    pub fn times(&self) -> (u64, u64) {
+        let state = self.lock();
+        let (mut user, mut system) = (self.usage.user.load(Ordering::Relaxed), self.usage.system.load(Ordering::Relaxed));
+        for task in state.threads.values() {
+            user += task.user_time.load(Ordering::Relaxed);
+            system += task.system_time.load(Ordering::Relaxed);
+        }
+        (user, system)
+    }
+}
+
+/// Ready to be read once it has ended, as a pidfd is.
+impl Pollable for Process {
+    fn poll(&self) -> Events {
+        if self.has_ended() { Events::READABLE } else { Events::empty() }
+    }
+
+    fn observe(&self, interest: Events, observer: &Arc<dyn Observer>) -> Vec<Registration> {
+        alloc::vec![self.changed.register(interest, observer.clone())]
+    }
+}
+
+/// What a parent waits for: a change of any child.
+pub(crate) struct Children<'a>(pub &'a Process);
+
+impl Pollable for Children<'_> {
+    fn poll(&self) -> Events {
+        Events::empty()
+    }
+
+    fn observe(&self, interest: Events, observer: &Arc<dyn Observer>) -> Vec<Registration> {
+        alloc::vec![self.0.children.register(interest, observer.clone())]
+    }
+}

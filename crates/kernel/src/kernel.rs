@@ -6,10 +6,12 @@ use crate::fs::types::FileSystems;
 use crate::futex::Futexes;
 use crate::host::Host;
 use crate::mm::frames::Frames;
+use crate::sync::Mutex;
 use crate::task::pids::Pids;
 use crate::time::Timers;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
+use insula_abi::process::Utsname;
 
 /// The kernel of one sandbox: everything that its programs share. There are no globals beside it.
 pub struct Kernel {
@@ -29,6 +31,10 @@ pub struct Kernel {
     inodes: AtomicU64,
     /// Tasks, by number.
     pub pids: Pids,
+    /// What uname(2) tells.
+    pub(crate) name: Mutex<Utsname>,
+    /// When it began, in nanoseconds of the monotonic clock.
+    pub started: u64,
     /// File systems that can be mounted, devices that can be opened, and names that are known.
     pub file_systems: FileSystems,
     /// Calls that were made and aren't supported, counted by number.
@@ -46,6 +52,8 @@ impl Kernel {
             fifos: Fifos::default(),
             inodes: AtomicU64::new(1),
             pids: Pids::default(),
+            name: Mutex::new(crate::syscall::system::names()),
+            started: host.clock.monotonic(),
             file_systems: FileSystems::default(),
             refused: Default::default(),
             host,

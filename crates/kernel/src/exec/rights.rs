@@ -1,6 +1,7 @@
 //! What execve(2) changes of who a task is: set-ID bits and capabilities, capabilities(7).
 
 use super::find::Found;
+use crate::task::credentials::{KEEP_CAPABILITIES, NO_ROOT};
 use crate::task::{Credentials, Task};
 use alloc::sync::Arc;
 use insula_abi::general as c;
@@ -23,11 +24,6 @@ struct FileCapabilities {
     effective: bool,
 }
 
-/// `SECBIT_NOROOT`: the superuser's number gives no capabilities.
-const NO_ROOT: u32 = 1;
-/// `SECBIT_KEEP_CAPS`.
-const KEEP: u32 = 1 << 4;
-
 /// What the task will be once it executes this file.
 pub fn after(task: &Arc<Task>, found: &Found) -> Rights {
     let before = task.credentials();
@@ -46,7 +42,7 @@ pub fn after(task: &Arc<Task>, found: &Found) -> Rights {
     (now.gid.saved, now.gid.fs) = (now.gid.effective, now.gid.effective);
     let file = if trusted { of_file(found) } else { None };
     let gained = capabilities(&mut now, &before, file, set_id && changed);
-    now.secure_bits &= !KEEP;
+    now.secure_bits &= !KEEP_CAPABILITIES;
     Rights { secure: set_id || gained, changed: changed || gained || !found.readable, credentials: now }
 }
 

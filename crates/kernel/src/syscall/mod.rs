@@ -16,16 +16,21 @@ mod directory;
 mod events;
 mod exec;
 mod futex;
+mod identity;
 mod io;
+mod limits;
 mod memory;
 mod names;
 pub(crate) mod open;
 mod pipe;
 mod poll;
+mod prctl;
 mod process;
 mod random;
+mod scheduling;
 mod signal;
 mod stat;
+pub(crate) mod system;
 mod time;
 
 /// What a handler works with.
@@ -81,16 +86,21 @@ pub const FAMILIES: &[&[Entry]] = &[
     events::CALLS,
     exec::CALLS,
     futex::CALLS,
+    identity::CALLS,
     io::CALLS,
+    limits::CALLS,
     memory::CALLS,
     names::CALLS,
     open::CALLS,
     pipe::CALLS,
     poll::CALLS,
+    prctl::CALLS,
     process::CALLS,
     random::CALLS,
+    scheduling::CALLS,
     signal::CALLS,
     stat::CALLS,
+    system::CALLS,
     time::CALLS,
 ];
 

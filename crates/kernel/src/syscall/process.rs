@@ -1,5 +1,6 @@
 //! Tasks and processes: `clone clone3 fork vfork exit exit_group wait4 waitid` and who is who.
 
+use super::limits::rusage;
 use super::{Args, Cx, Entry, full, partial, structure};
 use crate::fs::Description;
 use crate::task::Task;
@@ -13,9 +14,8 @@ use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use insula_abi::Sysno;
 use insula_abi::general as c;
-use insula_abi::process::{CloneArgs, Rusage};
+use insula_abi::process::CloneArgs;
 use insula_abi::signal::Siginfo;
-use insula_abi::time::Timeval;
 
 pub(super) const CALLS: &[Entry] = &[
     partial(Sysno::clone, "no further namespaces", clone_by_registers),
@@ -144,15 +144,6 @@ fn wait(
     }))
 }
 
-fn usage_of(change: &Change) -> Rusage {
-    Rusage {
-        utime: Timeval::from_nanos(change.usage.user.load(Ordering::Relaxed)),
-        stime: Timeval::from_nanos(change.usage.system.load(Ordering::Relaxed)),
-        maxrss: (change.usage.memory.load(Ordering::Relaxed) / 1024) as i64,
-        ..Rusage::default()
-    }
-}
-
 fn wait4(cx: &mut Cx<'_>, [pid, status, options, usage, ..]: Args) -> SysResult {
     let options = options as u32;
     let known = c::WNOHANG | c::WUNTRACED | c::WCONTINUED | c::__WNOTHREAD | c::__WCLONE | c::__WALL;
@@ -173,7 +164,7 @@ fn wait4(cx: &mut Cx<'_>, [pid, status, options, usage, ..]: Args) -> SysResult 
             mm.put(status, &change.status)?;
         }
         if usage != 0 {
-            mm.put(usage, &usage_of(&change))?;
+            mm.put(usage, &rusage(&change.usage))?;
         }
         Ok(change.pid as u64)
     })
@@ -215,7 +206,7 @@ fn waitid(cx: &mut Cx<'_>, [kind, id, info, options, usage, _]: Args) -> SysResu
             return Ok(0);
         };
         if usage != 0 {
-            mm.put(usage, &usage_of(&change))?;
+            mm.put(usage, &rusage(&change.usage))?;
         }
         if info != 0 {
             let (code, value) = code_of(change.status);

@@ -45,7 +45,7 @@ pub struct Vfork {
 }
 
 /// Flags that ask for namespaces of its own.
-const NAMESPACES: u64 = (c::CLONE_NEWNS
+pub(crate) const NAMESPACES: u64 = (c::CLONE_NEWNS
     | c::CLONE_NEWCGROUP
     | c::CLONE_NEWUTS
     | c::CLONE_NEWIPC

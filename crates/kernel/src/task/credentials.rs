@@ -3,6 +3,15 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+/// `SECBIT_NOROOT`: the superuser's number gives no capabilities.
+pub const NO_ROOT: u32 = 1;
+/// `SECBIT_NO_SETUID_FIXUP`: a change of users changes no capabilities.
+pub const NO_SET_ID_FIXUP: u32 = 1 << 2;
+/// `SECBIT_KEEP_CAPS`: who stops being the superuser keeps what is permitted, until execve(2).
+pub const KEEP_CAPABILITIES: u32 = 1 << 4;
+/// `SECBIT_NO_CAP_AMBIENT_RAISE`: nothing is added to the ambient set.
+pub const NO_AMBIENT_RAISE: u32 = 1 << 6;
+
 /// Who a task is.
 #[derive(Clone, Debug)]
 pub struct Credentials {
@@ -58,6 +67,7 @@ pub struct Capabilities {
 impl Credentials {
     /// The superuser with these capabilities.
     pub fn root(capabilities: u64) -> Self {
+        let capabilities = capabilities & ((1 << (insula_abi::general::CAP_LAST_CAP + 1)) - 1);
         Credentials {
             uid: Ids::all(0),
             gid: Ids::all(0),

@@ -94,6 +94,8 @@ pub struct Task {
     pub user_time: AtomicU64,
     /// See `user_time`.
     pub system_time: AtomicU64,
+    /// The processor that it runs on; the placement says so.
+    pub processor: AtomicU32,
 }
 
 /// What a new task starts with.
@@ -143,6 +145,7 @@ impl Task {
             deadline: AtomicU64::new(u64::MAX),
             user_time: AtomicU64::new(0),
             system_time: AtomicU64::new(0),
+            processor: AtomicU32::new(0),
         })
     }
 

@@ -1,0 +1,157 @@
+//! The machine as a whole: `uname sysinfo sethostname reboot unshare` and what only its owner may do.
+
+use super::{Args, Cx, Entry, Level, full, partial};
+use crate::sync::Mutex;
+use crate::task::Task;
+use crate::{Errno, Flow, Result, SysResult};
+use alloc::sync::Arc;
+use insula_abi::Sysno;
+use insula_abi::general as c;
+use insula_abi::process::{Sysinfo, Utsname};
+use insula_abi::time::SECOND;
+
+/// What is there only to be refused as Linux would.
+const fn refused(number: Sysno, handler: super::Handler) -> Entry {
+    Entry { number, level: Level::Partial("refused: the machine isn't the sandbox's"), handler }
+}
+
+pub(super) const CALLS: &[Entry] = &[
+    full(Sysno::uname, |cx, [address, ..]| {
+        let name = *cx.kernel.name.lock();
+        cx.task.mm().put(address, &name).map(Flow::from)
+    }),
+    full(Sysno::sethostname, |cx, [name, len, ..]| set_name(cx, name, len, |names| &mut names.nodename)),
+    full(Sysno::setdomainname, |cx, [name, len, ..]| set_name(cx, name, len, |names| &mut names.domainname)),
+    partial(Sysno::sysinfo, "no load averages", sysinfo),
+    partial(Sysno::unshare, "files, descriptors; no further namespaces", unshare),
+    full(Sysno::reboot, reboot),
+    refused(Sysno::acct, |cx, _| only_with(cx, c::CAP_SYS_PACCT, Errno::ENOSYS)),
+    refused(Sysno::swapon, |cx, _| only_with(cx, c::CAP_SYS_ADMIN, Errno::EPERM)),
+    refused(Sysno::swapoff, |cx, _| only_with(cx, c::CAP_SYS_ADMIN, Errno::EPERM)),
+    refused(Sysno::iopl, |cx, _| only_with(cx, c::CAP_SYS_RAWIO, Errno::EPERM)),
+    refused(Sysno::ioperm, |cx, _| only_with(cx, c::CAP_SYS_RAWIO, Errno::EPERM)),
+    refused(Sysno::init_module, |cx, _| only_with(cx, c::CAP_SYS_MODULE, Errno::EPERM)),
+    refused(Sysno::finit_module, |cx, _| only_with(cx, c::CAP_SYS_MODULE, Errno::EPERM)),
+    refused(Sysno::delete_module, |cx, _| only_with(cx, c::CAP_SYS_MODULE, Errno::EPERM)),
+    refused(Sysno::kexec_load, |cx, _| only_with(cx, c::CAP_SYS_BOOT, Errno::EPERM)),
+    refused(Sysno::kexec_file_load, |cx, _| only_with(cx, c::CAP_SYS_BOOT, Errno::EPERM)),
+    refused(Sysno::syslog, |cx, _| only_with(cx, c::CAP_SYSLOG, Errno::EPERM)),
+    refused(Sysno::bpf, |cx, _| only_with(cx, c::CAP_BPF, Errno::EPERM)),
+    refused(Sysno::perf_event_open, |cx, _| only_with(cx, c::CAP_PERFMON, Errno::ENOSYS)),
+    refused(Sysno::ptrace, |_, _| Err(Errno::EPERM)),
+    refused(Sysno::setns, |cx, [fd, ..]| {
+        // There are no namespaces to have a descriptor of.
+        cx.task.file(fd as i32)?;
+        Err(Errno::EINVAL)
+    }),
+    refused(Sysno::seccomp, |_, _| Err(Errno::EINVAL)),
+];
+
+fn only_with(cx: &Cx<'_>, capability: u32, otherwise: Errno) -> SysResult {
+    Err(if cx.task.credentials().has(capability) { otherwise } else { Errno::EPERM })
+}
+
+/// Copies a text into a field of uname(2), which ends with a zero byte.
+fn field(text: &[u8]) -> [u8; 65] {
+    let mut field = [0; 65];
+    let len = text.len().min(64);
+    field[..len].copy_from_slice(&text[..len]);
+    field
+}
+
+/// What uname(2) tells at first. The version is that of the interface which programs find.
+pub(crate) fn names() -> Utsname {
+    Utsname {
+        sysname: field(b"Linux"),
+        nodename: field(b"insula"),
+        release: field(b"6.12.0-insula"),
+        version: field(b"#1 SMP Insula"),
+        machine: field(b"x86_64"),
+        domainname: field(b"(none)"),
+    }
+}
+
+fn set_name(cx: &mut Cx<'_>, name: u64, len: u64, which: fn(&mut Utsname) -> &mut [u8; 65]) -> SysResult {
+    if !cx.task.credentials().has(c::CAP_SYS_ADMIN) {
+        return Err(Errno::EPERM);
+    }
+    let len = usize::try_from(len as i32).ok().filter(|len| *len <= 64).ok_or(Errno::EINVAL)?;
+    let mut text = [0; 64];
+    cx.task.mm().read(name, &mut text[..len])?;
+    *which(&mut cx.kernel.name.lock()) = field(&text[..len]);
+    Ok(Flow::Done(0))
+}
+
+fn sysinfo(cx: &mut Cx<'_>, [address, ..]: Args) -> SysResult {
+    let total = cx.kernel.host.memory.size();
+    let info = Sysinfo {
+        uptime: ((cx.kernel.host.clock.monotonic() - cx.kernel.started) / SECOND) as i64,
+        totalram: total,
+        freeram: total.saturating_sub(cx.kernel.frames.used()),
+        procs: u16::try_from(cx.kernel.pids.lock().count()).unwrap_or(u16::MAX),
+        mem_unit: 1,
+        ..Sysinfo::default()
+    };
+    cx.task.mm().put(address, &info).map(Flow::from)
+}
+
+fn unshare(cx: &mut Cx<'_>, [flags, ..]: Args) -> SysResult {
+    let has = |flag: u32| flags & u64::from(flag) != 0;
+    let namespaces = crate::task::clone::NAMESPACES;
+    let known = u64::from(c::CLONE_THREAD | c::CLONE_FS | c::CLONE_SIGHAND | c::CLONE_VM | c::CLONE_FILES | c::CLONE_SYSVSEM);
+    if flags & !(known | namespaces) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    if has(c::CLONE_THREAD | c::CLONE_SIGHAND | c::CLONE_VM) && cx.task.process.lock().threads.len() > 1 {
+        return Err(Errno::EINVAL);
+    }
+    if flags & namespaces != 0 {
+        return Err(if cx.task.credentials().has(c::CAP_SYS_ADMIN) { Errno::EINVAL } else { Errno::EPERM });
+    }
+    if has(c::CLONE_FILES) {
+        let copy = cx.task.descriptors().copy();
+        cx.task.set_descriptors(copy);
+    }
+    if has(c::CLONE_FS) {
+        own_place(cx.task);
+    }
+    Ok(Flow::Done(0))
+}
+
+fn own_place(task: &Arc<Task>) {
+    let copy = task.fs().lock().clone();
+    task.set_fs(Arc::new(Mutex::new(copy)));
+}
+
+/// In a sandbox it ends the first process, by the signal that tells which end was meant, as in a PID namespace of Linux.
+fn reboot(cx: &mut Cx<'_>, [magic, magic2, command, ..]: Args) -> SysResult {
+    if !cx.task.credentials().has(c::CAP_SYS_BOOT) {
+        return Err(Errno::EPERM);
+    }
+    let second = [c::LINUX_REBOOT_MAGIC2, c::LINUX_REBOOT_MAGIC2A, c::LINUX_REBOOT_MAGIC2B, c::LINUX_REBOOT_MAGIC2C];
+    if magic as u32 != c::LINUX_REBOOT_MAGIC1 || !second.contains(&(magic2 as u32)) {
+        return Err(Errno::EINVAL);
+    }
+    let signal = match command as u32 {
+        c::LINUX_REBOOT_CMD_RESTART | c::LINUX_REBOOT_CMD_RESTART2 => c::SIGHUP,
+        c::LINUX_REBOOT_CMD_HALT | c::LINUX_REBOOT_CMD_POWER_OFF => c::SIGINT,
+        _ => return Err(Errno::EINVAL),
+    };
+    let first = cx.kernel.pids.process(1).ok_or(Errno::EINVAL)?;
+    first.end(crate::signal::send::status_of(signal as i32, false));
+    Ok(Flow::Done(0))
+}
+
+impl crate::Kernel {
+    /// What uname(2) calls the sandbox.
+    ///
+    /// # Errors
+    /// `EINVAL`: longer than 64 bytes.
+    pub fn set_host_name(&self, name: &[u8]) -> Result<()> {
+        if name.len() > 64 {
+            return Err(Errno::EINVAL);
+        }
+        self.name.lock().nodename = field(name);
+        Ok(())
+    }
+}

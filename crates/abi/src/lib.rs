@@ -8,7 +8,7 @@
 //! |---|---|
 //! | [`errno`] | error numbers |
 //! | [`regs`] | the registers of a task |
-//! | [`time`], [`file`](mod@file), [`signal`], [`process`], [`memory`], [`elf`] | structures, by family |
+//! | [`time`], [`tty`], [`file`](mod@file), [`signal`], [`process`], [`memory`], [`elf`] | structures, by family |
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -21,6 +21,7 @@ pub mod process;
 pub mod regs;
 pub mod signal;
 pub mod time;
+pub mod tty;
 
 pub use errno::Errno;
 pub use linux_raw_sys::{auxvec, elf_uapi, general, ioctl, net, netlink, prctl, ptrace, system};

@@ -232,3 +232,48 @@ mod tests {
         assert_eq!(offset_of!(Ucontext, sigmask), 296);
     }
 }
+
+/// `struct sigevent`, as timer_create(2) takes it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Sigevent {
+    /// Sent along.
+    pub value: u64,
+    /// The signal.
+    pub signo: i32,
+    /// `SIGEV_*`.
+    pub notify: i32,
+    /// For `SIGEV_THREAD_ID`: to which task.
+    pub tid: i32,
+    /// Padding.
+    pub pad: [i32; 11],
+}
+
+/// `struct signalfd_siginfo`, signalfd(2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+#[allow(missing_docs)] // signalfd(2) describes each.
+pub struct SignalfdInfo {
+    pub signo: u32,
+    pub errno: i32,
+    pub code: i32,
+    pub pid: u32,
+    pub uid: u32,
+    pub fd: i32,
+    pub tid: u32,
+    pub band: u32,
+    pub overrun: u32,
+    pub trapno: u32,
+    pub status: i32,
+    pub int: i32,
+    pub ptr: u64,
+    pub utime: u64,
+    pub stime: u64,
+    pub addr: u64,
+    pub addr_lsb: u16,
+    pub pad2: u16,
+    pub syscall: i32,
+    pub call_addr: u64,
+    pub arch: u32,
+    pub pad: [u8; 28],
+}

@@ -209,6 +209,7 @@ pub fn begin(task: &Arc<Task>, loaded: Loaded) -> Regs {
     *process.program.lock() = Some(loaded.file);
     *task.name.lock() = loaded.name;
     process.reset_actions();
+    process.timers.clear(false);
     {
         let mut own = task.signals();
         own.alternate = crate::signal::NO_STACK;

@@ -6,7 +6,7 @@
 //! | [`file`](mod@file) | what can be done with an open file; open file descriptions |
 //! | [`descriptors`] | a process's numbers for them |
 //! | [`pipe`] | pipes and FIFOs |
-//! | [`eventfd`], [`timerfd`], [`epoll`] | files to wait at |
+//! | [`eventfd`], [`timerfd`], [`signalfd`], [`epoll`] | files to wait at |
 //! | [`tree`] | names, mounts, and the way from a path to a file |
 //! | [`open`](mod@open) | from a path to an open file |
 //! | [`notify`] | what happens to files, for those who watch |
@@ -23,6 +23,7 @@ pub mod inode;
 pub mod notify;
 pub mod open;
 pub mod pipe;
+pub mod signalfd;
 pub mod timerfd;
 pub mod tmpfs;
 pub mod tree;

@@ -5,6 +5,9 @@ use alloc::collections::VecDeque;
 use insula_abi::general as c;
 use insula_abi::signal::Siginfo;
 
+/// `SI_TIMER`, a negative number.
+const SI_TIMER: i32 = -2;
+
 /// Signals that are pending on a task or a process. Each of the first 31 is pending at most once; the others as often as they were sent.
 #[derive(Default)]
 pub struct Pending {
@@ -39,6 +42,15 @@ impl Pending {
             self.queue.push_back(info);
         }
         kept
+    }
+
+    /// The signal of a timer that has fired `count` times more, if it is still pending: it tells of them, too.
+    pub fn overrun(&mut self, timer: i32, count: u64) -> bool {
+        let of_timer = |info: &&mut Siginfo| info.code == SI_TIMER && info.pid() == timer;
+        let Some(info) = self.queue.iter_mut().find(of_timer) else { return false };
+        let overrun = (u64::from(info.uid()) + count).min(i32::MAX as u64);
+        *info = Siginfo::timer(info.signo, timer, overrun as i32, info.value());
+        true
     }
 
     /// Takes the next of `set`: what the program's own instructions caused first, then the lowest number, then the oldest.

@@ -1,11 +1,13 @@
-//! Files to wait at: `eventfd eventfd2 epoll_create epoll_create1 epoll_ctl epoll_wait epoll_pwait epoll_pwait2`.
+//! Files to wait at: `signalfd signalfd4 eventfd eventfd2 epoll_create epoll_create1 epoll_ctl epoll_wait epoll_pwait epoll_pwait2`.
 
 use super::pipe::install;
 use super::poll::Mask;
-use super::{Args, Cx, Entry, full};
+use super::{Args, Cx, Entry, full, partial};
 use crate::fs::Description;
 use crate::fs::epoll::Epoll;
 use crate::fs::eventfd::Eventfd;
+use crate::fs::signalfd::Signalfd;
+use crate::signal::SigSet;
 use crate::task::Task;
 use crate::wait::{Ended, Events, until};
 use crate::{Errno, Flow, Result, SysResult};
@@ -16,6 +18,12 @@ use insula_abi::general as c;
 use insula_abi::time::Timespec;
 
 pub(super) const CALLS: &[Entry] = &[
+    partial(
+        Sysno::signalfd,
+        "who inherits one from another process isn't woken by its own signals",
+        |cx, [fd, mask, size, ..]| signalfd(cx, fd, mask, size, 0),
+    ),
+    partial(Sysno::signalfd4, "as signalfd", |cx, [fd, mask, size, flags, ..]| signalfd(cx, fd, mask, size, flags)),
     full(Sysno::eventfd, |cx, [count, ..]| eventfd(cx, count, 0)),
     full(Sysno::eventfd2, |cx, [count, flags, ..]| eventfd(cx, count, flags)),
     full(Sysno::epoll_create, |cx, [size, ..]| if size as i32 <= 0 { Err(Errno::EINVAL) } else { epoll_create(cx, 0) }),
@@ -47,6 +55,21 @@ fn eventfd(cx: &mut Cx<'_>, count: u64, flags: u64) -> SysResult {
     }
     let file = Eventfd::new(count as u32, flags & c::EFD_SEMAPHORE != 0);
     Ok(install(cx, file, c::O_RDWR | flags & c::EFD_NONBLOCK, flags)?.into())
+}
+
+fn signalfd(cx: &mut Cx<'_>, fd: u64, mask: u64, size: u64, flags: u64) -> SysResult {
+    let flags = flags as u32;
+    if flags & !(c::O_CLOEXEC | c::O_NONBLOCK) != 0 || size != 8 {
+        return Err(Errno::EINVAL);
+    }
+    let mask = SigSet::blockable(cx.task.mm().get(mask)?);
+    if fd as i32 == -1 {
+        let file = Signalfd::new(cx.task, mask);
+        return Ok(install(cx, file, c::O_RDWR | flags & c::O_NONBLOCK, flags)?.into());
+    }
+    let description = cx.task.file(fd as i32)?;
+    description.as_file::<Signalfd>().ok_or(Errno::EINVAL)?.set(mask);
+    Ok(fd.into())
 }
 
 fn epoll_create(cx: &mut Cx<'_>, flags: u64) -> SysResult {

@@ -32,6 +32,7 @@ mod signal;
 mod stat;
 pub(crate) mod system;
 mod time;
+mod timers;
 
 /// What a handler works with.
 pub struct Cx<'a> {
@@ -102,6 +103,7 @@ pub const FAMILIES: &[&[Entry]] = &[
     stat::CALLS,
     system::CALLS,
     time::CALLS,
+    timers::CALLS,
 ];
 
 /// Calls answered with `ENOSYS`, counted by number.

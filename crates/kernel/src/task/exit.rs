@@ -70,6 +70,7 @@ impl Task {
     /// The last task of a process has ended.
     fn end_process(self: &Arc<Self>, status: i32) {
         let process = &self.process;
+        process.timers.clear(true);
         let mut letters = Letters::new();
         let (parent, terminal) = {
             let mut tree = self.kernel.pids.lock();

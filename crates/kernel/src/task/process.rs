@@ -5,6 +5,7 @@ use crate::fs::Description;
 use crate::signal::stop::Stop;
 use crate::signal::{Actions, Pending};
 use crate::sync::{Mutex, MutexGuard};
+use crate::time::timers::ProcessTimers;
 use crate::wait::{Events, Observer, Pollable, Queue, Registration};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
@@ -29,6 +30,8 @@ pub struct Process {
     pub started: u64,
     /// The user of its last task.
     pub(crate) uid: AtomicU32,
+    /// Its timers that send signals.
+    pub timers: ProcessTimers,
     /// Used by tasks that have ended.
     pub usage: Usage,
     /// Used by children that were waited for.
@@ -93,6 +96,7 @@ impl Process {
             subreaper: AtomicBool::new(false),
             started,
             uid: AtomicU32::new(0),
+            timers: ProcessTimers::default(),
             usage: Usage::default(),
             children_usage: Usage::default(),
             children: Queue::new(),

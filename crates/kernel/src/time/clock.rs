@@ -114,7 +114,7 @@ impl Processor {
 
 /// Nanoseconds in its program and here for it, of a task's process.
 pub fn process_times(task: &Arc<Task>) -> (u64, u64) {
-    (task.user_time.load(Ordering::Relaxed), task.system_time.load(Ordering::Relaxed))
+    task.process.times()
 }
 
 /// How fine a clock is, in nanoseconds.

@@ -4,11 +4,13 @@
 //! |---|---|
 //! | [`clock`] | clocks, by number |
 //! | [`schedule`] | when a timer fires, once or again and again |
+//! | [`timers`] | timers of a process that send signals |
 
 pub mod clock;
 pub mod schedule;
 #[cfg(test)]
 mod tests;
+pub mod timers;
 
 pub use clock::Clock;
 pub use schedule::Schedule;

@@ -30,6 +30,11 @@ impl Schedule {
         Ok(Schedule { next: Some(next), interval })
     }
 
+    /// At this moment, and each `interval` after that.
+    pub fn at(next: i64, interval: u64) -> Self {
+        Schedule { next: Some(next), interval }
+    }
+
     /// In so many nanoseconds, and each `interval` after that; 0 is never.
     pub fn after(now: u64, value: u64, interval: u64) -> Self {
         let next = (value != 0).then(|| i64::try_from(now.saturating_add(value)).unwrap_or(i64::MAX));

@@ -1,6 +1,7 @@
 //! The kernel of one sandbox.
 
 use crate::fs::epoll::Epolls;
+use crate::fs::locks::Locks;
 use crate::fs::pipe::Fifos;
 use crate::fs::types::FileSystems;
 use crate::futex::Futexes;
@@ -37,6 +38,8 @@ pub struct Kernel {
     pub started: u64,
     /// File systems that can be mounted, devices that can be opened, and names that are known.
     pub file_systems: FileSystems,
+    /// Locks on files.
+    pub locks: Arc<Locks>,
     /// Calls that were made and aren't supported, counted by number.
     pub refused: crate::syscall::Refusals,
 }
@@ -55,6 +58,7 @@ impl Kernel {
             name: Mutex::new(crate::syscall::system::names()),
             started: host.clock.monotonic(),
             file_systems: FileSystems::default(),
+            locks: Arc::default(),
             refused: Default::default(),
             host,
         });

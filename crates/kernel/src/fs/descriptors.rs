@@ -5,14 +5,31 @@ use crate::sync::Mutex;
 use crate::{Errno, Result};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 /// The most descriptors one table may have (Linux: `fs.nr_open`).
 const MOST: usize = 1 << 20;
 
 /// A table of descriptors; threads share one.
-#[derive(Default)]
 pub struct Descriptors {
     slots: Mutex<Slots>,
+    /// By which POSIX locks know it: never that of another table.
+    id: u64,
+}
+
+impl Default for Descriptors {
+    fn default() -> Self {
+        Descriptors::with(Slots::default())
+    }
+}
+
+impl Drop for Descriptors {
+    /// Who has the table has ended, and with it its POSIX locks.
+    fn drop(&mut self) {
+        for slot in self.slots.lock().entries.iter().flatten() {
+            slot.description.unlock_own(self.id);
+        }
+    }
 }
 
 #[derive(Clone, Default)]
@@ -29,6 +46,16 @@ struct Slot {
 }
 
 impl Descriptors {
+    fn with(slots: Slots) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Descriptors { slots: Mutex::new(slots), id: NEXT.fetch_add(1, Ordering::Relaxed) }
+    }
+
+    /// Itself, as an owner of locks.
+    pub(crate) fn as_owner(&self) -> super::locks::Owner {
+        super::locks::Owner::Table(self.id)
+    }
+
     /// An empty table.
     pub fn new() -> Arc<Self> {
         Arc::new(Descriptors::default())
@@ -36,7 +63,7 @@ impl Descriptors {
 
     /// A table with the same open files, for a child.
     pub fn copy(&self) -> Arc<Self> {
-        Arc::new(Descriptors { slots: Mutex::new(self.slots.lock().clone()) })
+        Arc::new(Descriptors::with(self.slots.lock().clone()))
     }
 
     /// The open file of a descriptor.
@@ -102,6 +129,11 @@ impl Descriptors {
         let slot = slots.entries.get_mut(index).and_then(Option::take).ok_or(Errno::EBADF)?;
         slots.lowest = slots.lowest.min(index);
         Ok(slot.description)
+    }
+
+    /// A table lost a descriptor of this file: POSIX locks of the table on the file go with it, fcntl_locking(2).
+    pub(crate) fn unlock(&self, description: &Description, locks: &super::locks::Locks) {
+        description.unlock_for(self.id, locks);
     }
 
     /// Whether it is closed by execve(2).

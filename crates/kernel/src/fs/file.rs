@@ -1,6 +1,7 @@
 //! Open files.
 
 use super::inode::FileType;
+use super::locks::{self, Class, Locks};
 use super::{Attributes, Path};
 use crate::flow::SysResult;
 use crate::mm::{Source, UserBuf};
@@ -198,6 +199,8 @@ pub struct Description {
     position: Mutex<u64>,
     /// Who is told of events by a signal (`F_SETOWN`), and by which.
     pub owner: Mutex<Owner>,
+    /// Where its locks are, once it has or had one.
+    locks: Mutex<Option<Arc<Locks>>>,
 }
 
 /// Who is told of a file's events.
@@ -214,7 +217,14 @@ pub struct Owner {
 impl Description {
     /// An open file; `flags` are `O_*`.
     pub fn new(file: Arc<dyn File>, path: Option<Path>, flags: u32) -> Arc<Self> {
-        Arc::new(Description { file, path, flags: AtomicU32::new(flags), position: Mutex::new(0), owner: Mutex::default() })
+        Arc::new(Description {
+            file,
+            path,
+            flags: AtomicU32::new(flags),
+            position: Mutex::new(0),
+            owner: Mutex::default(),
+            locks: Mutex::default(),
+        })
     }
 
     /// `O_*`, without those that only matter to open(2).
@@ -249,6 +259,33 @@ impl Description {
         self.position.lock()
     }
 
+    /// It takes a lock, which is given back when the last descriptor of it is closed.
+    pub(crate) fn locks_in(&self, locks: &Arc<Locks>) {
+        self.locks.lock().get_or_insert_with(|| locks.clone());
+    }
+
+    /// Itself, as an owner of locks.
+    pub(crate) fn as_owner(&self) -> locks::Owner {
+        locks::Owner::Open(core::ptr::from_ref(self) as usize)
+    }
+
+    /// A table of descriptors has no more of it: POSIX locks of the table on the file are gone, whoever took them.
+    pub(crate) fn unlock_for(&self, table: u64, locks: &Locks) {
+        if locks.are_there()
+            && let Ok(key) = locks::key(self)
+        {
+            locks.release_all(key, Class::Record, locks::Owner::Table(table));
+        }
+    }
+
+    /// As [`unlock_for`](Self::unlock_for), if it ever took a lock.
+    pub(crate) fn unlock_own(&self, table: u64) {
+        let locks = self.locks.lock().clone();
+        if let Some(locks) = locks {
+            self.unlock_for(table, &locks);
+        }
+    }
+
     /// It as `T`, if that is what it is.
     pub fn as_file<T: File>(&self) -> Option<&T> {
         let any: &dyn Any = &*self.file;
@@ -280,5 +317,14 @@ impl Description {
                 Err(crate::wait::Ended::Interrupted) => Err(Errno::RESTARTSYS),
             }
         }))
+    }
+}
+
+impl Drop for Description {
+    fn drop(&mut self) {
+        let Some(locks) = self.locks.lock().take() else { return };
+        let Ok(key) = locks::key(self) else { return };
+        locks.release_all(key, Class::Record, self.as_owner());
+        locks.release_all(key, Class::Flock, self.as_owner());
     }
 }

@@ -9,6 +9,7 @@
 //! | [`eventfd`], [`timerfd`], [`signalfd`], [`epoll`] | files to wait at |
 //! | [`tree`] | names, mounts, and the way from a path to a file |
 //! | [`open`](mod@open) | from a path to an open file |
+//! | [`locks`] | flock(2), POSIX and OFD locks |
 //! | [`notify`] | what happens to files, for those who watch |
 //! | [`types`] | file systems that can be mounted, and devices that can be opened |
 //! | [`dev`] | devices |
@@ -20,6 +21,7 @@ pub mod epoll;
 pub mod eventfd;
 pub mod file;
 pub mod inode;
+pub mod locks;
 pub mod notify;
 pub mod open;
 pub mod pipe;

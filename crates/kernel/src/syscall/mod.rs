@@ -15,6 +15,7 @@ use insula_abi::zerocopy::{FromBytes, IntoBytes};
 mod directory;
 mod events;
 mod exec;
+mod fcntl;
 mod futex;
 mod identity;
 mod io;
@@ -86,6 +87,7 @@ pub const FAMILIES: &[&[Entry]] = &[
     directory::CALLS,
     events::CALLS,
     exec::CALLS,
+    fcntl::CALLS,
     futex::CALLS,
     identity::CALLS,
     io::CALLS,

@@ -5,6 +5,7 @@ use super::locks::{self, Class, Locks};
 use super::{Attributes, Path};
 use crate::flow::SysResult;
 use crate::mm::{Source, UserBuf};
+use crate::signal;
 use crate::sync::{Mutex, MutexGuard};
 use crate::task::Task;
 use crate::wait::{Events, Observer, Pollable, Registration};
@@ -14,6 +15,7 @@ use alloc::vec::Vec;
 use core::any::Any;
 use core::sync::atomic::{AtomicU32, Ordering};
 use insula_abi::general as c;
+use insula_abi::signal::Siginfo;
 
 /// Who reads or writes, and how the file was opened.
 pub struct Io<'a> {
@@ -45,11 +47,25 @@ pub fn limit_size(io: &Io<'_>, at: u64, buffer: &mut UserBuf) -> Result<()> {
 /// # Errors
 /// Those of [`limit_size`].
 pub fn room(io: &Io<'_>, at: u64) -> Result<u64> {
-    let limit = io.task.process.limit(c::RLIMIT_FSIZE).min(i64::MAX as u64);
-    if at >= limit {
-        return Err(Errno::EFBIG);
+    limit(io.task, at.saturating_add(1))?;
+    Ok(io.task.process.limit(c::RLIMIT_FSIZE).min(i64::MAX as u64) - at)
+}
+
+/// Whether the process may make a regular file so large (`RLIMIT_FSIZE`).
+///
+/// # Errors
+/// Those of [`limit_size`].
+pub fn limit(task: &Arc<Task>, size: u64) -> Result<()> {
+    let limit = task.process.limit(c::RLIMIT_FSIZE);
+    if size <= limit.min(i64::MAX as u64) {
+        return Ok(());
     }
-    Ok(limit - at)
+    if limit <= i64::MAX as u64 {
+        let info = Siginfo::sent(c::SIGXFSZ as i32, c::SI_USER as i32, task.process.pid, task.credentials().uid.real);
+        // It is told by the error as well.
+        let _ = signal::send::send(signal::Target::Task(task), info);
+    }
+    Err(Errno::EFBIG)
 }
 
 /// Takes a directory's entries one by one: name, number of the file, kind, and the position behind it; answers whether it wants more.

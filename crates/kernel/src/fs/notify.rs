@@ -42,3 +42,13 @@ pub fn replaced(task: &Arc<Task>, dentry: &Arc<Dentry>) {
 pub fn moved(task: &Arc<Task>, old: (&Arc<Dentry>, &[u8]), new: (&Arc<Dentry>, &[u8]), dentry: &Arc<Dentry>) {
     let _ = (task, old, new, dentry);
 }
+
+/// An open file was read.
+pub fn accessed(task: &Arc<Task>, description: &Arc<Description>) {
+    let _ = (task, description);
+}
+
+/// An open file was written.
+pub fn written(task: &Arc<Task>, description: &Arc<Description>) {
+    let _ = (task, description);
+}

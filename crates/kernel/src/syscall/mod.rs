@@ -12,6 +12,7 @@ use alloc::sync::Arc;
 use insula_abi::Sysno;
 use insula_abi::zerocopy::{FromBytes, IntoBytes};
 
+mod attributes;
 mod directory;
 mod events;
 mod exec;
@@ -21,6 +22,7 @@ mod identity;
 mod io;
 mod limits;
 mod memory;
+mod mount;
 mod names;
 pub(crate) mod open;
 mod pipe;
@@ -34,6 +36,8 @@ mod stat;
 pub(crate) mod system;
 mod time;
 mod timers;
+mod transfer;
+mod xattr;
 
 /// What a handler works with.
 pub struct Cx<'a> {
@@ -84,6 +88,7 @@ pub(crate) const fn partial(number: Sysno, missing: &'static str, handler: Handl
 /// All families.
 #[rustfmt::skip] // One a line.
 pub const FAMILIES: &[&[Entry]] = &[
+    attributes::CALLS,
     directory::CALLS,
     events::CALLS,
     exec::CALLS,
@@ -93,6 +98,7 @@ pub const FAMILIES: &[&[Entry]] = &[
     io::CALLS,
     limits::CALLS,
     memory::CALLS,
+    mount::CALLS,
     names::CALLS,
     open::CALLS,
     pipe::CALLS,
@@ -106,6 +112,8 @@ pub const FAMILIES: &[&[Entry]] = &[
     system::CALLS,
     time::CALLS,
     timers::CALLS,
+    transfer::CALLS,
+    xattr::CALLS,
 ];
 
 /// Calls answered with `ENOSYS`, counted by number.

@@ -136,6 +136,19 @@ impl Pipe {
         self.state.lock().capacity
     }
 
+    /// Bytes that can be written to it now.
+    ///
+    /// # Errors
+    /// `EPIPE`: nobody reads. `EAGAIN`: it is full.
+    pub fn writable(&self) -> Result<usize> {
+        let state = self.state.lock();
+        match state.room() {
+            _ if state.readers == 0 => Err(Errno::EPIPE),
+            0 => Err(Errno::EAGAIN),
+            room => Ok(room),
+        }
+    }
+
     /// Changes that (`F_SETPIPE_SZ`), rounded up as Linux does; answers what it is then.
     ///
     /// # Errors

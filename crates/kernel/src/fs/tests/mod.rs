@@ -1,5 +1,6 @@
 //! Files, names and mounts by the calls that programs make, on a tmpfs.
 
+mod changes;
 mod names;
 
 use crate::task::Task;

@@ -192,11 +192,15 @@ impl Namespace {
     /// Mounts at a place.
     ///
     /// # Errors
-    /// `ENOSPC`: there are too many. `ENOENT`: the place is gone.
+    /// `ENOSPC`: there are too many. `ENOENT`: the place is gone. `ENOTDIR`: one is a directory, the other isn't.
     pub fn mount(&self, mount: &Arc<Mount>, place: &Path) -> Result<()> {
+        use crate::fs::FileType::Directory;
         let _change = self.change.lock();
         if place.dentry.is_gone() {
             return Err(Errno::ENOENT);
+        }
+        if (mount.root.inode().file_type() == Directory) != (place.inode().file_type() == Directory) {
+            return Err(Errno::ENOTDIR);
         }
         if self.all().len() >= MOST {
             return Err(Errno::ENOSPC);
@@ -208,12 +212,8 @@ impl Namespace {
     /// Shows a place at another, with what is mounted in it if `deep` (`MS_BIND`, `MS_REC`).
     ///
     /// # Errors
-    /// `ENOTDIR`: one is a directory, the other isn't. Those of [`mount`](Self::mount).
+    /// Those of [`mount`](Self::mount).
     pub fn bind(&self, from: &Path, place: &Path, deep: bool) -> Result<()> {
-        use crate::fs::FileType::Directory;
-        if (from.inode().file_type() == Directory) != (place.inode().file_type() == Directory) {
-            return Err(Errno::ENOTDIR);
-        }
         let copy = if deep { from.mount.copy_all(&from.dentry) } else { from.mount.copy(from.dentry.clone()) };
         self.mount(&copy, place)
     }

@@ -1,0 +1,123 @@
+//! Mounts: `mount umount2 pivot_root`.
+
+use super::{Args, Cx, Entry, full, partial};
+use crate::fs::Context;
+use crate::fs::tree::{Lookup, Mount, MountFlags, Path, walk};
+use crate::task::Task;
+use crate::{Errno, Flow, Result, SysResult};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use insula_abi::Sysno;
+use insula_abi::general as c;
+
+pub(super) const CALLS: &[Entry] = &[
+    partial(Sysno::mount, "nothing propagates, as there is one namespace; MS_REMOUNT changes flags only", mount),
+    partial(Sysno::umount2, "MNT_EXPIRE is refused", unmount),
+    full(Sysno::pivot_root, pivot_root),
+];
+
+/// The kinds of propagation.
+const PROPAGATION: u32 = c::MS_SHARED | c::MS_PRIVATE | c::MS_SLAVE | c::MS_UNBINDABLE;
+
+fn privileged(task: &Arc<Task>) -> Result<()> {
+    if task.credentials().has(c::CAP_SYS_ADMIN) { Ok(()) } else { Err(Errno::EPERM) }
+}
+
+fn place(task: &Arc<Task>, path: &[u8]) -> Result<Path> {
+    walk::resolve(task, c::AT_FDCWD, path, Lookup::FOLLOW)
+}
+
+/// A string, or nothing for a null pointer.
+fn optional(cx: &Cx<'_>, address: u64) -> Result<Option<Vec<u8>>> {
+    if address == 0 { Ok(None) } else { cx.task.mm().path(address).map(Some) }
+}
+
+/// What mount(2)'s flags say of one mount.
+fn mount_flags(flags: u32) -> MountFlags {
+    let mut own = MountFlags::from_bits_truncate(flags & !c::MS_RELATIME);
+    own.set(MountFlags::REL_ATIME, flags & (c::MS_NOATIME | c::MS_STRICTATIME) == 0);
+    own
+}
+
+fn mount(cx: &mut Cx<'_>, [source, target, kind, flags, data, ..]: Args) -> SysResult {
+    const MAGIC: u32 = 0xc0ed_0000;
+    let mut flags = flags as u32;
+    if flags & 0xffff_0000 == MAGIC {
+        flags &= 0xffff;
+    }
+    let kind = optional(cx, kind)?;
+    let source = optional(cx, source)?;
+    let data = optional(cx, data)?.unwrap_or_default();
+    let target = cx.task.mm().path(target)?;
+    let target = place(cx.task, &target)?;
+    privileged(cx.task)?;
+    let namespace = cx.task.fs().lock().namespace.clone();
+    let at_root = Arc::ptr_eq(&target.dentry, &target.mount.root);
+    if flags & c::MS_REMOUNT != 0 {
+        if !at_root {
+            return Err(Errno::EINVAL);
+        }
+        target.mount.set_flags(mount_flags(flags));
+        return Ok(Flow::Done(0));
+    }
+    if flags & c::MS_BIND != 0 {
+        let from = place(cx.task, &source.ok_or(Errno::EFAULT)?)?;
+        namespace.bind(&from, &target, flags & c::MS_REC != 0)?;
+        return Ok(Flow::Done(0));
+    }
+    if flags & PROPAGATION != 0 {
+        let known = PROPAGATION | c::MS_REC | c::MS_SILENT;
+        if flags & !known != 0 || (flags & PROPAGATION).count_ones() != 1 || !at_root {
+            return Err(Errno::EINVAL);
+        }
+        return Ok(Flow::Done(0));
+    }
+    if flags & c::MS_MOVE != 0 {
+        let from = place(cx.task, &source.ok_or(Errno::EFAULT)?)?;
+        namespace.shift(&from, &target)?;
+        return Ok(Flow::Done(0));
+    }
+    let source = source.unwrap_or_else(|| b"none".to_vec());
+    let made: Arc<Mount> =
+        cx.kernel.file_systems.mount(cx.kernel, &kind.ok_or(Errno::EINVAL)?, &source, mount_flags(flags), &data)?;
+    namespace.mount(&made, &target)?;
+    Ok(Flow::Done(0))
+}
+
+fn unmount(cx: &mut Cx<'_>, [target, flags, ..]: Args) -> SysResult {
+    let flags = flags as u32;
+    if flags & !(c::MNT_FORCE | c::MNT_DETACH | c::UMOUNT_NOFOLLOW) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let path = cx.task.mm().path(target)?;
+    let lookup = if flags & c::UMOUNT_NOFOLLOW != 0 { Lookup::empty() } else { Lookup::FOLLOW };
+    let place = walk::resolve(cx.task, c::AT_FDCWD, &path, lookup)?;
+    privileged(cx.task)?;
+    let namespace = cx.task.fs().lock().namespace.clone();
+    // What is only kept because it was used lately doesn't keep a mount busy, for dentries don't hold mounts.
+    namespace.unmount(place, flags & c::MNT_DETACH != 0)?;
+    Ok(Flow::Done(0))
+}
+
+fn pivot_root(cx: &mut Cx<'_>, [new, put_old, ..]: Args) -> SysResult {
+    privileged(cx.task)?;
+    let mm = cx.task.mm();
+    let (new, put_old) = (mm.path(new)?, mm.path(put_old)?);
+    let directory = |path: &[u8]| walk::resolve(cx.task, c::AT_FDCWD, path, Lookup::FOLLOW | Lookup::DIRECTORY);
+    let (new, put_old) = (directory(&new)?, directory(&put_old)?);
+    let Context { namespace, root, .. } = cx.task.fs().lock().clone();
+    let old = namespace.pivot(&root, &new, &put_old)?;
+    // Whoever stood at the old root stands at the new one.
+    let tasks: Vec<_> = cx.kernel.pids.lock().tasks().collect();
+    for task in tasks {
+        let fs = task.fs();
+        let mut context = fs.lock();
+        let Context { root, cwd, .. } = &mut *context;
+        for place in [root, cwd] {
+            if place.is(&old) {
+                *place = new.clone();
+            }
+        }
+    }
+    Ok(Flow::Done(0))
+}

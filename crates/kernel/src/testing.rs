@@ -193,9 +193,9 @@ impl World {
 
 /// A processor that nobody runs on.
 #[derive(Default)]
-struct Registers {
-    general: Regs,
-    extended: Vec<u8>,
+pub(crate) struct Registers {
+    pub(crate) general: Regs,
+    pub(crate) extended: Vec<u8>,
 }
 
 impl Cpu for Registers {

@@ -17,7 +17,7 @@ pub mod rights;
 pub mod script;
 pub mod stack;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use crate::fs::{Description, Io};
 use crate::mm::Mm;

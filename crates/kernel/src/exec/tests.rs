@@ -74,6 +74,11 @@ fn usual(at: u64) -> [Phdr; 2] {
     [segment(e::PF_R | e::PF_X, 0, at, 0x1800, 0x1800), segment(e::PF_R | e::PF_W, 0x1800, at + 0x2800, 0x500, 0x3000)]
 }
 
+/// The smallest program of all.
+pub(crate) fn smallest() -> Vec<u8> {
+    program(e::ET_EXEC, &usual(0x40_0000))
+}
+
 /// What the auxiliary vector says.
 fn auxiliary(task: &Task) -> BTreeMap<u32, u64> {
     let (start, len) = task.mm().image().auxiliary;

@@ -28,6 +28,9 @@ pub mod process;
 pub mod scheduling;
 pub mod wait;
 
+#[cfg(test)]
+mod tests;
+
 pub use boot::Boot;
 pub use credentials::Credentials;
 pub use limits::Limits;

@@ -261,6 +261,6 @@ fn close_files(task: &Arc<Task>) {
         task.set_descriptors(descriptors.clone());
     }
     for description in descriptors.take_close_on_exec() {
-        description.file.flush(task);
+        crate::syscall::open::closed(task, &description);
     }
 }

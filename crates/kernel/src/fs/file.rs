@@ -2,7 +2,7 @@
 
 use super::inode::FileType;
 use super::locks::{self, Class, Locks};
-use super::{Attributes, Path};
+use super::{Attributes, Path, notify};
 use crate::flow::SysResult;
 use crate::mm::{Source, UserBuf};
 use crate::signal;
@@ -338,6 +338,7 @@ impl Description {
 
 impl Drop for Description {
     fn drop(&mut self) {
+        notify::closed(self);
         let Some(locks) = self.locks.lock().take() else { return };
         let Ok(key) = locks::key(self) else { return };
         locks.release_all(key, Class::Record, self.as_owner());

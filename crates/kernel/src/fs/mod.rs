@@ -10,7 +10,7 @@
 //! | [`tree`] | names, mounts, and the way from a path to a file |
 //! | [`open`](mod@open) | from a path to an open file |
 //! | [`locks`] | flock(2), POSIX and OFD locks |
-//! | [`notify`] | what happens to files, for those who watch |
+//! | [`notify`], [`inotify`] | what happens to files, and files that tell of it |
 //! | [`types`] | file systems that can be mounted, and devices that can be opened |
 //! | [`dev`] | devices |
 //! | [`tmpfs`] | a file system in memory |
@@ -21,6 +21,7 @@ pub mod epoll;
 pub mod eventfd;
 pub mod file;
 pub mod inode;
+pub mod inotify;
 pub mod locks;
 pub mod notify;
 pub mod open;

@@ -1,7 +1,8 @@
 //! File systems that can be mounted, and devices that can be opened.
 
+use super::notify::Watches;
 use super::tmpfs::{Options, Tmpfs};
-use super::tree::{Cache, Dentry, FileSystem, Mount, MountFlags, Namespace};
+use super::tree::{Cache, Dentry, FileSystem, Mount, MountFlags, Namespace, Path};
 use super::{File, Inode, Opening};
 use crate::sync::Mutex;
 use crate::{Errno, Kernel, Result};
@@ -33,6 +34,8 @@ pub struct FileSystems {
     types: Mutex<BTreeMap<&'static str, MakeRoot>>,
     devices: Mutex<BTreeMap<DeviceKey, Arc<dyn Device>>>,
     cache: Arc<Cache>,
+    watches: Arc<Watches>,
+    anonymous: Mutex<Option<(Arc<Tmpfs>, Path)>>,
     last_device: AtomicU32,
 }
 
@@ -43,6 +46,8 @@ impl Default for FileSystems {
             types: Mutex::new(types.into()),
             devices: Mutex::default(),
             cache: Cache::new(MOST_DENTRIES),
+            watches: Arc::default(),
+            anonymous: Mutex::default(),
             last_device: AtomicU32::new(0),
         }
     }
@@ -90,12 +95,29 @@ impl FileSystems {
 
     /// A dentry for the topmost file of a file system.
     pub fn root(&self, kind: &'static str, root: Arc<dyn Inode>) -> Arc<Dentry> {
-        FileSystem::dentry(&self.cache, kind, root)
+        FileSystem::dentry(&self.cache, &self.watches, kind, root)
     }
 
     /// The dentries that are kept.
     pub fn cache(&self) -> &Cache {
         &self.cache
+    }
+
+    /// Who watches files.
+    pub fn watches(&self) -> &Arc<Watches> {
+        &self.watches
+    }
+
+    /// The tmpfs of files that never have a name, and its root, which isn't in any tree.
+    pub fn anonymous(&self, kernel: &Kernel) -> (Arc<Tmpfs>, Path) {
+        let mut anonymous = self.anonymous.lock();
+        let made = anonymous.get_or_insert_with(|| {
+            let root = Tmpfs::root(kernel, &Options { size: Some(0), ..Options::default() });
+            let fs = root.fs().clone();
+            let mount = Mount::new(self.root("tmpfs", root), MountFlags::INTERNAL, b"", b"");
+            (fs, mount.path())
+        });
+        made.clone()
     }
 
     /// A mount of a new file system, that isn't anywhere yet.

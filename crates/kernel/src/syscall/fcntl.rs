@@ -79,7 +79,7 @@ fn fcntl(cx: &mut Cx<'_>, [fd, command, argument, ..]: Args) -> SysResult {
     }
 }
 
-const SEALS: u32 = c::F_SEAL_SEAL | c::F_SEAL_SHRINK | c::F_SEAL_GROW | c::F_SEAL_WRITE | c::F_SEAL_FUTURE_WRITE;
+const SEALS: u32 = c::F_SEAL_EXEC | c::F_SEAL_SEAL | c::F_SEAL_SHRINK | c::F_SEAL_GROW | c::F_SEAL_WRITE | c::F_SEAL_FUTURE_WRITE;
 
 fn set_flags(task: &Arc<Task>, description: &Description, flags: u32) -> SysResult {
     if flags & c::O_NOATIME & !description.flags() != 0

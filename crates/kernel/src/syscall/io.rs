@@ -1,7 +1,7 @@
 //! Reading and writing: `read write pread64 pwrite64 readv writev preadv pwritev preadv2 pwritev2 lseek`.
 
 use super::{Args, Cx, Entry, Level, full};
-use crate::fs::{Description, Io};
+use crate::fs::{Description, Io, notify};
 use crate::mm::UserBuf;
 use crate::task::Task;
 use crate::wait::Events;
@@ -51,6 +51,14 @@ fn read(cx: &mut Cx<'_>, fd: u64, buffer: Result<UserBuf>, position: Option<u64>
 }
 
 fn read_once(description: &Arc<Description>, task: &Arc<Task>, position: Option<u64>, buffer: &mut UserBuf) -> Result<u64> {
+    let outcome = read_from(description, task, position, buffer);
+    if matches!(outcome, Ok(1..)) {
+        notify::accessed(task, description);
+    }
+    outcome
+}
+
+fn read_from(description: &Arc<Description>, task: &Arc<Task>, position: Option<u64>, buffer: &mut UserBuf) -> Result<u64> {
     let io = Io { task, flags: description.flags() };
     match position {
         Some(at) => description.file.read(&io, at, buffer).map(|count| count as u64),
@@ -85,6 +93,7 @@ fn write_with(cx: &mut Cx<'_>, fd: u64, buffer: Result<UserBuf>, position: Optio
             match write_once(description, task, position, append, &mut buffer) {
                 Ok(count) => {
                     done += count;
+                    notify::written(task, description);
                     if count == 0 || buffer.left() == 0 || description.file.is_seekable() {
                         return Ok(done);
                     }

@@ -19,8 +19,10 @@ mod exec;
 mod fcntl;
 mod futex;
 mod identity;
+mod inotify;
 mod io;
 mod limits;
+mod memfd;
 mod memory;
 mod mount;
 mod names;
@@ -95,7 +97,9 @@ pub const FAMILIES: &[&[Entry]] = &[
     fcntl::CALLS,
     futex::CALLS,
     identity::CALLS,
+    inotify::CALLS,
     io::CALLS,
+    memfd::CALLS,
     limits::CALLS,
     memory::CALLS,
     mount::CALLS,

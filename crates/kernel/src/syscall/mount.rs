@@ -34,7 +34,7 @@ fn optional(cx: &Cx<'_>, address: u64) -> Result<Option<Vec<u8>>> {
 
 /// What mount(2)'s flags say of one mount.
 fn mount_flags(flags: u32) -> MountFlags {
-    let mut own = MountFlags::from_bits_truncate(flags & !c::MS_RELATIME);
+    let mut own = MountFlags::from_bits_truncate(flags & !c::MS_RELATIME) - MountFlags::INTERNAL;
     own.set(MountFlags::REL_ATIME, flags & (c::MS_NOATIME | c::MS_STRICTATIME) == 0);
     own
 }

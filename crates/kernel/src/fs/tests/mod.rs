@@ -2,6 +2,7 @@
 
 mod changes;
 mod names;
+mod watching;
 
 use crate::task::Task;
 use crate::testing::{World, bytes, memory};

@@ -60,6 +60,11 @@ impl Node {
         Node::make(fs, &new)
     }
 
+    /// Its file system.
+    pub fn fs(&self) -> &Arc<Tmpfs> {
+        &self.fs
+    }
+
     /// A file that has no name yet.
     pub(super) fn new(fs: &Arc<Tmpfs>, new: &NewFile<'_>) -> Result<Arc<Self>> {
         fs.charge()?;
@@ -204,6 +209,12 @@ impl Inode for Node {
             meta.mtime = now;
         }
         if let Some(mode) = changes.mode {
+            if let Body::Regular(contents) = &self.body
+                && (meta.mode ^ mode) & 0o111 != 0
+                && contents.seals.load(Ordering::Acquire) & c::F_SEAL_EXEC != 0
+            {
+                return Err(Errno::EPERM);
+            }
             meta.mode = meta.mode & c::S_IFMT | mode & 0o7777;
         }
         meta.uid = changes.uid.unwrap_or(meta.uid);

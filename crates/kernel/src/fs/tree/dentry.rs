@@ -8,6 +8,7 @@
 
 use crate::fs::Inode;
 use crate::fs::inode::{Attributes, Changes, FileType, Opening};
+use crate::fs::notify::Watches;
 use crate::sync::{Mutex, MutexGuard};
 use crate::{Errno, Result};
 use alloc::boxed::Box;
@@ -25,6 +26,7 @@ pub struct FileSystem {
     /// Taken while a name moves from one directory to another: directories don't change places meanwhile.
     rename: Mutex<()>,
     cache: Arc<Cache>,
+    watches: Arc<Watches>,
 }
 
 /// Dentries that were used lately.
@@ -64,8 +66,9 @@ struct Names(BTreeMap<Box<[u8]>, Weak<Dentry>>);
 
 impl FileSystem {
     /// The root of a file system whose topmost directory (or only file) is `root`.
-    pub fn dentry(cache: &Arc<Cache>, kind: &'static str, root: Arc<dyn Inode>) -> Arc<Dentry> {
-        let fs = Arc::new(FileSystem { kind, rename: Mutex::new(()), cache: cache.clone() });
+    pub fn dentry(cache: &Arc<Cache>, watches: &Arc<Watches>, kind: &'static str, root: Arc<dyn Inode>) -> Arc<Dentry> {
+        let (cache, watches) = (cache.clone(), watches.clone());
+        let fs = Arc::new(FileSystem { kind, rename: Mutex::new(()), cache, watches });
         Dentry::new(&fs, root, Place { parent: None, name: Box::default() }, false)
     }
 }
@@ -361,6 +364,11 @@ impl Dentry {
 }
 
 impl FileSystem {
+    /// Who watches its files.
+    pub fn watches(&self) -> &Watches {
+        &self.watches
+    }
+
     fn keep(&self, dentry: Option<Arc<Dentry>>) {
         if let Some(dentry) = dentry {
             self.cache.keep(dentry);

@@ -91,7 +91,7 @@ impl Path {
             if Arc::ptr_eq(&here.dentry, &here.mount.root) {
                 match here.mount.place() {
                     Some(place) => here = place,
-                    None => break false,
+                    None => break here.mount.flags().contains(MountFlags::INTERNAL),
                 }
                 continue;
             }

@@ -31,6 +31,8 @@ bitflags::bitflags! {
         const REL_ATIME = 1 << 21;
         /// Symbolic links aren't followed.
         const NO_SYMFOLLOW = 256;
+        /// It is in no tree, and shown as if it were at the root of each: what holds files without names.
+        const INTERNAL = 1 << 30;
     }
 }
 

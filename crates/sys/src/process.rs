@@ -337,6 +337,21 @@ pub fn set_ids(uid: u32, gid: u32, groups: Option<&[u32]>) -> Result<()> {
     Ok(())
 }
 
+/// Has this thread, alone, make and find files as this user and group. Source: setfsuid(2).
+///
+/// # Errors
+/// `EPERM`: no right to, or an ID that isn't mapped in the user namespace. One of the two may have been set.
+pub fn set_fs_ids(uid: u32, gid: u32) -> rustix::io::Result<()> {
+    // SAFETY: neither call reads memory, and each acts on this thread only. They give the ID before, even if they change nothing.
+    let set = unsafe {
+        libc::setfsgid(gid);
+        libc::setfsuid(uid);
+        // An ID that nobody can have: this asks.
+        (libc::setfsuid(u32::MAX), libc::setfsgid(u32::MAX))
+    };
+    if set == (uid.cast_signed(), gid.cast_signed()) { Ok(()) } else { Err(Errno::PERM) }
+}
+
 /// Leaves the session keyring that came from the caller for the one of this name, which is made if it isn't there yet. Source: keyctl(2).
 ///
 /// A kernel without keys, and one that forbids us to ask, keeps keys from everybody who comes after us too: then there is nothing to do.

@@ -36,6 +36,8 @@ impl Instruction {
 
 /// Give back a descriptor on which another process decides.
 pub const NEW_LISTENER: u32 = 1 << 3;
+/// Also for all other threads of the process, or for none.
+const ALL_THREADS: u32 = 1 | 1 << 4;
 
 /// Filters this process's system calls from now on; gives the notification descriptor if `flags` ask for one.
 ///
@@ -57,11 +59,29 @@ pub fn load(program: &[Instruction], flags: u32) -> Result<Option<OwnedFd>> {
 /// # Errors
 /// A program the kernel rejects, or a kernel without filters.
 pub fn confine(program: &[Instruction], thread: &str) -> Result<()> {
+    confine_with(program, thread, 0)
+}
+
+/// Filters the system calls of all threads of this process, as [`confine`] does those of one. The others have their names by
+/// [`name_thread`].
+///
+/// # Errors
+/// Also one of the threads has a filter that this one doesn't have.
+pub fn confine_all(program: &[Instruction], thread: &str) -> Result<()> {
+    confine_with(program, thread, ALL_THREADS)
+}
+
+fn confine_with(program: &[Instruction], thread: &str, flags: u32) -> Result<()> {
+    name_thread(thread);
+    rustix::thread::set_no_new_privs(true).on("give up", "new privileges")?;
+    load(program, flags).map(drop)
+}
+
+/// What [`tell_of_violations`] calls this thread.
+pub fn name_thread(thread: &str) {
     let mut name = [0; NAME];
     name.iter_mut().zip(thread.bytes()).for_each(|(to, from)| *to = from);
     THREAD.set(name);
-    rustix::thread::set_no_new_privs(true).on("give up", "new privileges")?;
-    load(program, 0).map(drop)
 }
 
 /// From now on, when a filter answers a call of this process's with a trap, a line on standard error says which it was, by the name that

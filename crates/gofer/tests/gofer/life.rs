@@ -1,6 +1,6 @@
 //! How a gofer comes and goes, and what it has given up.
 
-use crate::support::{ROOT, go, in_a_copy, serve, serve_as};
+use crate::support::{ROOT, go, in_a_copy, serve, serve_as, start};
 use insula_gofer::{Change, Confinement, Device, Errno, Export, NewOwner, OpenFlags, Owner, Time, Times};
 use insula_sys::process::{self, Ended};
 use std::collections::BTreeSet;
@@ -22,9 +22,10 @@ pub(crate) fn it_ends_with_its_client() {
 
 pub(crate) fn it_ends_with_a_killed_client() {
     let (read, write) = rustix::pipe::pipe().unwrap();
+    let dir = tempfile::tempdir().unwrap();
     let ended = in_a_copy(|| {
-        let served = serve();
-        let pid = served.child.pid.as_raw_pid();
+        let (_client, child) = start(&[Export::new(dir.path())]);
+        let pid = child.pid.as_raw_pid();
         rustix::io::write(&write, &pid.to_le_bytes()).unwrap();
         insula_sys::signals::send(rustix::process::getpid(), 9);
     });

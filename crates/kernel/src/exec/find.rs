@@ -2,7 +2,7 @@
 
 use crate::fs::tree::access::{self, EXECUTE};
 use crate::fs::tree::walk::{self, Lookup};
-use crate::fs::tree::{MountFlags, Path};
+use crate::fs::tree::{ContentsHold, MountFlags, Path};
 use crate::fs::{Attributes, Description, FileType, Opening};
 use crate::task::Task;
 use crate::{Errno, Result};
@@ -34,7 +34,8 @@ impl Found {
 /// Finds a file that is to be executed. `flags` are `AT_*` of execveat(2).
 ///
 /// # Errors
-/// Those of path_resolution(7). `EACCES`: not a regular file, or one that may not be executed. `ELOOP`: a symbolic link, which isn't followed.
+/// Those of path_resolution(7). `EACCES`: not a regular file, or one that may not be executed. `ELOOP`: a symbolic link, which isn't
+/// followed. `ETXTBSY`: somebody writes it.
 pub fn find(task: &Arc<Task>, at: i32, path: &[u8], flags: u32) -> Result<Found> {
     let mut lookup = Lookup::empty();
     lookup.set(Lookup::FOLLOW, flags & c::AT_SYMLINK_NOFOLLOW == 0);
@@ -54,6 +55,8 @@ pub fn find(task: &Arc<Task>, at: i32, path: &[u8], flags: u32) -> Result<Found>
     access::check_path(&credentials, &path, EXECUTE)?;
     let attributes = inode.attributes()?;
     let readable = access::check_path(&credentials, &path, access::READ).is_ok();
-    let file = Description::new(inode.open(&Opening { task, flags: c::O_RDONLY })?, Some(path.clone()), c::O_RDONLY);
+    let hold = ContentsHold::to_execute(&path.dentry)?;
+    let file = inode.open(&Opening { task, flags: c::O_RDONLY })?;
+    let file = Description::holding(file, Some(path.clone()), c::O_RDONLY, Some(hold));
     Ok(Found { file, path, attributes, trusted: !flags.contains(MountFlags::NO_SUID), readable })
 }

@@ -83,7 +83,7 @@ pub fn load(task: &Arc<Task>, request: Request) -> Result<Loaded> {
         if depth == 5 {
             return Err(Errno::ELOOP);
         }
-        if at != c::AT_FDCWD && found.file.path.is_none() {
+        if closes_itself(task, at, &path) {
             return Err(Errno::ENOENT);
         }
         script::rewrite(&mut arguments, &line, script);
@@ -93,7 +93,7 @@ pub fn load(task: &Arc<Task>, request: Request) -> Result<Loaded> {
         script = line.interpreter;
     }
     let image = elf::Image::parse(task, &found.file, &head)?;
-    let rights = rights::after(task, &found);
+    let rights = rights::after(task, &found)?;
     let mm = Mm::new(&task.kernel().frames, task.kernel().host.machine.layout(random(task, 28)));
     let limits = task.process.limits.lock().clone();
     mm.set_limits(limits.soft(c::RLIMIT_AS), limits.soft(c::RLIMIT_STACK));
@@ -118,6 +118,11 @@ pub fn load(task: &Arc<Task>, request: Request) -> Result<Loaded> {
         name: comm,
         file: found.file,
     })
+}
+
+/// Whether a script is only known by a descriptor that its interpreter won't have any more.
+fn closes_itself(task: &Task, at: i32, path: &[u8]) -> bool {
+    path.first() != Some(&b'/') && at != c::AT_FDCWD && task.descriptors().close_on_exec(at) == Ok(true)
 }
 
 /// What a program that is known by a descriptor is called.

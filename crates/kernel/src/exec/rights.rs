@@ -3,6 +3,7 @@
 use super::find::Found;
 use crate::task::credentials::{KEEP_CAPABILITIES, NO_ROOT};
 use crate::task::{Credentials, Task};
+use crate::{Errno, Result};
 use alloc::sync::Arc;
 use insula_abi::general as c;
 
@@ -25,7 +26,10 @@ struct FileCapabilities {
 }
 
 /// What the task will be once it executes this file.
-pub fn after(task: &Arc<Task>, found: &Found) -> Rights {
+///
+/// # Errors
+/// `EPERM`: the file's capabilities are to be in force, and can't all be given.
+pub fn after(task: &Arc<Task>, found: &Found) -> Result<Rights> {
     let before = task.credentials();
     let mut now = (*before).clone();
     let (mode, uid, gid) = (found.attributes.mode, found.attributes.uid, found.attributes.gid);
@@ -43,7 +47,10 @@ pub fn after(task: &Arc<Task>, found: &Found) -> Rights {
     let file = if trusted { of_file(found) } else { None };
     let gained = capabilities(&mut now, &before, file, set_id && changed);
     now.secure_bits &= !KEEP_CAPABILITIES;
-    Rights { secure: set_id || gained, changed: changed || gained || !found.readable, credentials: now }
+    if file.is_some_and(|file| file.effective && file.permitted & !now.capabilities.permitted != 0) {
+        return Err(Errno::EPERM);
+    }
+    Ok(Rights { secure: set_id || gained, changed: changed || gained || !found.readable, credentials: now })
 }
 
 /// Works out capabilities; answers whether the program has some that its caller didn't pass on.

@@ -2,6 +2,7 @@
 
 use super::inode::FileType;
 use super::locks::{self, Class, Locks};
+use super::tree::ContentsHold;
 use super::{Attributes, Path, notify};
 use crate::flow::SysResult;
 use crate::mm::{Source, UserBuf};
@@ -217,6 +218,8 @@ pub struct Description {
     pub owner: Mutex<Owner>,
     /// Where its locks are, once it has or had one.
     locks: Mutex<Option<Arc<Locks>>>,
+    /// It is written, or executed.
+    _hold: Option<ContentsHold>,
 }
 
 /// Who is told of a file's events.
@@ -233,6 +236,11 @@ pub struct Owner {
 impl Description {
     /// An open file; `flags` are `O_*`.
     pub fn new(file: Arc<dyn File>, path: Option<Path>, flags: u32) -> Arc<Self> {
+        Description::holding(file, path, flags, None)
+    }
+
+    /// An open file whose contents are written or executed as long as it is open.
+    pub fn holding(file: Arc<dyn File>, path: Option<Path>, flags: u32, hold: Option<ContentsHold>) -> Arc<Self> {
         Arc::new(Description {
             file,
             path,
@@ -240,6 +248,7 @@ impl Description {
             position: Mutex::new(0),
             owner: Mutex::default(),
             locks: Mutex::default(),
+            _hold: hold,
         })
     }
 

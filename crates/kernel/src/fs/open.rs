@@ -2,7 +2,7 @@
 
 use super::tree::change::{self, Wanted};
 use super::tree::walk::{Last, NAME_MAX};
-use super::tree::{Lookup, MountFlags, Walk, access};
+use super::tree::{ContentsHold, Lookup, MountFlags, Walk, access};
 use super::{AlwaysReady, Changes, Description, File, FileType, Opening, Path, notify};
 use crate::task::Task;
 use crate::{Errno, Result};
@@ -190,12 +190,14 @@ pub fn open_place(task: &Arc<Task>, place: Path, flags: u32, made: bool) -> Resu
             return Err(Errno::EPERM);
         }
     }
+    let writes = wanted & access::WRITE != 0 && kind == FileType::Regular;
+    let hold = if writes { Some(ContentsHold::to_write(&place.dentry)?) } else { None };
     let file = open_inode(task, &place, flags)?;
     if flags & c::O_TRUNC != 0 && !made && kind == FileType::Regular {
         place.inode().set_attributes(&Changes { size: Some(0), ..Changes::default() })?;
         notify::modified(task, &place);
     }
-    let description = Description::new(file, Some(place), flags & LASTING | c::O_LARGEFILE);
+    let description = Description::holding(file, Some(place), flags & LASTING | c::O_LARGEFILE, hold);
     notify::opened(task, &description);
     Ok(description)
 }

@@ -22,7 +22,7 @@ pub fn leave(task: &Arc<Task>) {
     let address = task.clear_child_tid.swap(0, Ordering::Relaxed);
     if address != 0 {
         let mm = task.mm();
-        if mm.put(address, &0u32).is_ok() {
+        if mm.is_shared() && mm.put(address, &0u32).is_ok() {
             wake_one(task, &mm, address);
         }
     }

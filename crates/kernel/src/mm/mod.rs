@@ -41,6 +41,7 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use area::Private;
 use core::ops::Range;
+use core::sync::atomic::{AtomicUsize, Ordering};
 use frames::{Frames, Hold};
 use ranges::{Piece, RangeMap};
 
@@ -60,6 +61,8 @@ pub struct Mm {
     frames: Arc<Frames>,
     state: Mutex<State>,
     this: Weak<Mm>,
+    /// Tasks that run in it.
+    users: AtomicUsize,
 }
 
 /// What an address space is.
@@ -105,6 +108,7 @@ impl Mm {
         Arc::new_cyclic(|this| Mm {
             frames: frames.clone(),
             this: this.clone(),
+            users: AtomicUsize::new(0),
             state: Mutex::new(State {
                 areas: RangeMap::default(),
                 private: RangeMap::default(),
@@ -117,6 +121,21 @@ impl Mm {
                 lock_future: false,
             }),
         })
+    }
+
+    /// One task more runs in it.
+    pub(crate) fn join(&self) {
+        self.users.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One task less does.
+    pub(crate) fn leave(&self) {
+        self.users.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether more than one task runs in it: only then can anybody see what one that leaves it writes.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.users.load(Ordering::Relaxed) > 1
     }
 
     /// Takes the changes that wait, for the placement. The caller makes them, in order, before a program runs in this address space

@@ -4,7 +4,7 @@ use super::open::real;
 use super::{Args, Cx, Entry, full, partial};
 use crate::fs::inode::{SetTime, without_set_id};
 use crate::fs::tree::change::lookup_flags;
-use crate::fs::tree::{Lookup, Path, access, walk};
+use crate::fs::tree::{ContentsHold, Lookup, Path, access, walk};
 use crate::fs::{Attributes, Changes, Description, FileType, file, notify};
 use crate::task::{Credentials, Task};
 use crate::{Errno, Flow, Result, SysResult};
@@ -238,6 +238,7 @@ fn truncate(cx: &mut Cx<'_>, [path, size, ..]: Args) -> SysResult {
         _ => return Err(Errno::EINVAL),
     }
     access::check_path(&cx.task.credentials(), &place, access::WRITE)?;
+    let _hold = ContentsHold::to_write(&place.dentry)?;
     resize(cx.task, &place, size)
 }
 

@@ -24,7 +24,7 @@ pub(super) const CALLS: &[Entry] = &[
         let limit = cx.task.process.limits.lock().get(resource as u32).ok_or(Errno::EINVAL)?;
         cx.task.mm().put(old, &limit).map(Flow::from)
     }),
-    partial(Sysno::getrusage, "times and memory only", getrusage),
+    partial(Sysno::getrusage, "times and memory; a minor fault is a page given out", getrusage),
     full(Sysno::times, times),
 ];
 
@@ -88,7 +88,9 @@ fn getrusage(cx: &mut Cx<'_>, [who, usage, ..]: Args) -> SysResult {
             let (user, system) = process.times();
             used.user.store(user, Ordering::Relaxed);
             used.system.store(system, Ordering::Relaxed);
-            used.memory.store(cx.task.mm().sizes().1.max(process.usage.memory.load(Ordering::Relaxed)), Ordering::Relaxed);
+            let memory = cx.task.mm().sizes().1;
+            used.memory.store(memory.max(process.usage.memory.load(Ordering::Relaxed)), Ordering::Relaxed);
+            used.pages.store(memory / insula_abi::PAGE, Ordering::Relaxed);
         }
         THREAD => {
             used.user.store(cx.task.user_time.load(Ordering::Relaxed), Ordering::Relaxed);
@@ -107,6 +109,7 @@ pub(super) fn rusage(usage: &Usage) -> Rusage {
         utime: Timeval::from_nanos(usage.user.load(Ordering::Relaxed)),
         stime: Timeval::from_nanos(usage.system.load(Ordering::Relaxed)),
         maxrss: (usage.memory.load(Ordering::Relaxed) / 1024) as i64,
+        minflt: usage.pages.load(Ordering::Relaxed) as i64,
         ..Rusage::default()
     }
 }

@@ -45,6 +45,8 @@ pub(super) const CALLS: &[Entry] = &[
     full(Sysno::setpgid, setpgid),
     full(Sysno::setsid, setsid),
     partial(Sysno::pidfd_open, "no descriptors of single threads", pidfd_open),
+    full(Sysno::pidfd_getfd, pidfd_getfd),
+    partial(Sysno::kcmp, "no epoll targets", kcmp),
 ];
 
 fn clone_by_registers(cx: &mut Cx<'_>, [flags, stack, parent_tid, child_tid, tls, _]: Args) -> SysResult {
@@ -176,6 +178,7 @@ fn waitid(cx: &mut Cx<'_>, [kind, id, info, options, usage, _]: Args) -> SysResu
     if options & !known != 0 || options & (c::WEXITED | c::WSTOPPED | c::WCONTINUED) == 0 {
         return Err(Errno::EINVAL);
     }
+    let asked = options;
     let mut options = options;
     let id = id as i32;
     let which = match kind as u32 {
@@ -192,12 +195,12 @@ fn waitid(cx: &mut Cx<'_>, [kind, id, info, options, usage, _]: Args) -> SysResu
         }
         _ => return Err(Errno::EINVAL),
     };
-    let nonblocking = options & c::WNOHANG != 0 && kind as u32 == c::P_PIDFD;
-    let asked = options;
+    // A descriptor that doesn't wait says so, unless the call itself asked not to.
+    let nonblocking = options & c::WNOHANG != 0 && asked & c::WNOHANG == 0;
     wait(cx, which, options, move |task, change| {
         let mm = task.mm();
         let Some(change) = change else {
-            if nonblocking && asked & c::WNOHANG == 0 {
+            if nonblocking {
                 return Err(Errno::EAGAIN);
             }
             if info != 0 {
@@ -303,4 +306,65 @@ fn pidfd_open(cx: &mut Cx<'_>, [pid, flags, ..]: Args) -> SysResult {
     let description = Description::new(Pidfd::new(process), None, c::O_RDWR | flags as u32);
     let fd = cx.task.descriptors().add(description, true, 0, cx.task.process.limit(c::RLIMIT_NOFILE))?;
     Ok(fd.into())
+}
+
+/// Whether a task may look into another's process, ptrace(2): of the same user, dumpable, and without capabilities that it lacks.
+///
+/// # Errors
+/// `EPERM`.
+pub(super) fn may_inspect(cx: &Cx<'_>, target: &Arc<Task>) -> Result<()> {
+    if Arc::ptr_eq(&cx.task.process, &target.process) {
+        return Ok(());
+    }
+    let (own, other) = (cx.task.credentials(), target.credentials());
+    let users = [other.uid.real, other.uid.effective, other.uid.saved].iter().all(|uid| *uid == own.uid.fs);
+    let groups = [other.gid.real, other.gid.effective, other.gid.saved].iter().all(|gid| *gid == own.gid.fs);
+    let dumpable = target.process.dumpable.load(Ordering::Relaxed) == 1;
+    let covers = other.capabilities.permitted & !own.capabilities.permitted == 0;
+    if users && groups && dumpable && covers || own.has(c::CAP_SYS_PTRACE) { Ok(()) } else { Err(Errno::EPERM) }
+}
+
+fn pidfd_getfd(cx: &mut Cx<'_>, [pidfd, fd, flags, ..]: Args) -> SysResult {
+    if flags != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let process = cx.task.file(pidfd as i32)?.as_file::<Pidfd>().ok_or(Errno::EBADF)?.process.clone();
+    let task = process.leader().ok_or(Errno::ESRCH)?;
+    may_inspect(cx, &task)?;
+    let description = task.file(fd as i32)?;
+    Ok(cx.task.descriptors().add(description, true, 0, cx.task.process.limit(c::RLIMIT_NOFILE))?.into())
+}
+
+/// Compares what two tasks have: 0 if it is the same, else which comes first in an order that means nothing.
+fn kcmp(cx: &mut Cx<'_>, [first, second, kind, one, other, _]: Args) -> SysResult {
+    /// `KCMP_FILE` and those after it, `linux/kcmp.h`.
+    const FILE: i32 = 0;
+    const VM: i32 = 1;
+    const FILES: i32 = 2;
+    const FS: i32 = 3;
+    const SIGHAND: i32 = 4;
+    const IO: i32 = 5;
+    const SYSVSEM: i32 = 6;
+    let task = |tid: u64| cx.kernel.pids.task(tid as i32).ok_or(Errno::ESRCH);
+    let (first, second) = (task(first)?, task(second)?);
+    may_inspect(cx, &first)?;
+    may_inspect(cx, &second)?;
+    let order = match kind as i32 {
+        FILE => {
+            let (a, b) = (first.file(one as i32)?, second.file(other as i32)?);
+            Arc::as_ptr(&a).addr().cmp(&Arc::as_ptr(&b).addr())
+        }
+        VM => Arc::as_ptr(&first.mm()).addr().cmp(&Arc::as_ptr(&second.mm()).addr()),
+        FILES => Arc::as_ptr(&first.descriptors()).addr().cmp(&Arc::as_ptr(&second.descriptors()).addr()),
+        FS => Arc::as_ptr(&first.fs()).addr().cmp(&Arc::as_ptr(&second.fs()).addr()),
+        SIGHAND => Arc::as_ptr(&first.process.actions()).addr().cmp(&Arc::as_ptr(&second.process.actions()).addr()),
+        // Nobody has any of these.
+        IO | SYSVSEM => core::cmp::Ordering::Equal,
+        _ => return Err(Errno::EINVAL),
+    };
+    Ok(Flow::Done(match order {
+        core::cmp::Ordering::Equal => 0,
+        core::cmp::Ordering::Less => 1,
+        core::cmp::Ordering::Greater => 2,
+    }))
 }

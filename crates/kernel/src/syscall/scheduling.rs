@@ -57,7 +57,11 @@ pub(super) const CALLS: &[Entry] = &[
     full(Sysno::getcpu, |cx, [cpu, node, ..]| {
         let mm = cx.task.mm();
         if cpu != 0 {
-            mm.put(cpu, &cx.task.processor.load(Ordering::Relaxed))?;
+            // The host may have it elsewhere than it may be, as far as it knows.
+            let allowed = cx.task.scheduling.lock().processors & all(cx);
+            let now = cx.task.processor.load(Ordering::Relaxed);
+            let known = allowed.checked_shr(now).is_some_and(|rest| rest & 1 != 0);
+            mm.put(cpu, &if known { now } else { allowed.trailing_zeros() })?;
         }
         if node != 0 {
             mm.put(node, &0u32)?;

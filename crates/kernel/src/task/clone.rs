@@ -61,20 +61,22 @@ impl Request {
     }
 
     fn check(&self, task: &Task) -> Result<()> {
-        if self.flags & NAMESPACES != 0 {
-            if self.has(c::CLONE_NEWNS) && self.has(c::CLONE_FS) {
-                return Err(Errno::EINVAL);
-            }
-            // There are no further namespaces in a sandbox: as Linux says it to who may not have them, or isn't built with them.
-            return Err(if task.credentials().has(c::CAP_SYS_ADMIN) { Errno::EINVAL } else { Errno::EPERM });
-        }
         let contradiction = self.has(c::CLONE_THREAD) && !self.has(c::CLONE_SIGHAND)
             || self.has(c::CLONE_SIGHAND) && !self.has(c::CLONE_VM)
             || self.has(c::CLONE_SIGHAND) && self.flags & c::CLONE_CLEAR_SIGHAND != 0
             || self.has(c::CLONE_PIDFD) && self.flags & u64::from(c::CLONE_THREAD | c::CLONE_DETACHED) != 0
+            || self.has(c::CLONE_FS) && self.flags & u64::from(c::CLONE_NEWNS | c::CLONE_NEWUSER) != 0
+            || self.has(c::CLONE_THREAD) && self.flags & u64::from(c::CLONE_NEWPID | c::CLONE_NEWUSER) != 0
             || self.flags & c::CLONE_INTO_CGROUP != 0;
         let of_first = self.has(c::CLONE_PARENT) && task.process.pid == 1;
-        if contradiction || of_first { Err(Errno::EINVAL) } else { Ok(()) }
+        if contradiction || of_first {
+            return Err(Errno::EINVAL);
+        }
+        if self.flags & NAMESPACES != 0 {
+            // There are no further namespaces in a sandbox: as Linux says it to who may not have them, or isn't built with them.
+            return Err(if task.credentials().has(c::CAP_SYS_ADMIN) { Errno::EINVAL } else { Errno::EPERM });
+        }
+        Ok(())
     }
 }
 
@@ -87,10 +89,7 @@ pub fn clone(cx: &mut Cx<'_>, request: &Request) -> SysResult {
     if cx.task.ends().is_some() {
         return Err(Errno::RESTARTNOINTR);
     }
-    let thread = request.has(c::CLONE_THREAD);
-    if !thread {
-        check_count(cx.task)?;
-    }
+    check_count(cx.task)?;
     let tid = reserve(cx.task, request.number)?;
     match make(cx, request, tid) {
         Ok(newborn) => Ok(Flow::Clone(Box::new(newborn))),
@@ -302,6 +301,7 @@ impl Newborn {
         let task = &self.task;
         let tid = task.tid();
         task.ended.store(true, Ordering::SeqCst);
+        task.mm().leave();
         *task.descriptors.lock() = Descriptors::new();
         let mut tree = task.kernel().pids.lock();
         task.process.lock().threads.remove(&tid);

@@ -24,6 +24,7 @@ impl Task {
             return;
         }
         crate::futex::robust::leave(self);
+        self.mm().leave();
         self.release_vfork();
         self.leave_files();
         let tid = self.tid();
@@ -33,19 +34,22 @@ impl Task {
             let usage = &self.process.usage;
             usage.user.fetch_add(self.user_time.load(Ordering::Relaxed), Ordering::Relaxed);
             usage.system.fetch_add(self.system_time.load(Ordering::Relaxed), Ordering::Relaxed);
-            usage.memory.fetch_max(self.mm().sizes().1, Ordering::Relaxed);
+            let memory = self.mm().sizes().1;
+            usage.memory.fetch_max(memory, Ordering::Relaxed);
             state.threads.remove(&tid);
-            if tid == self.process.pid {
-                state.status = status;
-            }
             let last = state.threads.is_empty();
             if last {
-                state.status = state.ending.unwrap_or(state.status);
+                usage.pages.fetch_add(memory / insula_abi::PAGE, Ordering::Relaxed);
+                // Since Linux 5.17 it is the last task that decides, if none has spoken for all.
+                state.status = state.ending.unwrap_or(status);
                 state.ended = true;
             }
             (last, state.status)
         };
         if last {
+            // What it ran may be written again.
+            let program = self.process.program.lock().take();
+            drop(program);
             self.end_process(status);
         } else {
             if tid != self.process.pid {

@@ -124,6 +124,7 @@ pub struct Parts {
 impl Task {
     /// A task that isn't placed yet.
     pub fn new(kernel: &Arc<Kernel>, parts: Parts) -> Arc<Self> {
+        parts.mm.join();
         Arc::new(Task {
             kernel: kernel.clone(),
             tid: AtomicI32::new(parts.tid),
@@ -174,7 +175,9 @@ impl Task {
 
     /// Other memory, by execve(2).
     pub fn set_mm(&self, mm: Arc<Mm>) {
-        *self.mm.lock() = mm;
+        mm.join();
+        let before = core::mem::replace(&mut *self.mm.lock(), mm);
+        before.leave();
     }
 
     /// Its descriptors.
@@ -326,13 +329,15 @@ impl Task {
             return Err(Errno::EPERM);
         }
         let flags = stack.flags as u32;
+        // What is left of the flags: whether it is one, its size says.
+        let kept = (flags & c::SS_AUTODISARM) as i32;
         own.alternate = match flags & !c::SS_AUTODISARM {
-            c::SS_DISABLE => Stack { sp: 0, flags: stack.flags, pad: 0, size: 0 },
+            c::SS_DISABLE => Stack { sp: 0, flags: kept, pad: 0, size: 0 },
             0 | c::SS_ONSTACK => {
                 if stack.size < u64::from(c::MINSIGSTKSZ) {
                     return Err(Errno::ENOMEM);
                 }
-                Stack { pad: 0, ..stack }
+                Stack { flags: kept, pad: 0, ..stack }
             }
             _ => return Err(Errno::EINVAL),
         };

@@ -57,7 +57,7 @@ pub(crate) struct State {
     pub ending: Option<i32>,
     /// This task is about to replace the program: all others end.
     pub replacing: Option<i32>,
-    /// What wait(2) is told if nothing else decides: how its first task ended.
+    /// What wait(2) is told, once it has ended.
     pub status: i32,
     /// It has ended: nobody may join or signal it.
     pub ended: bool,
@@ -72,6 +72,8 @@ pub struct Usage {
     pub system: AtomicU64,
     /// Most bytes of memory.
     pub memory: AtomicU64,
+    /// Pages that were given to it: what Linux counts as minor faults, for it gives one page a fault.
+    pub pages: AtomicU64,
 }
 
 impl Usage {
@@ -79,6 +81,7 @@ impl Usage {
     pub fn add(&self, other: &Usage) {
         self.user.fetch_add(other.user.load(Ordering::Relaxed), Ordering::Relaxed);
         self.system.fetch_add(other.system.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.pages.fetch_add(other.pages.load(Ordering::Relaxed), Ordering::Relaxed);
         self.memory.fetch_max(other.memory.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 }

@@ -371,7 +371,7 @@ fn a_process_outlives_its_first_thread() {
     assert_eq!(first.wait(2, c::WNOHANG), Ok((0, 0)));
     assert_eq!(first.now(Sysno::kill, &[2, 0]), Ok(0));
     assert_eq!(other.call(Sysno::exit, &[6]), At::Ended);
-    assert_eq!(first.wait(2, 0), Ok((2, 0x500)), "the first thread's status is the process's");
+    assert_eq!(first.wait(2, 0), Ok((2, 0x600)), "the last one's status is the process's");
 }
 
 #[test]
@@ -587,12 +587,17 @@ fn a_thread_that_executes_becomes_the_process() {
     let program = crate::exec::tests::smallest();
     let from = bytes(&child.task, &program);
     child.now(Sysno::write, &[fd, from, program.len() as u64]).expect("room");
+    assert_eq!(other.now(Sysno::execve, &[path, 0, 0]), Err(Errno::ETXTBSY), "it is open for writing");
+    child.now(Sysno::close, &[fd]).expect("it is open");
     assert_eq!(other.call(Sysno::execve, &[path, 0, 0]), At::Waiting, "for the first to end");
     assert_eq!(child.deliver(false), At::Ended);
     assert_eq!(other.go_on(), At::Beginning);
     assert_eq!((other.task.tid(), other.cpu.general.rip), (2, 0x40_0200));
     assert!(other.task.kernel().pids.task(3).is_none());
     assert_eq!(other.now(Sysno::gettid, &[]), Ok(2));
+    assert_eq!(other.now(Sysno::truncate, &[16, 0]), Err(Errno::EFAULT));
+    let path = bytes(&other.task, b"/script\0");
+    assert_eq!(other.now(Sysno::open, &[path, u64::from(c::O_WRONLY)]), Err(Errno::ETXTBSY));
     assert_eq!(other.cpu.extended()[..2], [0x7f, 0x03], "as a new program finds it");
     assert_eq!(other.call(Sysno::exit, &[9]), At::Ended);
     assert_eq!(other.task.process.status(), Some(0x900));

@@ -6,6 +6,7 @@
 //! The lock on a directory's names is the lock of the directory: names are looked up, made and removed under it, so that what is
 //! known and what the file system has don't part.
 
+use super::contents::Uses;
 use crate::fs::Inode;
 use crate::fs::inode::{Attributes, Changes, FileType, Opening};
 use crate::fs::notify::Watches;
@@ -50,6 +51,8 @@ pub struct Dentry {
     used: AtomicBool,
     /// How many mounts cover it, in all namespaces.
     mounts: AtomicU32,
+    /// Who writes or executes the file.
+    pub(super) uses: Uses,
 }
 
 struct Place {
@@ -114,6 +117,7 @@ impl Dentry {
             linkable: AtomicBool::new(false),
             used: AtomicBool::new(false),
             mounts: AtomicU32::new(0),
+            uses: Uses::default(),
         })
     }
 

@@ -10,14 +10,17 @@
 //! | [`mount`] | mounts, and the namespace that holds them |
 //! | [`walk`] | from a path to a place |
 //! | [`access`] | who may do what |
+//! | [`contents`] | writers and programs keep each other out |
 //! | [`change`] | making, removing and moving names, with all checks |
 
 pub mod access;
 pub mod change;
+pub mod contents;
 pub mod dentry;
 pub mod mount;
 pub mod walk;
 
+pub use contents::ContentsHold;
 pub use dentry::{Cache, Dentry, FileSystem, same};
 pub use mount::{Mount, MountFlags, Namespace};
 pub use walk::{Lookup, Walk};

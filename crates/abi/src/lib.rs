@@ -20,6 +20,7 @@ pub mod memory;
 pub mod process;
 pub mod regs;
 pub mod signal;
+pub mod socket;
 pub mod time;
 pub mod tty;
 

@@ -7,6 +7,7 @@ use crate::fs::types::FileSystems;
 use crate::futex::Futexes;
 use crate::host::Host;
 use crate::mm::frames::Frames;
+use crate::socket::Sockets;
 use crate::sync::Mutex;
 use crate::task::pids::Pids;
 use crate::time::Timers;
@@ -40,6 +41,8 @@ pub struct Kernel {
     pub file_systems: FileSystems,
     /// Locks on files.
     pub locks: Arc<Locks>,
+    /// What sockets have in common.
+    pub sockets: Sockets,
     /// Calls that were made and aren't supported, counted by number.
     pub refused: crate::syscall::Refusals,
 }
@@ -59,6 +62,7 @@ impl Kernel {
             started: host.clock.monotonic(),
             file_systems: FileSystems::default(),
             locks: Arc::default(),
+            sockets: Sockets::default(),
             refused: Default::default(),
             host,
         });

@@ -21,6 +21,7 @@
 //! | [`signal`] | signals, and frames on user stacks |
 //! | [`futex`] | tasks that wait at words of memory |
 //! | [`fs`] | the tree of files, descriptors, pipes, and files that wait |
+//! | [`socket`] | sockets |
 //! | [`syscall`] | a handler for each call, and the table of what is supported |
 //!
 //! # Rules
@@ -45,6 +46,7 @@ pub mod futex;
 pub mod host;
 pub mod mm;
 pub mod signal;
+pub mod socket;
 pub mod sync;
 pub mod syscall;
 pub mod task;

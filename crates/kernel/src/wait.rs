@@ -231,15 +231,18 @@ impl<T, F: FnMut() -> Result<T> + Unpin> Future for Wait<F> {
         if let Some(waiter) = &self.waiter {
             waiter.fired.store(false, Ordering::SeqCst);
         }
+        // Looked at first: an operation that has done a part finds the wait over, too, and says so itself.
+        let interrupted = self.task.interrupted();
+        let deadline = self.deadline.unwrap_or(u64::MAX);
+        let late = deadline != u64::MAX && self.task.kernel().host.clock.monotonic() >= deadline;
         let outcome = (self.operation)();
         if !matches!(outcome, Err(Errno::EAGAIN)) {
             return Poll::Ready(Ok(outcome));
         }
-        if self.task.interrupted() {
+        if interrupted {
             return Poll::Ready(Err(Ended::Interrupted));
         }
-        let deadline = self.deadline.unwrap_or(u64::MAX);
-        if deadline != u64::MAX && self.task.kernel().host.clock.monotonic() >= deadline {
+        if late {
             return Poll::Ready(Err(Ended::TimedOut));
         }
         self.task.set_deadline(deadline);

@@ -1,8 +1,10 @@
 //! Reading and writing: `read write pread64 pwrite64 readv writev preadv pwritev preadv2 pwritev2 lseek`.
 
 use super::{Args, Cx, Entry, Level, full};
-use crate::fs::{Description, Io, notify};
+use crate::fs::{Description, FileType, Io, notify};
 use crate::mm::UserBuf;
+use crate::socket::control::Sent;
+use crate::socket::transfer::{self, Header};
 use crate::task::Task;
 use crate::wait::Events;
 use crate::{Errno, Flow, Result, SysResult};
@@ -46,6 +48,10 @@ fn read(cx: &mut Cx<'_>, fd: u64, buffer: Result<UserBuf>, position: Option<u64>
         return Err(Errno::ESPIPE);
     }
     let mut buffer = buffer?;
+    if description.file.file_type() == FileType::Socket {
+        let empty = buffer.left() == 0;
+        return if empty { Ok(Flow::Done(0)) } else { transfer::receive(cx.task, &description, buffer, Header::None, 0) };
+    }
     description
         .attempt(cx.task, Events::READABLE, None, move |description, task| read_once(description, task, position, &mut buffer))
 }
@@ -86,6 +92,9 @@ fn write_with(cx: &mut Cx<'_>, fd: u64, buffer: Result<UserBuf>, position: Optio
         return Err(Errno::ESPIPE);
     }
     let mut buffer = buffer?;
+    if description.file.file_type() == FileType::Socket {
+        return transfer::send(cx.task, &description, buffer, None, Sent::default(), 0);
+    }
     // A write that is cut short by a signal, or by an error, has written what it has.
     let mut done = 0;
     description.attempt(cx.task, Events::WRITABLE, None, move |description, task| {

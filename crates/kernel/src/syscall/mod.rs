@@ -24,6 +24,7 @@ mod io;
 mod limits;
 mod memfd;
 mod memory;
+mod message;
 mod mount;
 mod names;
 pub(crate) mod open;
@@ -34,6 +35,7 @@ mod process;
 mod random;
 mod scheduling;
 mod signal;
+mod socket;
 mod stat;
 pub(crate) mod system;
 mod time;
@@ -103,6 +105,7 @@ pub const FAMILIES: &[&[Entry]] = &[
     limits::CALLS,
     memory::CALLS,
     mount::CALLS,
+    message::CALLS,
     names::CALLS,
     open::CALLS,
     pipe::CALLS,
@@ -112,6 +115,7 @@ pub const FAMILIES: &[&[Entry]] = &[
     random::CALLS,
     scheduling::CALLS,
     signal::CALLS,
+    socket::CALLS,
     stat::CALLS,
     system::CALLS,
     time::CALLS,

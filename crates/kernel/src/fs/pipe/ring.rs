@@ -128,6 +128,17 @@ impl Ring {
         done
     }
 
+    /// The last byte.
+    pub fn last(&self) -> Option<u8> {
+        let index = self.len.checked_sub(1)?;
+        self.bytes.get((self.head + index) % self.bytes.len()).copied()
+    }
+
+    /// Drops the last bytes, so that at most `len` are left.
+    pub fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+    }
+
     /// Drops the first `count` bytes; there must be so many.
     pub fn skip(&mut self, count: usize) {
         self.len -= count;

@@ -139,6 +139,17 @@ pub struct NewFile<'a> {
     pub target: &'a [u8],
 }
 
+/// A name in a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Name {
+    /// The name.
+    pub name: Vec<u8>,
+    /// Number of the file.
+    pub ino: u64,
+    /// Its kind.
+    pub kind: FileType,
+}
+
 /// How a file is opened.
 pub struct Opening<'a> {
     /// Who opens it.
@@ -226,6 +237,21 @@ pub trait Inode: Send + Sync + Any {
 
     /// Opens it.
     fn open(self: Arc<Self>, opening: &Opening<'_>) -> Result<Arc<dyn File>>;
+
+    /// Reads a regular file on the kernel's own behalf, when nobody has it open: to copy it to another layer.
+    fn read_bytes(&self, at: u64, into: &mut [u8]) -> Result<usize> {
+        Err(Errno::EINVAL)
+    }
+
+    /// Writes a regular file likewise.
+    fn write_bytes(&self, at: u64, from: &[u8]) -> Result<usize> {
+        Err(Errno::EINVAL)
+    }
+
+    /// All names in a directory, without `.` and `..`, likewise.
+    fn names(&self) -> Result<Vec<Name>> {
+        Err(Errno::ENOTDIR)
+    }
 
     /// An extended attribute.
     fn xattr(&self, name: &[u8]) -> Result<Vec<u8>> {

@@ -14,6 +14,7 @@
 //! | [`types`] | file systems that can be mounted, and devices that can be opened |
 //! | [`dev`] | devices |
 //! | [`tmpfs`] | a file system in memory |
+//! | [`overlay`] | one file system laid over others |
 
 pub mod descriptors;
 pub mod dev;
@@ -25,6 +26,7 @@ pub mod inotify;
 pub mod locks;
 pub mod notify;
 pub mod open;
+pub mod overlay;
 pub mod pipe;
 pub mod signalfd;
 pub mod timerfd;

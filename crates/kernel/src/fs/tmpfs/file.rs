@@ -4,6 +4,7 @@ use super::Tmpfs;
 use super::node::{Body, Node};
 use crate::fs::file::limit_size;
 use crate::fs::{AlwaysReady, Attributes, EachEntry, File, FileType, Inode, Io, Mapping};
+use crate::host::Memory;
 use crate::mm::{Object, Source, UserBuf};
 use crate::sync::Mutex;
 use crate::{Errno, Result};
@@ -106,6 +107,31 @@ impl Contents {
             self.object.grow(at + done);
         }
         Ok((done, at + done))
+    }
+
+    pub(super) fn read_bytes(&self, memory: &dyn Memory, at: u64, into: &mut [u8]) -> Result<usize> {
+        let mut done = 0;
+        self.read(at, into.len() as u64, |frame, len| {
+            let part = &mut into[done..done + len as usize];
+            match frame {
+                Some(frame) => memory.read(frame, part),
+                None => part.fill(0),
+            }
+            done += len as usize;
+            Ok(len)
+        })?;
+        Ok(done)
+    }
+
+    pub(super) fn write_bytes(&self, memory: &dyn Memory, at: Option<u64>, from: &[u8]) -> Result<u64> {
+        let mut rest = from;
+        let copy = |frame, len: u64| {
+            let (part, after) = rest.split_at(len as usize);
+            memory.write(frame, part);
+            rest = after;
+            Ok(len)
+        };
+        self.write(at, |_| Ok(from.len() as u64), copy).map(|(done, _)| done)
     }
 
     /// fallocate(2), as far as Linux's tmpfs has it.
@@ -212,35 +238,14 @@ impl File for Opened {
     }
 
     fn read_bytes(&self, io: &Io<'_>, at: u64, into: &mut [u8]) -> Result<usize> {
-        let memory = self.node.fs.frames.memory();
-        let mut done = 0;
-        self.contents()?.read(at, into.len() as u64, |frame, len| {
-            let part = &mut into[done..done + len as usize];
-            match frame {
-                Some(frame) => memory.read(frame, part),
-                None => part.fill(0),
-            }
-            done += len as usize;
-            Ok(len)
-        })?;
+        let done = self.contents()?.read_bytes(self.node.fs.frames.memory(), at, into)?;
         self.node.read(io.flags);
         Ok(done)
     }
 
     fn write_bytes(&self, io: &Io<'_>, at: u64, from: &[u8]) -> Result<usize> {
-        let memory = self.node.fs.frames.memory();
-        let mut rest = from;
         let at = (io.flags & c::O_APPEND == 0).then_some(at);
-        let (done, _) = self.contents()?.write(
-            at,
-            |_| Ok(from.len() as u64),
-            |frame, len| {
-                let (part, after) = rest.split_at(len as usize);
-                memory.write(frame, part);
-                rest = after;
-                Ok(len)
-            },
-        )?;
+        let done = self.contents()?.write_bytes(self.node.fs.frames.memory(), at, from)?;
         self.written(io, done);
         Ok(done as usize)
     }

@@ -3,7 +3,7 @@
 use super::Tmpfs;
 use super::directory::Entries;
 use super::file::{Contents, Opened};
-use crate::fs::inode::SetTime;
+use crate::fs::inode::{Name, SetTime};
 use crate::fs::{Attributes, Changes, File, FileType, Inode, NewFile, Opening};
 use crate::sync::Mutex;
 use crate::{Errno, Result};
@@ -279,6 +279,31 @@ impl Inode for Node {
             FileType::Symlink => Err(Errno::ELOOP),
             _ => Err(Errno::ENXIO),
         }
+    }
+
+    fn read_bytes(&self, at: u64, into: &mut [u8]) -> Result<usize> {
+        match &self.body {
+            Body::Regular(contents) => contents.read_bytes(self.fs.frames.memory(), at, into),
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    fn write_bytes(&self, at: u64, from: &[u8]) -> Result<usize> {
+        match &self.body {
+            Body::Regular(contents) => Ok(contents.write_bytes(self.fs.frames.memory(), Some(at), from)? as usize),
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    fn names(&self) -> Result<Vec<Name>> {
+        let entries = self.entries()?.lock();
+        let mut names = Vec::new();
+        let mut place = 0;
+        while let Some((next, name, node)) = entries.after(place) {
+            names.push(Name { name: name.to_vec(), ino: node.ino, kind: node.kind });
+            place = next;
+        }
+        Ok(names)
     }
 
     fn xattr(&self, name: &[u8]) -> Result<Vec<u8>> {

@@ -11,6 +11,7 @@ use crate::socket::Sockets;
 use crate::sync::Mutex;
 use crate::task::pids::Pids;
 use crate::time::Timers;
+use crate::tty::devpts::Terminals;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
 use insula_abi::process::Utsname;
@@ -31,6 +32,10 @@ pub struct Kernel {
     pub fifos: Fifos,
     /// The next number of a file that has no place in the tree.
     inodes: AtomicU64,
+    /// Terminals.
+    pub terminals: Terminals,
+    /// What tells this run of the kernel from any other (`/proc/sys/kernel/random/boot_id`).
+    pub boot_id: [u8; 16],
     /// Tasks, by number.
     pub pids: Pids,
     /// What uname(2) tells.
@@ -50,6 +55,8 @@ pub struct Kernel {
 impl Kernel {
     /// A kernel with no task in it.
     pub fn new(host: Host) -> Arc<Self> {
+        let mut boot_id = [0; 16];
+        host.entropy.fill(&mut boot_id);
         let kernel = Arc::new(Kernel {
             frames: Frames::new(host.memory.clone()),
             timers: Timers::new(host.clock.clone()),
@@ -57,6 +64,8 @@ impl Kernel {
             epolls: Epolls::default(),
             fifos: Fifos::default(),
             inodes: AtomicU64::new(1),
+            terminals: Terminals::default(),
+            boot_id,
             pids: Pids::default(),
             name: Mutex::new(crate::syscall::system::names()),
             started: host.clock.monotonic(),
@@ -67,6 +76,9 @@ impl Kernel {
             host,
         });
         crate::fs::dev::register(&kernel);
+        crate::fs::proc::register(&kernel);
+        crate::fs::sysfs::register(&kernel);
+        crate::tty::devpts::register(&kernel);
         kernel
     }
 

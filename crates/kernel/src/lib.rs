@@ -20,6 +20,7 @@
 //! | [`exec`] | programs, and how they begin |
 //! | [`signal`] | signals, and frames on user stacks |
 //! | [`futex`] | tasks that wait at words of memory |
+//! | [`tty`] | terminals |
 //! | [`fs`] | the tree of files, descriptors, pipes, and files that wait |
 //! | [`socket`] | sockets |
 //! | [`syscall`] | a handler for each call, and the table of what is supported |
@@ -51,6 +52,7 @@ pub mod sync;
 pub mod syscall;
 pub mod task;
 pub mod time;
+pub mod tty;
 pub mod wait;
 
 mod kernel;

@@ -233,6 +233,12 @@ pub(crate) fn memory(task: &Arc<Task>, len: u64) -> u64 {
     task.mm().map(MapRequest { place: Place::Hint(0), len, area }).expect("memory")
 }
 
+/// Gives a task so many bytes of memory at an address.
+pub(crate) fn memory_at(task: &Arc<Task>, at: u64, len: u64) {
+    let area = Area::anonymous(Protection::READ | Protection::WRITE);
+    task.mm().map(MapRequest { place: Place::Replace(at), len, area }).expect("memory");
+}
+
 /// Gives a task bytes in its memory.
 pub(crate) fn bytes(task: &Arc<Task>, from: &[u8]) -> u64 {
     let at = memory(task, from.len().max(1) as u64);

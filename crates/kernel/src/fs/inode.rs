@@ -135,7 +135,7 @@ pub struct NewFile<'a> {
     pub gid: u32,
     /// Which device, for device nodes.
     pub rdev: u64,
-    /// Where a symbolic link leads.
+    /// Where a symbolic link leads, for who reads it.
     pub target: &'a [u8],
 }
 
@@ -225,13 +225,18 @@ pub trait Inode: Send + Sync + Any {
         Err(Errno::EROFS)
     }
 
-    /// Where a symbolic link leads.
-    fn read_link(&self) -> Result<Vec<u8>> {
+    /// Where a symbolic link leads, for who reads it.
+    fn read_link(&self, task: &Arc<Task>) -> Result<Vec<u8>> {
         Err(Errno::EINVAL)
     }
 
     /// Where a link leads that doesn't go by its text: `/proc/PID/cwd`.
     fn follow(&self, task: &Arc<Task>) -> Option<Result<super::Path>> {
+        None
+    }
+
+    /// Opens it in a way of its own, whatever its kind says: an open file that never had a name, once more.
+    fn reopen(&self, opening: &Opening<'_>) -> Option<Result<Arc<dyn File>>> {
         None
     }
 

@@ -13,6 +13,7 @@
 //! | [`notify`], [`inotify`] | what happens to files, and files that tell of it |
 //! | [`types`] | file systems that can be mounted, and devices that can be opened |
 //! | [`dev`] | devices |
+//! | [`pseudo`], [`proc`], [`sysfs`] | what the kernel knows, as files |
 //! | [`tmpfs`] | a file system in memory |
 //! | [`overlay`] | one file system laid over others |
 
@@ -28,7 +29,10 @@ pub mod notify;
 pub mod open;
 pub mod overlay;
 pub mod pipe;
+pub mod proc;
+pub mod pseudo;
 pub mod signalfd;
+pub mod sysfs;
 pub mod timerfd;
 pub mod tmpfs;
 pub mod tree;

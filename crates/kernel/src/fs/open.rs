@@ -210,6 +210,9 @@ fn open_inode(task: &Arc<Task>, place: &Path, flags: u32) -> Result<Arc<dyn File
         flags |= c::O_NOATIME;
     }
     let opening = Opening { task, flags };
+    if let Some(outcome) = inode.reopen(&opening) {
+        return outcome;
+    }
     match inode.file_type() {
         kind @ (FileType::Character | FileType::Block) => {
             let number = inode.attributes()?.rdev;

@@ -183,6 +183,24 @@ impl Mm {
         (state.total(), private)
     }
 
+    /// Bytes of `range` that are in memory: private pages, and those of objects that are mapped.
+    pub fn resident_bytes(&self, range: Range<u64>) -> u64 {
+        let state = self.state.lock();
+        let mut bytes = state.private.within(range.clone()).map(|(part, _)| part.end - part.start).sum();
+        for (part, area) in state.areas.within(range) {
+            if let (Source::Object(object), true) = (&area.source, area.is_shared()) {
+                let shown = area.offset..area.offset + (part.end - part.start);
+                bytes += object.data(shown).iter().map(|part| part.end - part.start).sum::<u64>();
+            }
+        }
+        bytes
+    }
+
+    /// Where the heap begins.
+    pub fn brk_start(&self) -> u64 {
+        self.state.lock().brk.start
+    }
+
     /// A copy for a child, whose pages are copied when either writes. The placement copies mappings after all changes logged so far
     /// in this address space; those that are the child's alone are in its own log.
     ///

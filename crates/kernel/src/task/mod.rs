@@ -249,6 +249,11 @@ impl Task {
         Errno::RESTARTBLOCK
     }
 
+    /// Whether it waits for something.
+    pub fn waits(&self) -> bool {
+        self.waker.lock().is_some()
+    }
+
     /// Has its future polled.
     pub fn wake(&self) {
         let waker = self.waker.lock().take();

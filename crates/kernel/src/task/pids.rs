@@ -107,6 +107,12 @@ impl Pids {
         self.lock().nodes.values().map(|node| node.process.clone()).collect()
     }
 
+    /// A process's parent, process group and session.
+    pub fn relations(&self, pid: i32) -> (i32, i32, i32) {
+        let tree = self.lock();
+        (tree.parent(pid), tree.group_of(pid), tree.session_of(pid).map_or(0, |session| session.id))
+    }
+
     /// The members of a process group.
     pub fn group(&self, group: i32) -> Vec<Arc<Process>> {
         self.lock().members(group)

@@ -10,7 +10,7 @@ use crate::wait::{Events, Observer, Pollable, Queue, Registration};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 /// A process: one or more tasks.
 pub struct Process {
@@ -30,6 +30,8 @@ pub struct Process {
     pub started: u64,
     /// The user of its last task.
     pub(crate) uid: AtomicU32,
+    /// What it would like the killer of processes to add when memory is short; remembered only.
+    pub oom_adjustment: AtomicI32,
     /// Its timers that send signals.
     pub timers: ProcessTimers,
     /// Used by tasks that have ended.
@@ -99,6 +101,7 @@ impl Process {
             subreaper: AtomicBool::new(false),
             started,
             uid: AtomicU32::new(0),
+            oom_adjustment: AtomicI32::new(0),
             timers: ProcessTimers::default(),
             usage: Usage::default(),
             children_usage: Usage::default(),

@@ -1,0 +1,85 @@
+//! What the kernel knows, as files: proc(5).
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`process`] | a directory for each process and task |
+//! | `status` | what is told of a task in numbers and words |
+//! | `maps` | its memory |
+//! | `files` | its open files, and links to where it stands |
+//! | `mounts` | mounts, as it sees them |
+//! | `system` | the machine |
+//! | `sysctl` | `/proc/sys` |
+
+mod files;
+mod maps;
+mod mounts;
+mod process;
+mod status;
+mod sysctl;
+mod system;
+#[cfg(test)]
+mod tests;
+
+use super::pseudo::{At, Body, Fixed, Listing, Node, Pseudo};
+use super::{FileType, Inode};
+use crate::{Errno, Kernel, Result};
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use insula_abi::time::Timespec;
+use process::Subject;
+pub(crate) use system::processor_list;
+
+/// `PROC_SUPER_MAGIC`.
+const MAGIC: i64 = 0x9fa0;
+
+/// Makes known what this module has.
+pub fn register(kernel: &Kernel) {
+    kernel.file_systems.register("proc", |kernel, _, _| Ok(root(kernel)));
+}
+
+/// The topmost directory of a new one.
+pub fn root(kernel: &Arc<Kernel>) -> Arc<dyn Inode> {
+    let made = Timespec::from_nanos(kernel.host.clock.realtime());
+    let fs = Arc::new(Pseudo { dev: kernel.file_systems.device(), magic: MAGIC, made });
+    let at = At { fs, ino: 1, owner: (0, 0) };
+    let fixed = system::files(Fixed::default())
+        .directory("sys", sysctl::root)
+        .with("self", FileType::Symlink, |at, name| at.link(name, |task| Ok(format!("{}", task.process.pid).into_bytes())))
+        .with("thread-self", FileType::Symlink, |at, name| {
+            at.link(name, |task| Ok(format!("{}/task/{}", task.process.pid, task.tid()).into_bytes()))
+        })
+        .with("mounts", FileType::Symlink, |at, name| at.link(name, |_| Ok(b"self/mounts".to_vec())))
+        .with("net", FileType::Symlink, |at, name| at.link(name, |_| Ok(b"self/net".to_vec())));
+    Node::make(at, 0o555, Body::Directory(Box::new(Root { kernel: Arc::downgrade(kernel), fixed })))
+}
+
+struct Root {
+    kernel: Weak<Kernel>,
+    fixed: Fixed,
+}
+
+/// A name that is a number, written the one way numbers are.
+fn numeric(name: &[u8]) -> Option<i32> {
+    let number = core::str::from_utf8(name).ok()?.parse::<i32>().ok()?;
+    (number > 0 && format!("{number}").as_bytes() == name).then_some(number)
+}
+
+impl Listing for Root {
+    fn lookup(&self, at: &At, name: &[u8]) -> Result<Arc<dyn Inode>> {
+        let Some(number) = numeric(name) else { return self.fixed.lookup(at, name) };
+        let kernel = self.kernel.upgrade().ok_or(Errno::ENOENT)?;
+        // Threads other than the first have a directory, too, though it isn't listed.
+        let process = kernel.pids.process(number).or_else(|| kernel.pids.task(number).map(|task| task.process.clone()));
+        let subject = Subject::new(&kernel, &process.ok_or(Errno::ENOENT)?, number);
+        Ok(process::directory(at, name, subject, true))
+    }
+
+    fn names(&self) -> Vec<(Vec<u8>, FileType)> {
+        let mut names = self.fixed.names();
+        let processes = self.kernel.upgrade().map(|kernel| kernel.pids.processes()).unwrap_or_default();
+        names.extend(processes.iter().map(|process| (format!("{}", process.pid).into_bytes(), FileType::Directory)));
+        names
+    }
+}

@@ -1,0 +1,173 @@
+//! A directory for each process and task.
+
+use super::{files, maps, mounts, numeric, status};
+use crate::fs::pseudo::{At, Body, Fixed, Listing, Node};
+use crate::fs::{FileType, Inode};
+use crate::task::{Process, Task};
+use crate::{Errno, Kernel, Result};
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
+use insula_abi::general as c;
+
+/// Whom a directory is about.
+#[derive(Clone)]
+pub(super) struct Subject {
+    kernel: Weak<Kernel>,
+    process: Weak<Process>,
+    tid: i32,
+}
+
+impl Subject {
+    pub(super) fn new(kernel: &Arc<Kernel>, process: &Arc<Process>, tid: i32) -> Self {
+        Subject { kernel: Arc::downgrade(kernel), process: Arc::downgrade(process), tid }
+    }
+
+    pub(super) fn tid(&self) -> i32 {
+        self.tid
+    }
+
+    pub(super) fn kernel(&self) -> Result<Arc<Kernel>> {
+        self.kernel.upgrade().ok_or(Errno::ESRCH)
+    }
+
+    /// The process; also one that has ended and wasn't waited for.
+    pub(super) fn process(&self) -> Result<Arc<Process>> {
+        let process = self.process.upgrade().ok_or(Errno::ESRCH)?;
+        let known = self.kernel()?.pids.process(process.pid).is_some();
+        if known { Ok(process) } else { Err(Errno::ESRCH) }
+    }
+
+    /// The task; of a process whose first task has ended, another.
+    pub(super) fn task(&self) -> Result<Arc<Task>> {
+        let process = self.process()?;
+        let own = self.kernel()?.pids.task(self.tid).filter(|task| Arc::ptr_eq(&task.process, &process));
+        let heir = || if self.tid == process.pid { process.leader() } else { None };
+        own.or_else(heir).ok_or(Errno::ESRCH)
+    }
+
+    /// The task, if `reader` may look into it, ptrace(2).
+    ///
+    /// # Errors
+    /// `EACCES`, `ESRCH`.
+    pub(super) fn inside(&self, reader: &Arc<Task>) -> Result<Arc<Task>> {
+        let task = self.task()?;
+        if Arc::ptr_eq(&task.process, &reader.process) {
+            return Ok(task);
+        }
+        let (own, other) = (reader.credentials(), task.credentials());
+        let same =
+            |own: u32, ids: crate::task::credentials::Ids| [ids.real, ids.effective, ids.saved].iter().all(|id| *id == own);
+        let dumpable = task.process.dumpable.load(Ordering::Relaxed) == 1;
+        let allowed = dumpable
+            && same(own.uid.fs, other.uid)
+            && same(own.gid.fs, other.gid)
+            && other.capabilities.permitted & !own.capabilities.permitted == 0;
+        if allowed || own.has(c::CAP_SYS_PTRACE) { Ok(task) } else { Err(Errno::EACCES) }
+    }
+}
+
+/// The directory of a process, or of a task in `task`.
+pub(super) fn directory(at: &At, name: &[u8], subject: Subject, whole: bool) -> Arc<dyn Inode> {
+    let owner = match subject.task() {
+        Ok(task) if task.process.dumpable.load(Ordering::Relaxed) == 1 => {
+            let credentials = task.credentials();
+            (credentials.uid.effective, credentials.gid.effective)
+        }
+        _ => (0, 0),
+    };
+    let place = At { owner, ..at.child(name) };
+    Node::make(place, 0o555, Body::Directory(Box::new(contents(&subject, whole))))
+}
+
+/// Writes a text about a subject, for a reader.
+type Tell = fn(&Subject, &Arc<Task>) -> Result<Vec<u8>>;
+
+/// Texts, with their permission bits.
+const TEXTS: &[(&str, u32, Tell)] = &[
+    ("auxv", 0o400, |subject, reader| status::memory_text(subject, reader, |image| image.auxiliary)),
+    ("cgroup", 0o444, |_, _| Ok(b"0::/\n".to_vec())),
+    ("cmdline", 0o444, status::command_line),
+    ("environ", 0o400, |subject, reader| status::memory_text(subject, reader, |image| image.environment)),
+    ("gid_map", 0o444, |_, _| Ok(ALL_IDS.to_vec())),
+    ("io", 0o400, |subject, reader| {
+        subject.inside(reader)?;
+        Ok(b"rchar: 0\nwchar: 0\nsyscr: 0\nsyscw: 0\nread_bytes: 0\nwrite_bytes: 0\ncancelled_write_bytes: 0\n".to_vec())
+    }),
+    ("limits", 0o444, status::limits),
+    ("loginuid", 0o444, |_, _| Ok(b"4294967295".to_vec())),
+    ("maps", 0o444, maps::maps),
+    ("mountinfo", 0o444, |subject, reader| mounts::info(&*subject.task()?, reader)),
+    ("mounts", 0o444, |subject, reader| mounts::table(&*subject.task()?, reader)),
+    ("mountstats", 0o400, |subject, reader| mounts::statistics(&*subject.task()?, reader)),
+    ("oom_score", 0o444, |_, _| Ok(b"0\n".to_vec())),
+    ("personality", 0o400, |subject, reader| {
+        Ok(format!("{:08x}\n", subject.inside(reader)?.personality.load(Ordering::Relaxed)).into_bytes())
+    }),
+    ("schedstat", 0o444, |subject, _| {
+        let task = subject.task()?;
+        let used = task.user_time.load(Ordering::Relaxed) + task.system_time.load(Ordering::Relaxed);
+        Ok(format!("{used} 0 0\n").into_bytes())
+    }),
+    ("sessionid", 0o444, |_, _| Ok(b"4294967295".to_vec())),
+    ("setgroups", 0o444, |_, _| Ok(b"allow\n".to_vec())),
+    ("smaps", 0o444, maps::smaps),
+    ("smaps_rollup", 0o444, maps::rollup),
+    ("stat", 0o444, status::stat),
+    ("statm", 0o444, status::memory_pages),
+    ("status", 0o444, status::status),
+    ("uid_map", 0o444, |_, _| Ok(ALL_IDS.to_vec())),
+    ("wchan", 0o444, |_, _| Ok(b"0".to_vec())),
+];
+
+/// Each number is itself.
+const ALL_IDS: &[u8] = b"         0          0 4294967295\n";
+
+fn contents(subject: &Subject, whole: bool) -> Fixed {
+    let mut all = Fixed::default();
+    for (name, mode, tell) in TEXTS {
+        let subject = subject.clone();
+        all = all.with(name, FileType::Regular, move |at, name| {
+            let subject = subject.clone();
+            at.text(name, *mode, move |reader| tell(&subject, reader))
+        });
+    }
+    let of = subject.clone();
+    all = all.with("comm", FileType::Regular, move |at, name| status::name_file(at, name, &of));
+    let of = subject.clone();
+    all = all.with("oom_score_adj", FileType::Regular, move |at, name| status::adjustment_file(at, name, &of));
+    all = files::links(all, subject);
+    let (fd, fdinfo, ns) = (subject.clone(), subject.clone(), subject.clone());
+    all = all
+        .with("fd", FileType::Directory, move |at, name| at.directory(name, 0o500, files::Descriptors::links(&fd)))
+        .with("fdinfo", FileType::Directory, move |at, name| at.directory(name, 0o555, files::Descriptors::details(&fdinfo)))
+        .with("ns", FileType::Directory, move |at, name| at.directory(name, 0o511, files::namespaces(&ns)))
+        .directory("net", super::system::network);
+    if whole {
+        let of = subject.clone();
+        all = all.with("task", FileType::Directory, move |at, name| at.directory(name, 0o555, Tasks(of.clone())));
+    }
+    all
+}
+
+/// The tasks of a process.
+struct Tasks(Subject);
+
+impl Listing for Tasks {
+    fn lookup(&self, at: &At, name: &[u8]) -> Result<Arc<dyn Inode>> {
+        let tid = numeric(name).ok_or(Errno::ENOENT)?;
+        let process = self.0.process()?;
+        let known = process.tasks().iter().any(|task| task.tid() == tid) || tid == process.pid;
+        if !known {
+            return Err(Errno::ENOENT);
+        }
+        Ok(directory(at, name, Subject::new(&self.0.kernel()?, &process, tid), false))
+    }
+
+    fn names(&self) -> Vec<(Vec<u8>, FileType)> {
+        let tasks = self.0.process().map(|process| process.tasks()).unwrap_or_default();
+        tasks.iter().map(|task| (format!("{}", task.tid()).into_bytes(), FileType::Directory)).collect()
+    }
+}

@@ -225,9 +225,14 @@ pub trait Inode: Send + Sync + Any {
         Err(Errno::EROFS)
     }
 
-    /// Where a symbolic link leads, for who reads it.
-    fn read_link(&self, task: &Arc<Task>) -> Result<Vec<u8>> {
+    /// Where a symbolic link leads.
+    fn read_link(&self) -> Result<Vec<u8>> {
         Err(Errno::EINVAL)
+    }
+
+    /// Where it leads who reads it, if that is not the same for all: `/proc/self`.
+    fn read_link_for(&self, task: &Arc<Task>) -> Result<Vec<u8>> {
+        self.read_link()
     }
 
     /// Where a link leads that doesn't go by its text: `/proc/PID/cwd`.

@@ -158,7 +158,7 @@ impl Inode for Node {
         Err(Errno::ENOENT)
     }
 
-    fn read_link(&self, task: &Arc<Task>) -> Result<Vec<u8>> {
+    fn read_link_for(&self, task: &Arc<Task>) -> Result<Vec<u8>> {
         match &self.body {
             Body::Link(make, _) => make(task),
             _ => Err(Errno::EINVAL),

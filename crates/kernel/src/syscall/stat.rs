@@ -185,7 +185,7 @@ fn readlink(cx: &mut Cx<'_>, dirfd: i32, path: u64, to: u64, len: u64) -> SysRes
     if place.inode().file_type() != FileType::Symlink {
         return Err(if path.is_empty() { Errno::ENOENT } else { Errno::EINVAL });
     }
-    let target = place.inode().read_link(cx.task)?;
+    let target = place.inode().read_link_for(cx.task)?;
     let count = target.len().min(len as i32 as usize);
     cx.task.mm().write(to, &target[..count])?;
     Ok(count.into())

@@ -6,7 +6,6 @@ use super::file::{Contents, Opened};
 use crate::fs::inode::{Name, SetTime};
 use crate::fs::{Attributes, Changes, File, FileType, Inode, NewFile, Opening};
 use crate::sync::Mutex;
-use crate::task::Task;
 use crate::{Errno, Result};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
@@ -264,7 +263,7 @@ impl Inode for Node {
         self.rename_node(name, &to, new_name, flags)
     }
 
-    fn read_link(&self, _: &Arc<Task>) -> Result<Vec<u8>> {
+    fn read_link(&self) -> Result<Vec<u8>> {
         match &self.body {
             Body::Symlink(target) => {
                 self.read(0);

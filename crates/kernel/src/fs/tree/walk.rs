@@ -281,7 +281,7 @@ impl Walk {
             self.at = target;
             return Ok(None);
         }
-        let text = inode.read_link(&self.task)?;
+        let text = inode.read_link_for(&self.task)?;
         match text.first() {
             None => Err(Errno::ENOENT),
             Some(b'/') if self.flags.contains(Lookup::BENEATH) => Err(Errno::EXDEV),

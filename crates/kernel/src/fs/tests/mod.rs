@@ -141,6 +141,17 @@ fn what_is_written_is_read_and_holes_are_zeros() {
 }
 
 #[test]
+fn large_pieces_arrive_whole() {
+    let program = Program::new();
+    let fd = program.file("/file", b"small");
+    let large: Vec<u8> = (0..200_000u32).map(|index| (index % 251) as u8).collect();
+    let from = bytes(&program.task, &large);
+    assert_eq!(program.call(Sysno::pwrite64, &[fd, from, 200_000, 3]), Ok(200_000));
+    assert_eq!(program.content(fd, 3, 300_000), Ok(large));
+    assert_eq!(program.content(fd, 0, 3).as_deref(), Ok(&b"sma"[..]));
+}
+
+#[test]
 fn a_directory_is_read_in_pieces_while_it_changes() {
     let program = Program::new();
     program.mkdir("/d").expect("room");

@@ -6,6 +6,7 @@
 
 use crate::channel::{self, Channel, Message, failed};
 use crate::init::{self, LATE, space};
+use crate::runner::Runner;
 use crate::sandbox::Container;
 use crate::{cgroup, hooks, userns};
 use insula_boundary::store::Slot;
@@ -19,10 +20,21 @@ use rustix::fs::{CWD, Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::Pid;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Makes a container whose program waits for the start.
-pub(crate) fn create(store: &Store, plan: Plan, options: Options) -> Result<Container, Error> {
+pub(crate) fn create(
+    store: &Store,
+    runner: Option<Arc<dyn Runner>>,
+    mut plan: Plan,
+    options: Options,
+) -> Result<Container, Error> {
+    if runner.is_some() {
+        // A policy is for calls that the host's kernel answers; it sees none of these.
+        plan.process.seccomp = None;
+    }
+    let runner = runner.map(|runner| runner.container_plan(&plan).map(|container| (runner, container))).transpose()?;
     hooks::check(&plan.hooks)?;
     check_labels(&plan.process)?;
     let joins = open_namespaces(&plan)?;
@@ -31,7 +43,8 @@ pub(crate) fn create(store: &Store, plan: Plan, options: Options) -> Result<Cont
     let groups = cgroup::plan(&plan)?;
     // Before they are on record as ours: what is ours is removed, with all that is in it.
     groups.check_free()?;
-    let mut parts = Parts { anchor: store.root().to_owned(), groups, joins, listener, options };
+    let boundary = runner.as_ref().map_or(crate::CONTAINER, |(runner, _)| runner.boundary()).to_owned();
+    let mut parts = Parts { anchor: store.root().to_owned(), runner, control: None, groups, joins, listener, options };
     let first = parts.make_first_early(&plan)?;
     let slot = match store.reserve(&plan.id) {
         Ok(slot) => slot,
@@ -45,7 +58,7 @@ pub(crate) fn create(store: &Store, plan: Plan, options: Options) -> Result<Cont
     let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let owner = rustix::process::getuid().as_raw();
     let cgroups = parts.groups.paths();
-    let entry = Entry { boundary: "container".into(), created, plan, cgroups, remove: parts.options.remove, owner };
+    let entry = Entry { boundary, created, plan, cgroups, remove: parts.options.remove, owner };
     let mut container = Container::made(slot, entry, console, first);
     let recorded = container.record();
     recorded.and_then(|()| parts.assemble(&mut container)).inspect_err(|_| container.undo())?;
@@ -57,6 +70,10 @@ pub(crate) fn create(store: &Store, plan: Plan, options: Options) -> Result<Cont
 struct Parts {
     /// Where the record will be: something to mount on.
     anchor: PathBuf,
+    /// Who runs the program instead of the host's kernel, and what is left for the container to do.
+    runner: Option<(Arc<dyn Runner>, Plan)>,
+    /// Where that one hears of more processes that are to be run.
+    control: Option<OwnedFd>,
     groups: cgroup::Groups,
     joins: Vec<(Namespace, OwnedFd)>,
     listener: Option<OwnedFd>,
@@ -84,7 +101,8 @@ impl Parts {
     /// namespace, and here another processor goes on meanwhile. Until it hears that it is on record it makes nothing that outlives
     /// it, and it doesn't outlive us. On v2 its group must be there first; one that others will start needs its socket.
     fn make_first_early(&mut self, plan: &Plan) -> Result<Option<FirstProcess>, Error> {
-        let early = self.options.attached && !self.groups.iter().any(cgroup::Group::is_unified);
+        // Another kernel's first process needs its socket, likewise.
+        let early = self.options.attached && self.runner.is_none() && !self.groups.iter().any(cgroup::Group::is_unified);
         if early { self.make_first(plan, None, None).map(Some) } else { Ok(None) }
     }
 
@@ -97,7 +115,9 @@ impl Parts {
             Fork::Child => {
                 drop((ours, stops));
                 init::run(init::Start {
-                    plan,
+                    plan: self.runner.as_ref().map_or(plan, |(_, container)| container),
+                    runner: self.runner.as_ref().map(|(runner, _)| (&**runner, plan)),
+                    control: self.control.take(),
                     groups: &self.groups,
                     channel: theirs,
                     start_socket,
@@ -130,8 +150,12 @@ impl Parts {
         let pid = match container.first_pid() {
             Some(pid) => pid,
             None => {
+                let slot = container.slot();
                 let cgroup = self.groups.create_unified(&container.plan().resources)?;
-                let start_socket = if self.options.attached { None } else { Some(listen(container.slot())?) };
+                let start_socket = if self.options.attached { None } else { Some(listen(slot, &slot.start_socket()?)?) };
+                if self.runner.is_some() {
+                    self.control = Some(listen(slot, &slot.control_socket()?)?);
+                }
                 let first = self.make_first(container.plan(), start_socket, cgroup)?;
                 container.set_first(first)
             }
@@ -214,22 +238,27 @@ impl Restore {
     }
 }
 
-/// A socket on which `start` is heard. Its path can be longer than an address holds, so it is bound by the directory's descriptor.
-fn listen(slot: &Slot) -> Result<OwnedFd, Error> {
-    let address = start_address(slot)?;
+/// A socket of this name in the store, to be connected to. Its path can be longer than an address holds, so it is bound by the directory's descriptor.
+fn listen(slot: &Slot, name: &str) -> Result<OwnedFd, Error> {
+    let address = address(slot, name)?;
     let make = || {
         let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         rustix::net::bind(&socket, &address)?;
         rustix::net::listen(&socket, 1)?;
         Ok::<_, Errno>(socket)
     };
-    make().on("make the start socket beside", slot.path("init").display()).map_err(failed)
+    make().on("make a socket beside", slot.path("init").display()).map_err(failed)
 }
 
 /// The address of the start socket.
 pub(crate) fn start_address(slot: &Slot) -> Result<SocketAddrUnix, Error> {
+    address(slot, &slot.start_socket()?)
+}
+
+/// The address of a socket in the store.
+pub(crate) fn address(slot: &Slot, name: &str) -> Result<SocketAddrUnix, Error> {
     use std::os::fd::AsRawFd;
-    let path = format!("/proc/self/fd/{}/{}", slot.dir().as_raw_fd(), slot.start_socket()?);
+    let path = format!("/proc/self/fd/{}/{name}", slot.dir().as_raw_fd());
     SocketAddrUnix::new(&path).on("use as a socket's address", &path).map_err(failed)
 }
 

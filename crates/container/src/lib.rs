@@ -11,6 +11,7 @@
 //! | [`sandbox`] | a container that exists: start, signal, pause, update, delete |
 //! | [`exec`] | one more process in it |
 //! | [`cgroup`] | limits on v1, hybrid and v2 hosts |
+//! | [`runner`] | another kernel in the program's place |
 //! | [`seccomp`] | policies compiled to programs |
 //! | [`hooks`], [`userns`] | the configuration's programs, ID mappings |
 
@@ -20,26 +21,56 @@ mod create;
 mod exec;
 mod hooks;
 mod init;
+pub mod runner;
 mod sandbox;
 mod seccomp;
 mod userns;
 
 pub use hooks::state;
 
-use insula_boundary::{Boundary, Error, Options, Result, Sandbox, Store, Support};
+use insula_boundary::{Boundary, Entry, Error, Options, Result, Sandbox, Store, Support};
 use insula_spec::plan::Namespace;
 use insula_spec::{Id, Plan};
+use runner::Runner;
+use std::sync::Arc;
 
 /// The boundary `container`.
 #[derive(Clone, Debug)]
 pub struct Containers {
     store: Store,
+    /// Other kernels that can stand in containers.
+    runners: Vec<Arc<dyn Runner>>,
+    /// Which of them new ones get.
+    chosen: Option<Arc<dyn Runner>>,
 }
 
 impl Containers {
     /// Containers whose state is kept in this store.
     pub fn new(store: Store) -> Containers {
-        Containers { store }
+        Containers { store, runners: Vec::new(), chosen: None }
+    }
+
+    /// The same, with other kernels in those that were made so.
+    pub fn with_runners(self, runners: Vec<Arc<dyn Runner>>) -> Containers {
+        Containers { runners, ..self }
+    }
+
+    /// The same; new ones are behind this boundary.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`]: there is none of that name.
+    pub fn behind(mut self, boundary: &str) -> Result<Containers> {
+        self.chosen = self.runner(boundary)?;
+        Ok(self)
+    }
+
+    /// The kernel that makes a boundary; none for plain containers.
+    fn runner(&self, boundary: &str) -> Result<Option<Arc<dyn Runner>>> {
+        match self.runners.iter().find(|runner| runner.boundary() == boundary) {
+            Some(runner) => Ok(Some(runner.clone())),
+            None if boundary == CONTAINER => Ok(None),
+            None => Err(Error::Unsupported(format!("this program has no boundary named {boundary}"))),
+        }
     }
 
     /// The store.
@@ -47,6 +78,9 @@ impl Containers {
         &self.store
     }
 }
+
+/// The boundary's name, and its name on record.
+pub(crate) const CONTAINER: &str = "container";
 
 /// Keeps our program file from a container in which somebody could see a process of ours: it may start this process anew, so it
 /// comes before anything has an effect.
@@ -61,7 +95,7 @@ pub fn protect_program_file(plan: &Plan) -> insula_sys::Result<()> {
 
 impl Boundary for Containers {
     fn name(&self) -> &'static str {
-        "container"
+        self.chosen.as_ref().map_or(CONTAINER, |runner| runner.boundary())
     }
 
     fn probe(&self) -> Support {
@@ -77,13 +111,14 @@ impl Boundary for Containers {
     }
 
     fn create(&self, plan: Plan, options: Options) -> Result<Box<dyn Sandbox>> {
-        Ok(Box::new(create::create(&self.store, plan, options)?))
+        Ok(Box::new(create::create(&self.store, self.chosen.clone(), plan, options)?))
     }
 
     fn open(&self, id: &Id) -> Result<Box<dyn Sandbox>> {
         let slot = self.store.find(id)?;
-        let entry = slot.read_entry()?.ok_or_else(|| Error::Unmade(id.clone()))?;
-        Ok(Box::new(sandbox::Container::opened(slot, entry)))
+        let entry: Entry = slot.read_entry()?.ok_or_else(|| Error::Unmade(id.clone()))?;
+        let runner = self.runner(&entry.boundary)?;
+        Ok(Box::new(sandbox::Container::opened(slot, entry, runner)))
     }
 
     fn delete(&self, id: &Id, force: bool) -> Result<()> {
@@ -91,7 +126,8 @@ impl Boundary for Containers {
         // Who makes it still holds the lock: then wait for how it ends.
         slot.lock()?;
         match slot.read_entry()? {
-            Some(entry) => sandbox::Container::opened(slot, entry).delete(force),
+            // Removing one takes no other kernel.
+            Some(entry) => sandbox::Container::opened(slot, entry, None).delete(force),
             // Cut off before anything was made.
             None => slot.remove(),
         }

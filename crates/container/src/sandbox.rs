@@ -3,6 +3,7 @@
 use crate::cgroup;
 use crate::channel::{Channel, Message, failed};
 use crate::create::{FirstProcess, start_address};
+use crate::runner::Runner;
 use crate::{exec, hooks, seccomp};
 use insula_boundary::store::Slot;
 use insula_boundary::{Entry, Error, ExecOptions, Init, Job, Result, Sandbox, Stats, Status};
@@ -15,6 +16,7 @@ use rustix::fd::OwnedFd;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::Pid;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A container: one this process has just made, or one found in the store.
@@ -26,6 +28,26 @@ pub(crate) struct Container {
     making: Option<Making>,
     /// The socket that wants the terminal.
     console: Option<OwnedFd>,
+    /// The other kernel that stands in it.
+    runner: Option<Arc<dyn Runner>>,
+}
+
+/// Why the other kernel in a container can't be reached.
+enum Unreachable {
+    Socket(Errno),
+    Store(Error),
+}
+
+impl From<Errno> for Unreachable {
+    fn from(errno: Errno) -> Self {
+        Unreachable::Socket(errno)
+    }
+}
+
+impl From<Error> for Unreachable {
+    fn from(error: Error) -> Self {
+        Unreachable::Store(error)
+    }
 }
 
 /// What the maker holds.
@@ -41,15 +63,16 @@ struct Making {
 
 impl Container {
     pub(crate) fn made(slot: Slot, entry: Entry, console: Option<OwnedFd>, first: Option<FirstProcess>) -> Container {
-        let mut container = Container { slot, entry, making: None, console };
+        // Who makes one adds no process to it.
+        let mut container = Container { slot, entry, making: None, console, runner: None };
         if let Some(first) = first {
             container.set_first(first);
         }
         container
     }
 
-    pub(crate) fn opened(slot: Slot, entry: Entry) -> Container {
-        Container { slot, entry, making: None, console: None }
+    pub(crate) fn opened(slot: Slot, entry: Entry, runner: Option<Arc<dyn Runner>>) -> Container {
+        Container { slot, entry, making: None, console: None, runner }
     }
 
     pub(crate) fn plan(&self) -> &Plan {
@@ -121,6 +144,22 @@ impl Container {
                 _ => {}
             }
         }
+    }
+
+    /// A connection to the other kernel that stands in it.
+    fn connect_control(&self) -> Result<OwnedFd> {
+        let connect = || {
+            let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+            rustix::net::connect(&socket, &crate::create::address(&self.slot, &self.slot.control_socket()?)?)?;
+            Ok::<_, Unreachable>(socket)
+        };
+        connect().map_err(|error| match error {
+            Unreachable::Socket(errno) => {
+                let text = insula_sys::error::describe(errno);
+                Error::Failed(format!("can't reach the kernel of {}: {text}", self.entry.plan.id))
+            }
+            Unreachable::Store(error) => error,
+        })
     }
 
     /// Takes back whatever has been made.
@@ -297,7 +336,10 @@ impl Sandbox for Container {
         if ![Status::Running, Status::Created].contains(&self.status()) {
             return Err(self.wrong_state("a process can only be added to a running container"));
         }
-        exec::exec(self.plan(), init, &pidfd, &self.groups()?, process, options)
+        match &self.runner {
+            None => exec::exec(self.plan(), init, &pidfd, &self.groups()?, process, options),
+            Some(runner) => runner.exec(self.plan(), self.connect_control()?, process, options),
+        }
     }
 
     fn signal(&mut self, signal: i32, all: bool) -> Result<()> {

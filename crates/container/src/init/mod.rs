@@ -13,10 +13,11 @@ mod sysctl;
 mod users;
 
 pub(crate) use console::open as open_console;
-pub(crate) use program::{Notified, Surroundings, before_root_is_gone, enter_program, identity};
+pub(crate) use program::{Identity, Notified, Surroundings, before_root_is_gone, enter_program, identity, settle};
 
 use crate::cgroup::Groups;
 use crate::channel::{Channel, Message, failed};
+use crate::runner::{self, Runner};
 use crate::{hooks, seccomp};
 use insula_boundary::Error;
 use insula_spec::Plan;
@@ -31,7 +32,12 @@ use std::path::Path;
 
 /// What the first process is given.
 pub(crate) struct Start<'p> {
+    /// What the container is to be.
     pub(crate) plan: &'p Plan,
+    /// Who runs the program instead of the host's kernel, and all that was asked for.
+    pub(crate) runner: Option<(&'p dyn Runner, &'p Plan)>,
+    /// Where that one hears of more processes that are to be run.
+    pub(crate) control: Option<OwnedFd>,
     pub(crate) groups: &'p Groups,
     /// To the caller.
     pub(crate) channel: Channel,
@@ -67,6 +73,8 @@ pub(crate) fn run(start: Start<'_>) -> ! {
 fn prepare(start: Start<'_>, told: &mut Option<Channel>) -> Result<Infallible, Error> {
     let Start {
         plan,
+        runner,
+        control,
         groups,
         joins,
         anchor,
@@ -106,13 +114,11 @@ fn prepare(start: Start<'_>, told: &mut Option<Channel>) -> Result<Infallible, E
     channel.send(Message::Ready)?;
     wait_for_start(told, start_socket)?;
     hooks::run_inside(&plan.hooks.start_container, "startContainer", plan)?;
-    enter_program(
-        &plan.process,
-        identity,
-        filter.as_deref(),
-        program::Surroundings { stdio, session, preserve_fds, keyring, attached, stops, listener },
-        told.as_ref(),
-    )
+    let around = program::Surroundings { stdio, session, preserve_fds, keyring, attached, stops, listener };
+    match runner {
+        Some((runner, asked)) => runner::hand_over(runner, asked, control, identity, around, told),
+        None => enter_program(&plan.process, identity, filter.as_deref(), around, told.as_ref()),
+    }
 }
 
 /// Enters the namespaces and groups; gives back our number outside.

@@ -164,6 +164,30 @@ pub(crate) fn enter_program(
     Err(cant_run(&identity.program, errno))
 }
 
+/// The first half of that, for who runs the program in another way: standard streams and session, and nothing else open. Gives back
+/// where news goes, and whether there is a terminal.
+pub(crate) fn settle(
+    mut identity: Identity,
+    around: Surroundings,
+    keep: &[Option<BorrowedFd<'_>>],
+) -> Result<(Identity, Option<OwnedFd>, bool), Error> {
+    if let Some(name) = &around.keyring {
+        process::join_session_keyring(name).map_err(failed)?;
+    }
+    let slave = identity.slave.take();
+    standard_streams(slave.as_ref(), around.stdio, &identity.user)?;
+    let has_terminal = slave.is_some();
+    drop(slave);
+    let keep: Vec<_> = keep.iter().copied().chain([around.stops.as_ref().map(AsFd::as_fd)]).collect();
+    close_others(around.preserve_fds, &keep)?;
+    if around.attached {
+        die_with_parent()?;
+    }
+    join_session(around.session, has_terminal)?;
+    signals::reset();
+    Ok((identity, around.stops, has_terminal))
+}
+
 /// If the caller ends, so does the program: nobody would clean up after it.
 pub(super) fn die_with_parent() -> Result<(), Error> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).on("follow", "the caller").map_err(failed)

@@ -3,13 +3,21 @@
 use clap::ValueEnum;
 use insula_boundary::Store;
 use insula_container::Containers;
+use insula_sentry::runner::Sentry;
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 /// Options of every verb.
 #[derive(clap::Args, Clone)]
 pub(crate) struct Global {
+    /// What stands between a new sandbox's program and the host
+    #[arg(long, global = true, value_parser = isolation, default_value = "container", value_name = "BOUNDARY", help_heading = "Global options")]
+    pub(crate) isolation: &'static str,
+    /// Behind the sentry: tell of every system call on standard error
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub(crate) strace: bool,
     /// Directory in which the state of sandboxes is kept
     #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
     pub(crate) root: Option<PathBuf>,
@@ -66,9 +74,10 @@ impl Coded {
 }
 
 impl Global {
-    /// The containers of this user's store.
+    /// The sandboxes of this user's store; new ones are behind the boundary that was asked for.
     pub(crate) fn containers(&self) -> Containers {
-        Containers::new(Store::new(self.root()))
+        let known = Containers::new(Store::new(self.root())).with_runners(vec![Arc::new(Sentry { strace: self.strace })]);
+        known.clone().behind(self.isolation).unwrap_or(known)
     }
 
     /// The directory in which the state is kept.
@@ -127,6 +136,19 @@ fn one_line(text: &str) -> String {
     }
     let (head, tail) = (&plain[..200], &plain[plain.len() - 200..]);
     head.iter().copied().chain(" … ".chars()).chain(tail.iter().copied()).collect()
+}
+
+/// A boundary's name, if this version has it.
+fn isolation(name: &str) -> Result<&'static str, String> {
+    const PLANNED: [&str; 3] = ["system", "microvm", "unikernel"];
+    match name {
+        "container" => Ok("container"),
+        "sentry" => Ok("sentry"),
+        name if PLANNED.contains(&name) => Err(format!(
+            "{name} is not in this version yet; container and sentry are (`insula doctor` shows what this host can run)"
+        )),
+        _ => Err("boundaries are container and sentry, and in later versions system, microvm and unikernel".into()),
+    }
 }
 
 /// `/run/insula` for root, a place of their own for others.

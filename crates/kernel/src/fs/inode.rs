@@ -286,6 +286,9 @@ pub trait Inode: Send + Sync + Any {
     /// What statfs(2) tells of its file system.
     fn statfs(&self) -> Result<Statfs>;
 
+    /// A name of it has gone or come: what is known of how many it has doesn't hold any more.
+    fn names_changed(&self) {}
+
     /// Whether what `lookup` said holds as long as this kernel doesn't change it. If not, names are looked up each time.
     fn names_are_stable(&self) -> bool {
         true

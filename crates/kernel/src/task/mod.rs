@@ -276,7 +276,7 @@ impl Task {
     }
 
     /// Sets that moment.
-    pub(crate) fn set_deadline(&self, at: u64) {
+    pub fn set_deadline(&self, at: u64) {
         self.deadline.store(at, Ordering::Relaxed);
     }
 

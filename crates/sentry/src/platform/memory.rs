@@ -6,8 +6,9 @@
 #![allow(unsafe_code)]
 
 use super::{PAGE, Result, Tried};
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
+use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
 use std::arch::asm;
 use std::ops::Range;
@@ -150,6 +151,32 @@ impl Memory {
         Ok(libc::iovec { iov_base: self.at(range.start, len)?.cast(), iov_len: len as usize })
     }
 
+    /// Reads from a file, at a position of its, straight into pieces of the memory. Source: preadv(2).
+    ///
+    /// # Errors
+    /// The host's; `EFAULT` for a piece that isn't there.
+    pub fn read_file(&self, file: &OwnedFd, at: u64, pieces: &[Range<u64>]) -> rustix::io::Result<usize> {
+        let vector = self.vector(pieces)?;
+        // SAFETY: each piece lies in the mapping, which lives as long as `self`, and may be written by anybody at any time.
+        let count = unsafe { libc::preadv(file.as_raw_fd(), vector.as_ptr(), vector.len() as libc::c_int, at as libc::off_t) };
+        usize::try_from(count).map_err(|_| last_error())
+    }
+
+    /// Writes to a file, at a position of its, straight from pieces of the memory. Source: pwritev(2).
+    ///
+    /// # Errors
+    /// As [`Self::read_file`].
+    pub fn write_file(&self, file: &OwnedFd, at: u64, pieces: &[Range<u64>]) -> rustix::io::Result<usize> {
+        let vector = self.vector(pieces)?;
+        // SAFETY: as in `read_file`.
+        let count = unsafe { libc::pwritev(file.as_raw_fd(), vector.as_ptr(), vector.len() as libc::c_int, at as libc::off_t) };
+        usize::try_from(count).map_err(|_| last_error())
+    }
+
+    fn vector(&self, pieces: &[Range<u64>]) -> rustix::io::Result<Vec<libc::iovec>> {
+        pieces.iter().map(|piece| self.iovec(piece.clone()).map_err(|_| Errno::FAULT)).collect()
+    }
+
     /// The address of a range, if all of it is there.
     fn at(&self, offset: u64, len: u64) -> std::result::Result<*mut u8, OutOfRange> {
         match offset.checked_add(len) {
@@ -220,4 +247,9 @@ mod tests {
         memory.read(0, &mut buffer).expect("in range");
         assert_eq!((buffer[4095], buffer[4096], buffer[4097]), (0, 0, 1));
     }
+}
+
+/// Why the last call of the C library's failed.
+fn last_error() -> Errno {
+    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
 }

@@ -28,6 +28,11 @@ pub const GUEST_END: u64 = 0x7fff_e000_0000;
 /// The size of a page, in bytes.
 pub const PAGE: u64 = 4096;
 
+/// Bytes of a task's extended state, as [`Context::fpu`] gives it: what the host's kernel has switched on in this processor.
+pub fn extended_state() -> u64 {
+    u64::from(std::arch::x86_64::__cpuid_count(0xd, 0).ebx).max(512)
+}
+
 /// Why the guest stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {

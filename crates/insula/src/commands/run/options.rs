@@ -23,9 +23,6 @@ pub(crate) struct Args {
     #[arg(trailing_var_arg = true, value_name = "CMD")]
     pub(crate) words: Vec<String>,
 
-    /// What stands between the program and the host
-    #[arg(long, value_parser = isolation, default_value = "container", value_name = "BOUNDARY", help_heading = "What to run")]
-    pub(crate) isolation: Isolation,
     /// Use this directory as the program's /, and write to it
     #[arg(long, value_name = "DIR", conflicts_with_all = ["bundle", "keep"], help_heading = "What to run")]
     pub(crate) rootfs: Option<PathBuf>,
@@ -125,24 +122,6 @@ pub(crate) struct Args {
     /// Pass this many descriptors on, from number 3
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = "For programs that call us")]
     pub(crate) preserve_fds: u32,
-}
-
-/// Reads a boundary's name; one that others will know later deserves better than "invalid".
-fn isolation(name: &str) -> Result<Isolation, String> {
-    match name {
-        "container" => Ok(Isolation::Container),
-        "sentry" | "microvm" | "unikernel" | "system" => {
-            Err(format!("{name} is not in this version yet; container is (`insula doctor` shows what this host can run)"))
-        }
-        _ => Err("boundaries are container, and in later versions system, sentry, microvm and unikernel".into()),
-    }
-}
-
-/// Boundaries of this version.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Isolation {
-    /// The host's kernel behind namespaces, cgroups, capabilities and seccomp
-    Container,
 }
 
 /// Networks of this version.

@@ -286,6 +286,7 @@ impl Dentry {
             }
             remove(&self.inode, &child)?;
             child.gone.store(true, Ordering::Release);
+            child.inode.names_changed();
             names.0.remove(name);
             Ok(child)
         });
@@ -344,6 +345,10 @@ impl Dentry {
         })();
         if matches!(outcome, Ok(true)) {
             first.0.remove(name);
+            if let Some(target) = &target {
+                target.inode.names_changed();
+            }
+            moved.inode.names_changed();
             let exchanged = target.as_ref().filter(|_| flags & c::RENAME_EXCHANGE != 0);
             if let Some(target) = exchanged {
                 target.put(self, name);

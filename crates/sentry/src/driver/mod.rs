@@ -1,0 +1,292 @@
+//! Runs tasks: one host thread for each, for ever.
+//!
+//! A [`Seat`] is that thread's loop: make the changes of the address space, let the program run, see what it wants, give signals the
+//! last word. The stub and this thread take turns; while one works, the other waits.
+//!
+//! | module | holds |
+//! |---|---|
+//! | `cpu` | a task's registers, as the kernel reaches them |
+//! | `park` | waiting for what a call waits for |
+//! | [`trace`] | telling of calls |
+
+mod cpu;
+mod park;
+pub mod trace;
+
+use crate::platform::{self, Access, Call, Context, Event, Seed, SpawnKind};
+use cpu::StubCpu;
+use insula_abi::general as c;
+use insula_abi::signal::Siginfo;
+use insula_kernel::flow::{Blocked, Newborn, NewbornMemory};
+use insula_kernel::mm::{self, Log, MapOp, MapSource, Mm};
+use insula_kernel::signal::{self, Next};
+use insula_kernel::syscall::{self, dispatch};
+use insula_kernel::task::Task;
+use insula_kernel::{Errno, Flow, Kernel, Regs};
+use park::Waiter;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+/// Stack of a task's thread, in bytes: calls are shallow, and what is never touched costs nothing.
+const STACK: usize = 256 << 10;
+
+/// Starts a task's thread, which takes the seed over and runs the task to its end.
+///
+/// # Errors
+/// The host has no room for a thread.
+pub fn start<S: Seed + 'static>(seed: S, task: Arc<Task>, regs: Regs, token: Token) -> std::io::Result<()> {
+    let name = format!("task-{}", task.tid());
+    let run = move || match seed.attach() {
+        Ok(context) => Seat::new(context, task, token).run(&regs),
+        // The host killed it before it ran.
+        Err(_) => lose(&task),
+    };
+    std::thread::Builder::new().name(name).stack_size(STACK).spawn(run).map(drop)
+}
+
+/// The status of who was killed, as wait(2) tells it.
+const KILLED: i32 = c::SIGKILL as i32;
+
+/// Tells who shares a stub: all that have a copy of its token do.
+#[derive(Clone, Debug, Default)]
+pub struct Token(Arc<()>);
+
+/// The host has killed a task's stub, most likely for want of memory: as if by `SIGKILL`.
+fn lose(task: &Arc<Task>) {
+    signal::send::force_fatal(task, KILLED);
+    task.exit(KILLED);
+}
+
+/// A task in its thread.
+struct Seat<C: Context> {
+    kernel: Arc<Kernel>,
+    task: Arc<Task>,
+    context: C,
+    token: Token,
+    /// The address space the stub shows.
+    mm: Arc<Mm>,
+    waiter: Waiter,
+    /// Its calls are told on standard error.
+    traced: bool,
+}
+
+/// Lets a task be brought back from its program.
+struct Kicker(Arc<dyn platform::Kick>);
+
+impl insula_kernel::task::Kick for Kicker {
+    fn kick(&self) {
+        self.0.kick();
+    }
+}
+
+impl<C: Context> Seat<C>
+where
+    C::Seed: 'static,
+{
+    fn new(context: C, task: Arc<Task>, token: Token) -> Self {
+        task.placed(Arc::new(Kicker(context.kick())));
+        Seat { kernel: task.kernel().clone(), mm: task.mm(), task, context, token, waiter: Waiter::new(), traced: trace::is_on() }
+    }
+
+    /// Runs the task to its end.
+    fn run(mut self, regs: &Regs) {
+        match self.context.registers_mut() {
+            Ok(host) => *host = cpu::to_host(regs),
+            Err(_) => return lose(&self.task),
+        }
+        // A signal may have come before the task could be kicked.
+        let mut going = self.settle(false);
+        while going.is_continue() {
+            going = self.turn();
+        }
+        // The stub ends before its memory is anybody else's.
+        let Seat { context, mm, .. } = self;
+        drop(context);
+        drop(mm);
+    }
+
+    /// Lets the program run until it wants something, and gives it that.
+    fn turn(&mut self) -> ControlFlow<()> {
+        if self.show().is_err() {
+            return self.gone();
+        }
+        match self.context.enter() {
+            Event::Syscall(call) => self.call(&call),
+            Event::Fault(fault) => self.fault(&fault),
+            Event::Exception(exception) => {
+                let info = Siginfo::fault(exception.signal, exception.code, exception.address);
+                signal::send::force(&self.task, info);
+                self.settle(false)
+            }
+            Event::Interrupted => self.settle(false),
+            Event::Gone => self.gone(),
+        }
+    }
+
+    fn gone(&self) -> ControlFlow<()> {
+        lose(&self.task);
+        ControlFlow::Break(())
+    }
+
+    /// Makes the changes of the address space that wait.
+    fn show(&mut self) -> platform::Result<()> {
+        if !self.mm.has_changes() {
+            return Ok(());
+        }
+        let Log { ops, kept } = self.mm.take_log();
+        self.context.apply(&translated(&ops))?;
+        drop(kept);
+        Ok(())
+    }
+
+    /// A system call.
+    fn call(&mut self, call: &Call) -> ControlFlow<()> {
+        let made = insula_kernel::cpu::Call { number: call.number, arguments: call.args };
+        if self.traced {
+            trace::called(&self.task, &made);
+        }
+        let mut cpu = StubCpu::new(&mut self.context);
+        let outcome = dispatch(&self.kernel, &self.task, &mut cpu, &made);
+        let fetched = cpu.finish();
+        if fetched.is_err() {
+            return self.gone();
+        }
+        let result = match outcome {
+            Ok(Flow::Done(value)) => Ok(value),
+            Ok(Flow::Block(future)) => self.waiter.wait(&self.task, future),
+            Ok(Flow::Clone(newborn)) => self.bear(*newborn),
+            Ok(Flow::Registers) => return self.settle(false),
+            Ok(Flow::Exit) => return ControlFlow::Break(()),
+            Err(errno) => Err(errno),
+        };
+        if self.traced {
+            trace::answered(&self.task, &made, result);
+        }
+        self.context.set_result(syscall::result(result));
+        self.settle(result.is_err_and(Errno::restarts))
+    }
+
+    /// Places a new task; answers its number, once its maker may go on.
+    fn bear(&mut self, newborn: Newborn) -> insula_kernel::Result<u64> {
+        let Newborn { task, regs, memory, wait } = newborn;
+        let number = task.tid() as u64;
+        let (kind, token) = match memory {
+            NewbornMemory::Shared => (SpawnKind::Thread, self.token.clone()),
+            NewbornMemory::Copied => (SpawnKind::Copy, Token::default()),
+        };
+        let Log { ops, kept } = self.mm.take_log();
+        let seed = self.context.spawn(kind, &translated(&ops));
+        drop(kept);
+        let started = seed.map_err(|_| ()).and_then(|seed| start(seed, task.clone(), regs, token).map_err(|_| ()));
+        if started.is_err() {
+            task.exit(KILLED);
+            return Err(Errno::EAGAIN);
+        }
+        match wait {
+            Some(future) => self.waiter.wait(&self.task, future),
+            None => Ok(number),
+        }
+    }
+
+    /// The program touched memory that the stub doesn't have.
+    fn fault(&mut self, fault: &platform::Fault) -> ControlFlow<()> {
+        const SEGV_ACCERR: i32 = 2;
+        let access = match fault.access {
+            Access::Execute => mm::Access::Execute,
+            // What may be read is read without a fault once it is there.
+            Access::Unknown if fault.code == SEGV_ACCERR => mm::Access::Write,
+            Access::Unknown => mm::Access::Read,
+        };
+        let outcome = match fault.signal as u32 {
+            // The file under a mapping is shorter than the mapping.
+            c::SIGBUS => Err(mm::Fault::PastEnd),
+            _ => self.mm.fault(fault.address, access),
+        };
+        let Err(why) = outcome else { return ControlFlow::Continue(()) };
+        let (signo, code) = match why {
+            mm::Fault::NotMapped => (c::SIGSEGV, c::SEGV_MAPERR),
+            mm::Fault::NotAllowed => (c::SIGSEGV, c::SEGV_ACCERR),
+            mm::Fault::PastEnd => (c::SIGBUS, c::BUS_ADRERR),
+            mm::Fault::NoMemory => {
+                signal::send::force_fatal(&self.task, KILLED);
+                return self.settle(false);
+            }
+        };
+        signal::send::force(&self.task, Siginfo::fault(signo as i32, code as i32, fault.address));
+        self.settle(false)
+    }
+
+    /// Signals, stops and ends have their say; after it the program goes on, or not.
+    fn settle(&mut self, mut restarts: bool) -> ControlFlow<()> {
+        loop {
+            let mut cpu = StubCpu::new(&mut self.context);
+            let next = signal::deliver(&self.task, &mut cpu, restarts);
+            if cpu.finish().is_err() {
+                return self.gone();
+            }
+            restarts = false;
+            match next {
+                Next::Enter => return ControlFlow::Continue(()),
+                Next::Begin => return self.begin(),
+                Next::Wait(future) => self.hold(future),
+                Next::End => return ControlFlow::Break(()),
+            }
+        }
+    }
+
+    fn hold(&self, future: Blocked) {
+        // It ends when it may; what it says doesn't matter.
+        let _ = self.waiter.wait(&self.task, future);
+    }
+
+    /// The task has another address space, by execve(2).
+    fn begin(&mut self) -> ControlFlow<()> {
+        let before = std::mem::replace(&mut self.mm, self.task.mm());
+        if Arc::ptr_eq(&before, &self.mm) {
+            return ControlFlow::Continue(());
+        }
+        let done = if Arc::strong_count(&self.token.0) > 1 { self.move_out() } else { self.clear() };
+        // Nothing of the old one may be given to others before it is out of sight.
+        drop(before);
+        if done.is_err() { self.gone() } else { ControlFlow::Continue(()) }
+    }
+
+    /// Takes everything out of the stub's address space.
+    fn clear(&mut self) -> platform::Result<()> {
+        self.context.apply(&[platform::MapOp::Unmap { start: 0, len: platform::GUEST_END }])
+    }
+
+    /// Leaves the stub to those who share it, for one of its own.
+    fn move_out(&mut self) -> platform::Result<()> {
+        let regs = *self.context.registers()?;
+        let mut fresh = self.context.spawn(SpawnKind::Empty, &[])?.attach()?;
+        *fresh.registers_mut()? = regs;
+        self.task.placed(Arc::new(Kicker(fresh.kick())));
+        self.context = fresh;
+        self.token = Token::default();
+        // Who kicked the old one meant this task.
+        self.task.interrupt();
+        Ok(())
+    }
+}
+
+/// As the platform has them.
+fn translated(ops: &[MapOp]) -> Vec<platform::MapOp> {
+    let translate = |op: &MapOp| match op {
+        MapOp::Map { start, len, protection, source, offset } => platform::MapOp::Map {
+            start: *start,
+            len: *len,
+            prot: u32::from(protection.bits()),
+            source: match source {
+                MapSource::Memory => platform::Source::Memory,
+                MapSource::Host(file) => platform::Source::File(file.token() as i32),
+            },
+            offset: *offset,
+        },
+        MapOp::Unmap { start, len } => platform::MapOp::Unmap { start: *start, len: *len },
+        MapOp::Protect { start, len, protection } => {
+            platform::MapOp::Protect { start: *start, len: *len, prot: u32::from(protection.bits()) }
+        }
+    };
+    ops.iter().map(translate).collect()
+}

@@ -1,0 +1,79 @@
+//! What the host offers the kernel: the traits of [`insula_kernel::host`], by system calls of the sentry's own.
+//!
+//! | module | holds |
+//! |---|---|
+//! | `clock` | time, and the thread that waits for the next alarm |
+//! | `file` | files of the host's, by descriptors the gofer gave |
+//! | `stream` | standard streams: pipes, terminals and sockets that the launcher gave |
+
+mod clock;
+mod file;
+mod stream;
+
+pub use clock::HostClock;
+pub use file::HostDescriptor;
+pub use stream::{Stream, Watcher};
+
+use crate::platform::Memory;
+use insula_kernel::{Errno, host};
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// An error of the host's, as the kernel has it.
+pub(crate) fn errno(errno: rustix::io::Errno) -> Errno {
+    Errno(errno.raw_os_error() as u16)
+}
+
+/// Randomness, from getrandom(2).
+#[derive(Debug)]
+pub struct HostEntropy;
+
+impl host::Entropy for HostEntropy {
+    fn fill(&self, mut buffer: &mut [u8]) {
+        while !buffer.is_empty() {
+            match rustix::rand::getrandom(&mut *buffer, rustix::rand::GetRandomFlags::empty()) {
+                Ok(count) => buffer = &mut buffer[count..],
+                Err(rustix::io::Errno::INTR) => {}
+                // A host without randomness is no place to go on.
+                Err(_) => std::process::abort(),
+            }
+        }
+    }
+}
+
+/// The platform's memory, as the kernel's. The kernel gives out all offsets itself, so none is out of range; one that is reads as zeros.
+#[derive(Debug)]
+pub struct HostMemory(pub Arc<Memory>);
+
+impl host::Memory for HostMemory {
+    fn size(&self) -> u64 {
+        self.0.size()
+    }
+
+    fn read(&self, at: u64, into: &mut [u8]) {
+        if self.0.read(at, into).is_err() {
+            into.fill(0);
+        }
+    }
+
+    fn write(&self, at: u64, from: &[u8]) {
+        let _ = self.0.write(at, from);
+    }
+
+    fn load(&self, at: u64) -> u32 {
+        self.0.atomic_u32(at).map_or(0, |word| word.load(Ordering::SeqCst))
+    }
+
+    fn compare_exchange(&self, at: u64, old: u32, new: u32) -> u32 {
+        let Ok(word) = self.0.atomic_u32(at) else { return !old };
+        word.compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst).unwrap_or_else(|found| found)
+    }
+
+    fn discard(&self, range: Range<u64>) {
+        if self.0.discard(range.clone()).is_err() {
+            // What can't be given back must still read as zeros for who gets it next.
+            let _ = self.0.zero(range);
+        }
+    }
+}

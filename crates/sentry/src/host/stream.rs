@@ -1,0 +1,239 @@
+//! Standard streams: what the launcher gave the sandbox as input, output and errors.
+//!
+//! The host must never make a thread of ours wait for them, as no signal of the guest's could reach it there: each is asked first
+//! whether it is ready. One thread waits for all that somebody waits for.
+
+use super::errno;
+use insula_abi::general as c;
+use insula_kernel::fs::{Attributes, File, FileType, Io};
+use insula_kernel::mm::UserBuf;
+use insula_kernel::sync::Mutex;
+use insula_kernel::wait::{Events, Observer, Pollable, Queue, Registration};
+use insula_kernel::{Errno, Flow, Result, SysResult};
+use rustix::event::epoll;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fd::{AsRawFd, OwnedFd, RawFd};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+
+/// The most that is carried at once, in bytes.
+const AT_ONCE: usize = 64 << 10;
+
+/// The most that a pipe takes without waiting once it says it is ready (pipe(7), `PIPE_BUF`).
+const PIPE_BUF: usize = 4096;
+
+/// One of the sandbox's standard streams.
+pub struct Stream {
+    fd: OwnedFd,
+    kind: FileType,
+    queue: Arc<Queue>,
+    watcher: Arc<Watcher>,
+}
+
+impl Stream {
+    /// Takes the descriptor over.
+    ///
+    /// # Errors
+    /// It can't be looked at.
+    pub fn new(fd: OwnedFd, watcher: &Arc<Watcher>) -> Result<Arc<Self>> {
+        let stat = rustix::fs::fstat(&fd).map_err(errno)?;
+        let stream =
+            Arc::new(Stream { fd, kind: FileType::of_mode(stat.st_mode), queue: Queue::new(), watcher: watcher.clone() });
+        watcher.streams.lock().insert(stream.fd.as_raw_fd(), Arc::downgrade(&stream));
+        Ok(stream)
+    }
+
+    /// How it was opened, `O_*`.
+    pub fn flags(&self) -> u32 {
+        rustix::fs::fcntl_getfl(&self.fd).map_or(c::O_RDWR, |flags| flags.bits())
+    }
+
+    /// Where it stands, if it is a file that has positions: what was read or written before goes on there.
+    pub fn position(&self) -> u64 {
+        if self.is_plain() { rustix::fs::tell(&self.fd).unwrap_or(0) } else { 0 }
+    }
+
+    fn ready(&self, wanted: PollFlags) -> Result<()> {
+        let mut fds = [PollFd::new(&self.fd, wanted)];
+        let zero = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+        rustix::io::retry_on_intr(|| poll(&mut fds, Some(&zero))).map_err(errno)?;
+        if fds[0].revents().is_empty() { Err(Errno::EAGAIN) } else { Ok(()) }
+    }
+
+    /// Whether reading and writing it are a matter of positions, and never wait.
+    fn is_plain(&self) -> bool {
+        matches!(self.kind, FileType::Regular | FileType::Block)
+    }
+}
+
+impl Pollable for Stream {
+    fn poll(&self) -> Events {
+        let mut fds = [PollFd::new(&self.fd, PollFlags::IN | PollFlags::OUT | PollFlags::PRI | PollFlags::RDHUP)];
+        let zero = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+        match rustix::io::retry_on_intr(|| poll(&mut fds, Some(&zero))) {
+            Ok(_) => Events::from_bits_truncate(u32::from(fds[0].revents().bits())),
+            Err(_) => Events::ERR,
+        }
+    }
+
+    fn observe(&self, interest: Events, observer: &Arc<dyn Observer>) -> Vec<Registration> {
+        if self.is_plain() {
+            return Vec::new();
+        }
+        let registration = self.queue.register(interest, observer.clone());
+        self.watcher.watch(&self.fd);
+        vec![registration]
+    }
+}
+
+impl File for Stream {
+    fn file_type(&self) -> FileType {
+        self.kind
+    }
+
+    fn read(&self, _: &Io<'_>, at: u64, buffer: &mut UserBuf) -> Result<usize> {
+        let mut bytes = vec![0; AT_ONCE.min(usize::try_from(buffer.left()).unwrap_or(AT_ONCE))];
+        if bytes.is_empty() {
+            return Ok(0);
+        }
+        let count = if self.is_plain() {
+            rustix::io::retry_on_intr(|| rustix::io::pread(&self.fd, &mut *bytes, at)).map_err(errno)?
+        } else {
+            self.ready(PollFlags::IN)?;
+            rustix::io::retry_on_intr(|| rustix::io::read(&self.fd, &mut *bytes)).map_err(errno)?
+        };
+        buffer.put(&bytes[..count])
+    }
+
+    fn write(&self, _: &Io<'_>, at: u64, buffer: &mut UserBuf) -> Result<usize> {
+        let most = if self.is_plain() { AT_ONCE } else { PIPE_BUF };
+        let mut bytes = vec![0; most.min(usize::try_from(buffer.left()).unwrap_or(most))];
+        if bytes.is_empty() {
+            return Ok(0);
+        }
+        if !self.is_plain() {
+            self.ready(PollFlags::OUT)?;
+        }
+        let count = buffer.take(&mut bytes)?;
+        let write = || match self.is_plain() {
+            true => rustix::io::pwrite(&self.fd, &bytes[..count], at),
+            false => rustix::io::write(&self.fd, &bytes[..count]),
+        };
+        rustix::io::retry_on_intr(write).map_err(errno)
+    }
+
+    fn append(&self, _: &Io<'_>, buffer: &mut UserBuf) -> Result<(usize, u64)> {
+        let mut bytes = vec![0; AT_ONCE.min(usize::try_from(buffer.left()).unwrap_or(AT_ONCE))];
+        let count = buffer.take(&mut bytes)?;
+        // It was opened with O_APPEND on the host, too, which then heeds no position.
+        let count = rustix::io::retry_on_intr(|| rustix::io::write(&self.fd, &bytes[..count])).map_err(errno)?;
+        Ok((count, self.end()?))
+    }
+
+    fn end(&self) -> Result<u64> {
+        rustix::fs::fstat(&self.fd).map(|stat| stat.st_size as u64).map_err(errno)
+    }
+
+    fn attributes(&self) -> Result<Attributes> {
+        let stat = rustix::fs::fstat(&self.fd).map_err(errno)?;
+        let time = |sec, nsec: u64| insula_abi::time::Timespec { sec, nsec: nsec as i64 };
+        Ok(Attributes {
+            dev: stat.st_dev,
+            ino: stat.st_ino,
+            mode: stat.st_mode,
+            nlink: stat.st_nlink as u32,
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+            rdev: stat.st_rdev,
+            size: stat.st_size as u64,
+            blksize: stat.st_blksize as u32,
+            blocks: stat.st_blocks as u64,
+            atime: time(stat.st_atime, stat.st_atime_nsec),
+            mtime: time(stat.st_mtime, stat.st_mtime_nsec),
+            ctime: time(stat.st_ctime, stat.st_ctime_nsec),
+            btime: None,
+        })
+    }
+
+    fn ioctl(&self, io: &Io<'_>, request: u32, argument: u64) -> SysResult {
+        if !rustix::termios::isatty(&self.fd) {
+            return Err(Errno::ENOTTY);
+        }
+        match request {
+            insula_abi::ioctl::TIOCGWINSZ => {
+                let size = rustix::termios::tcgetwinsize(&self.fd).map_err(errno)?;
+                let words = [size.ws_row, size.ws_col, size.ws_xpixel, size.ws_ypixel];
+                let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+                io.task.mm().write(argument, &bytes)?;
+                Ok(Flow::Done(0))
+            }
+            _ => Err(Errno::ENOTTY),
+        }
+    }
+
+    fn sync(&self, _: bool) -> Result<()> {
+        rustix::fs::fsync(&self.fd).map_err(errno)
+    }
+
+    fn describe(&self) -> Vec<u8> {
+        match self.kind {
+            FileType::Fifo => b"pipe:[1]".to_vec(),
+            FileType::Socket => b"socket:[1]".to_vec(),
+            _ => b"/dev/console".to_vec(),
+        }
+    }
+}
+
+/// Waits for streams of the host's on behalf of tasks.
+pub struct Watcher {
+    epoll: OwnedFd,
+    streams: Mutex<BTreeMap<RawFd, Weak<Stream>>>,
+}
+
+impl Watcher {
+    /// What it waits with; nobody does before [`serve`](Watcher::serve).
+    ///
+    /// # Errors
+    /// The host has no room for a descriptor.
+    pub fn new() -> std::io::Result<Arc<Self>> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        Ok(Arc::new(Watcher { epoll, streams: Mutex::new(BTreeMap::new()) }))
+    }
+
+    /// Starts its thread.
+    ///
+    /// # Errors
+    /// The host has no room for a thread.
+    pub fn serve(self: &Arc<Self>) -> std::io::Result<()> {
+        let served = self.clone();
+        std::thread::Builder::new().name("streams".into()).stack_size(128 << 10).spawn(move || served.run()).map(drop)
+    }
+
+    /// Asks for reports of a stream's becoming ready: one for each change, so nothing is reported again and again that nobody takes. What is
+    /// always ready can't be watched, and needn't.
+    fn watch(&self, fd: &OwnedFd) {
+        let flags = epoll::EventFlags::ET | epoll::EventFlags::IN | epoll::EventFlags::RDHUP | epoll::EventFlags::OUT;
+        let _ = epoll::add(&self.epoll, fd, epoll::EventData::new_u64(fd.as_raw_fd() as u64), flags);
+    }
+
+    fn run(&self) {
+        let mut events: Vec<epoll::Event> = Vec::with_capacity(8);
+        loop {
+            events.clear();
+            match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), None) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(_) => return,
+            }
+            for event in &events {
+                let fd = event.data.u64() as RawFd;
+                let stream = self.streams.lock().get(&fd).and_then(Weak::upgrade);
+                if let Some(stream) = stream {
+                    let events = Events::from_bits_truncate({ event.flags }.bits());
+                    let widened = [(Events::IN, Events::READABLE), (Events::OUT, Events::WRITABLE)];
+                    let all = widened.iter().filter(|(one, _)| events.contains(*one)).fold(events, |all, (_, more)| all | *more);
+                    stream.queue.wake(all);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Open directories of the host's.
+
+use super::inode::HostInode;
+use crate::host::errno;
+use insula_kernel::fs::{AlwaysReady, Attributes, EachEntry, File, FileType, Inode, Io};
+use insula_kernel::sync::Mutex;
+use insula_kernel::{Errno, Result};
+use rustix::fd::OwnedFd;
+use rustix::fs::{RawDir, SeekFrom};
+use std::mem::MaybeUninit;
+use std::sync::Arc;
+
+/// Room for entries that are fetched at once, in bytes.
+const BATCH: usize = 32 << 10;
+
+/// An open directory. Its descriptor has a position of its own, which is set anew for each call.
+pub(super) struct HostDirectory {
+    inode: Arc<HostInode>,
+    fd: Mutex<OwnedFd>,
+}
+
+impl HostDirectory {
+    pub(super) fn new(inode: Arc<HostInode>, fd: OwnedFd) -> Self {
+        HostDirectory { inode, fd: Mutex::new(fd) }
+    }
+}
+
+impl AlwaysReady for HostDirectory {}
+
+impl File for HostDirectory {
+    fn file_type(&self) -> FileType {
+        FileType::Directory
+    }
+
+    fn read(&self, _: &Io<'_>, _: u64, _: &mut insula_kernel::mm::UserBuf) -> Result<usize> {
+        Err(Errno::EISDIR)
+    }
+
+    fn entries(&self, _: &Io<'_>, at: u64, each: &mut EachEntry<'_>) -> Result<()> {
+        let fd = self.fd.lock();
+        rustix::fs::seek(&*fd, SeekFrom::Start(at)).map_err(errno)?;
+        let mut room = vec![MaybeUninit::uninit(); BATCH];
+        let mut entries = RawDir::new(&*fd, &mut room);
+        while let Some(entry) = entries.next() {
+            let entry = entry.map_err(errno)?;
+            let kind = FileType::of_mode(entry.file_type().as_raw_mode());
+            if !each(entry.file_name().to_bytes(), entry.ino(), kind, entry.next_entry_cookie()) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn end(&self) -> Result<u64> {
+        Ok(i64::MAX as u64)
+    }
+
+    fn sync(&self, _: bool) -> Result<()> {
+        rustix::fs::fsync(&*self.fd.lock()).map_err(errno)
+    }
+
+    fn attributes(&self) -> Result<Attributes> {
+        self.inode.attributes()
+    }
+}

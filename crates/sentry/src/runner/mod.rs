@@ -1,0 +1,83 @@
+//! The boundary `sentry`: from a container's first process to a program that runs behind a kernel of ours.
+//!
+//! 1. [`exports`]: what is mounted in the container becomes the gofer's exports, and the gofer is started.
+//! 2. Memory, the first stub, the kernel, its tree of files.
+//! 3. The root is left, privileges are given up, the filter is loaded: only then is anything of the guest's looked at.
+//! 4. The program is loaded, its task started; this thread passes signals on and waits for the end.
+
+mod exports;
+mod sandbox;
+mod streams;
+mod tree;
+
+use insula_boundary::{Error, ExecOptions, Job, Result};
+use insula_container::runner::{Inside, Runner};
+use insula_spec::Plan;
+use insula_spec::plan::{MountKind, Process};
+use rustix::fd::OwnedFd;
+use std::path::Path;
+
+/// The kernel core in a host process.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sentry {
+    /// Every system call is told of on standard error.
+    pub strace: bool,
+}
+
+/// File systems that are a view of a kernel: the sentry has its own.
+pub(crate) const OF_KERNEL: [&str; 8] = ["proc", "sysfs", "devpts", "mqueue", "cgroup", "cgroup2", "devtmpfs", "securityfs"];
+
+impl Runner for Sentry {
+    fn boundary(&self) -> &'static str {
+        "sentry"
+    }
+
+    fn container_plan(&self, plan: &Plan) -> Result<Plan> {
+        refuse(plan)?;
+        let mut container = plan.clone();
+        // The container's own `/proc` stays: while it is put together, its descriptors are reached through it.
+        let of_kernel = |kind: &MountKind| match kind {
+            MountKind::Cgroup => true,
+            MountKind::Fs { name, .. } => OF_KERNEL.contains(&name.as_str()) && name != "proc" && name != "devpts",
+            MountKind::Bind { .. } => false,
+        };
+        container.mounts.retain(|mount| !of_kernel(&mount.kind));
+        let in_kernel = |path: &Path| path.starts_with("/proc") || path.starts_with("/sys");
+        container.masked_paths.retain(|path| !in_kernel(path));
+        container.readonly_paths.retain(|path| !in_kernel(path));
+        container.process.seccomp = None;
+        container.process.reaper = false;
+        container.process.rlimits.clear();
+        container.sysctl.clear();
+        Ok(container)
+    }
+
+    fn run(&self, inside: Inside<'_>) -> Error {
+        if self.strace {
+            crate::driver::trace::switch_on();
+        }
+        sandbox::run(inside)
+    }
+
+    fn exec(&self, _: &Plan, _: OwnedFd, _: Process, _: ExecOptions) -> Result<Job> {
+        Err(Error::Unsupported("exec into a sentry is not in this version yet".into()))
+    }
+}
+
+/// What neither the container nor the sentry would heed.
+fn refuse(plan: &Plan) -> Result<()> {
+    let unsupported = |field: &str, why: &str| Err(Error::Unsupported(format!("{field}: {why}")));
+    if plan.process.apparmor.is_some() || plan.process.selinux.is_some() {
+        return unsupported(
+            "process.apparmorProfile, process.selinuxLabel",
+            "the sentry has no security modules; leave them out",
+        );
+    }
+    if !plan.time_offsets.is_empty() {
+        return unsupported("linux.timeOffsets", "the sentry's clocks are the host's; leave them out");
+    }
+    if let Some((name, _)) = plan.sysctl.first_key_value() {
+        return unsupported("linux.sysctl", &format!("the sentry has no kernel parameter {name}; leave it out"));
+    }
+    Ok(())
+}

@@ -1,0 +1,271 @@
+//! The sandbox's processes, from the container's first one on.
+
+use super::exports::{self, Exported};
+use super::{streams, tree};
+use crate::driver;
+use crate::host::{HostClock, HostEntropy, HostMemory, Watcher};
+use crate::platform::Memory;
+use crate::platform::ptrace::{Ptrace, Seed};
+use crate::{confine, hostfs::HostFs};
+use insula_abi::signal::Siginfo;
+use insula_boundary::Error;
+use insula_container::runner::{Inside, Started};
+use insula_gofer::{Client, Confinement};
+use insula_kernel::host::{Host, Machine};
+use insula_kernel::signal::Target;
+use insula_kernel::task::boot::Boot;
+use insula_kernel::task::{Credentials, Limits, Task};
+use insula_kernel::wait::{Events, Observer, Pollable};
+use insula_kernel::{Errno, Kernel};
+use insula_spec::Plan;
+use insula_sys::Context as _;
+use insula_sys::signals::{self, SignalFd};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::process::Signal;
+use std::convert::Infallible;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+
+/// All memory of a sandbox's programs, at most, in bytes: address space, not memory; what limits memory is the container's group.
+const MEMORY: u64 = 1 << 38;
+
+/// Runs the container's program in a sandbox; ends with it. Returns only why it couldn't be run.
+pub(super) fn run(inside: Inside<'_>) -> Error {
+    match prepare(inside) {
+        Err(Failed { error, started }) => {
+            if let Some(started) = started {
+                started.fail(error);
+            }
+            insula_sys::process::exit(125)
+        }
+        Ok(never) => match never {},
+    }
+}
+
+/// Why there is no sandbox, and who is to be told.
+struct Failed {
+    error: Error,
+    started: Option<Started>,
+}
+
+fn failed(what: &str) -> impl FnOnce(std::io::Error) -> Error + '_ {
+    move |error| Error::Failed(format!("can't {what}: {error}"))
+}
+
+/// What was made while there still were privileges.
+struct Parts {
+    memory: Arc<Memory>,
+    platform: Ptrace,
+    seed: Seed,
+    client: Client,
+    exported: Vec<Exported>,
+    signals: SignalFd,
+    watcher: Arc<Watcher>,
+    ended: Ended,
+}
+
+fn prepare(mut inside: Inside<'_>) -> Result<Infallible, Failed> {
+    let made = make_parts(inside.plan).and_then(|parts| confine_all(inside.attached).map(|()| parts));
+    match made {
+        Ok(parts) => serve(parts, &mut inside).map_err(|error| Failed { error, started: Some(inside.started) }),
+        Err(error) => Err(Failed { error, started: Some(inside.started) }),
+    }
+}
+
+/// All that needs the container's root, or privileges, or this process's having one thread.
+fn make_parts(plan: &Plan) -> Result<Parts, Error> {
+    let host = |error: insula_sys::Error| Error::Failed(error.to_string());
+    let exported = exports::find(plan).map_err(failed("find what is mounted"))?;
+    let list: Vec<_> = exported.iter().map(|exported| exported.export.clone()).collect();
+    let gofer = |error: insula_gofer::Error| Error::Failed(format!("the file server: {error}"));
+    let (starting, client) = insula_gofer::spawn(&list, &Confinement::default()).map_err(gofer)?;
+    confine::raise_descriptors();
+    let signals = SignalFd::new(signals::blockable()).map_err(host)?;
+    let watcher = Watcher::new().map_err(failed("watch the standard streams"))?;
+    let ended = Ended::new().map_err(failed("wait for the program"))?;
+    starting.ready().map_err(gofer)?;
+    confine::leave_root().map_err(host)?;
+    confine::give_up_privileges().map_err(host)?;
+    let platform = |error: crate::platform::Error| Error::Failed(format!("the platform ptrace: {error}"));
+    let memory = Arc::new(Memory::new(MEMORY).map_err(platform)?);
+    let ptrace = Ptrace::new(memory.clone()).map_err(platform)?;
+    let seed = ptrace.first().map_err(platform)?;
+    Ok(Parts { memory, platform: ptrace, seed, client, exported, signals, watcher, ended })
+}
+
+/// Gives up all calls but those the sentry needs. Threads that are made from here on inherit that.
+fn confine_all(attached: bool) -> Result<(), Error> {
+    if attached {
+        // Becoming nobody has undone it.
+        let death = rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).on("follow", "the caller");
+        death.map_err(|error| Error::Failed(error.to_string()))?;
+    }
+    let program = confine::filter().map_err(|error| Error::Failed(format!("can't make the system-call filter: {error}")))?;
+    let told = insula_sys::seccomp::tell_of_violations(|number| insula_seccomp::Sysno::new(number).map(|call| call.name()));
+    let confined = told.and_then(|()| insula_sys::seccomp::confine(&program, "sentry"));
+    confined.map_err(|error| Error::Failed(error.to_string()))
+}
+
+/// Runs the program, and stays until it has ended.
+fn serve(parts: Parts, inside: &mut Inside<'_>) -> Result<Infallible, Error> {
+    let Parts { memory, platform, seed, client, exported, signals, watcher, ended } = parts;
+    let clock = Arc::new(HostClock::default());
+    let kernel = Kernel::new(Host {
+        clock: clock.clone(),
+        entropy: Arc::new(HostEntropy),
+        memory: Arc::new(HostMemory(memory.clone())),
+        machine: machine(),
+    });
+    clock.serve(&kernel).map_err(failed("start the timer"))?;
+    watcher.serve().map_err(failed("watch the standard streams"))?;
+    let (task, regs) = boot(&kernel, &watcher, &client, &memory, &exported, inside)?;
+    ended.watch(&task);
+    driver::start(seed, task.clone(), regs, driver::Token::default()).map_err(failed("start the program"))?;
+    let _platform = platform;
+    std::mem::replace(&mut inside.started, Started::nobody()).say();
+    stay(&task, &signals, &ended, inside.news.as_ref())
+}
+
+/// The machine that programs see: the host's processors.
+fn machine() -> Machine {
+    let (capabilities, capabilities2) = rustix::param::linux_hwcap();
+    Machine {
+        user: LOWEST..crate::platform::GUEST_END,
+        extended: crate::platform::extended_state(),
+        capabilities: capabilities as u64,
+        capabilities2: capabilities2 as u64,
+        processors: rustix::thread::sched_getaffinity(None).map_or(1, |set| set.count()),
+    }
+}
+
+/// Below, nobody maps anything, so that a null pointer is found out (Linux: `vm.mmap_min_addr`).
+const LOWEST: u64 = 64 << 10;
+
+/// The first process.
+fn boot(
+    kernel: &Arc<Kernel>,
+    watcher: &Arc<Watcher>,
+    client: &Client,
+    memory: &Arc<Memory>,
+    exported: &[Exported],
+    inside: &Inside<'_>,
+) -> Result<(Arc<Task>, insula_kernel::Regs), Error> {
+    let roots: Result<Vec<_>, Errno> = (0..exported.len()).map(|number| HostFs::attach(client, number as u32, memory)).collect();
+    let kernel_said = |what: &'static str| move |errno: Errno| Error::Failed(format!("can't {what}: {errno}"));
+    let roots = roots.map_err(kernel_said("reach the file server"))?;
+    let fs = tree::build(kernel, exported, roots, inside).map_err(kernel_said("put the tree of files together"))?;
+    let std = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
+    let descriptors = streams::table(watcher, std).map_err(kernel_said("use the standard streams"))?;
+    let program = inside.program.as_os_str().as_bytes().to_vec();
+    let boot = Boot {
+        program: program.clone(),
+        arguments: inside.args.iter().map(|text| text.clone().into_bytes()).collect(),
+        environment: inside.env.iter().map(|text| text.clone().into_bytes()).collect(),
+        fs,
+        credentials: credentials(inside),
+        limits: limits(inside.plan),
+        descriptors,
+    };
+    kernel.boot(boot).map_err(|errno| {
+        let text = format!("process.args[0]: can't run {}: {}", inside.program.display(), describe(errno));
+        match errno {
+            Errno::ENOENT | Errno::ENOTDIR => Error::NoProgram(text),
+            _ => Error::CantRun(text),
+        }
+    })
+}
+
+/// An error of the kernel's in the host's words.
+fn describe(errno: Errno) -> String {
+    insula_sys::error::describe(rustix::io::Errno::from_raw_os_error(i32::from(errno.0)))
+}
+
+fn credentials(inside: &Inside<'_>) -> Credentials {
+    let process = &inside.plan.process;
+    let caps = &process.capabilities;
+    let user = &inside.user;
+    let mut credentials = Credentials::root(caps.permitted.bits());
+    credentials.uid = insula_kernel::task::credentials::Ids::all(user.uid);
+    credentials.gid = insula_kernel::task::credentials::Ids::all(user.gid);
+    credentials.groups = Arc::new(user.groups.clone());
+    credentials.capabilities.effective = caps.effective.bits();
+    credentials.capabilities.inheritable = caps.inheritable.bits();
+    credentials.capabilities.ambient = caps.ambient.bits();
+    credentials.capabilities.bounding = caps.bounding.bits();
+    credentials.no_new_privileges = process.no_new_privileges;
+    if user.uid != 0 {
+        // As execve(2) does it for who isn't root.
+        credentials.capabilities.permitted = caps.ambient.bits();
+        credentials.capabilities.effective = caps.ambient.bits();
+    }
+    credentials
+}
+
+fn limits(plan: &Plan) -> Limits {
+    let mut limits = Limits::default();
+    for limit in &plan.process.rlimits {
+        limits.set(limit.resource, insula_abi::process::Rlimit { soft: limit.soft, hard: limit.hard });
+    }
+    limits
+}
+
+/// Tells when the first process has ended.
+struct Ended {
+    told: OwnedFd,
+    tell: Arc<Tell>,
+}
+
+/// Writes to the pipe that [`stay`] waits at.
+struct Tell(OwnedFd);
+
+impl Observer for Tell {
+    fn notify(&self, _: Events) {
+        let _ = rustix::io::write(&self.0, b"!");
+    }
+}
+
+impl Ended {
+    fn new() -> std::io::Result<Ended> {
+        let (told, tell) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC | rustix::pipe::PipeFlags::NONBLOCK)?;
+        Ok(Ended { told, tell: Arc::new(Tell(tell)) })
+    }
+
+    fn watch(&self, task: &Arc<Task>) {
+        let observer: Arc<dyn Observer> = self.tell.clone();
+        // For as long as this process lives.
+        std::mem::forget(task.process.observe(Events::READABLE, &observer));
+    }
+}
+
+/// Passes signals on until the first process has ended; then so does this one, as that one did.
+fn stay(first: &Arc<Task>, incoming: &SignalFd, ended: &Ended, news: Option<&OwnedFd>) -> ! {
+    loop {
+        if let Some(status) = first.process.status() {
+            end(status, news);
+        }
+        let _ = poll(&mut [PollFd::new(incoming, PollFlags::IN), PollFd::new(&ended.told, PollFlags::IN)], None);
+        let mut word = [0; 16];
+        let _ = rustix::io::read(ended.told.as_fd(), &mut word);
+        while let Some(received) = incoming.read() {
+            const SIGCHLD: i32 = 17;
+            if received.signal != SIGCHLD {
+                let info = Siginfo::sent(received.signal, 0, 0, 0);
+                let _ = insula_kernel::signal::send::send_from_outside(Target::Process(&first.process), info);
+            }
+        }
+    }
+}
+
+/// Ends with the program's exit code, or 128 and the signal that killed it.
+fn end(status: i32, news: Option<&OwnedFd>) -> ! {
+    let signal = status & 0x7f;
+    if signal == 0 {
+        insula_sys::process::exit(status >> 8 & 0xff)
+    }
+    if let Some(news) = news {
+        // A code of its own could be the same.
+        let _ = rustix::io::write(news, &[128 + signal as u8]);
+    }
+    insula_sys::process::exit(128 + signal)
+}

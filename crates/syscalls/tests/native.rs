@@ -1,0 +1,49 @@
+//! The suite on this host's Linux, which is the oracle: what fails here is a wrong test.
+
+use std::process::{Command, Output};
+
+fn run(args: &[&str]) -> Output {
+    let scratch = env!("CARGO_TARGET_TMPDIR");
+    Command::new(env!("CARGO_BIN_EXE_insula-syscalls")).args(args).env("TMPDIR", scratch).output().expect("the program starts")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn linux_passes_whole() {
+    let output = run(&["run", "--jobs", "4"]);
+    let lines = text(&output.stdout);
+    let odd: Vec<&str> = lines.lines().filter(|line| !line.starts_with("ok ")).collect();
+    assert!(output.status.success(), "{}\n{}", odd.join("\n"), text(&output.stderr));
+    assert!(odd.last().is_some_and(|summary| summary.contains(" 0 failed")), "{odd:?}");
+    assert_eq!(text(&output.stderr), "", "nothing is left behind");
+}
+
+#[test]
+fn a_filter_chooses_and_json_says_the_same() {
+    let listed = text(&run(&["list"]).stdout);
+    let memory: Vec<&str> = listed.lines().filter(|name| name.starts_with("memory.")).collect();
+    let output = run(&["run", "memory.", "--format", "json"]);
+    let lines = text(&output.stdout);
+    for (name, line) in memory.iter().zip(lines.lines()) {
+        assert!(line.starts_with(&format!("{{\"test\":\"{name}\",\"outcome\":\"ok\",\"assertions\":")), "{line}");
+    }
+    assert_eq!(lines.lines().count(), memory.len() + 1);
+}
+
+#[test]
+fn what_can_not_be_done_is_said() {
+    for (args, words) in [
+        (&["run", "no.such.test"][..], "no test's name contains no.such.test"),
+        (&["run", "--jobs", "none"], "--jobs is a number from 1 on, not 'none'"),
+        (&["run", "--format", "xml"], "--format is text or json, not 'xml'"),
+        (&["run", "--fast"], "'--fast' is not an option of run"),
+        (&["walk"], "'walk' is not a command"),
+    ] {
+        let output = run(args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(text(&output.stderr).contains(words), "{args:?}: {}", text(&output.stderr));
+    }
+}

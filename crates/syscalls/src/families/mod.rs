@@ -1,10 +1,15 @@
 //! The tests, a file for each family. Every file opens with its list of tests, [`tests!`], in which each test is named.
 
+mod descriptors;
 mod exec;
 mod files;
+mod futex;
 mod memory;
+mod pipes;
+mod poll;
 mod process;
 mod signal;
+mod time;
 
 /// One test.
 #[derive(Clone, Copy)]
@@ -22,7 +27,18 @@ impl Test {
 
 /// Every test, those of what programs need most first.
 pub(crate) fn all() -> impl Iterator<Item = Test> {
-    let families: &[&[Test]] = &[memory::TESTS, process::TESTS, signal::TESTS, exec::TESTS, files::TESTS];
+    let families: &[&[Test]] = &[
+        memory::TESTS,
+        process::TESTS,
+        signal::TESTS,
+        exec::TESTS,
+        files::TESTS,
+        descriptors::TESTS,
+        pipes::TESTS,
+        poll::TESTS,
+        futex::TESTS,
+        time::TESTS,
+    ];
     families.iter().flat_map(|tests| tests.iter().copied())
 }
 

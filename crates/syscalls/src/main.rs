@@ -18,7 +18,7 @@
 //! # How a test is run
 //!
 //! One after the other, each in a process of its own that leads a session, with an empty directory as working directory, no blocked or
-//! ignored signals, and umask 022 ([`runner`]). What it leaves behind is killed. Assertions and failures are kept in memory that all
+//! ignored signals, no descriptor but the standard three, and umask 022 ([`runner`]). What it leaves behind is killed. Assertions and failures are kept in memory that all
 //! its processes share ([`board`]), so a child's assertion counts like its parent's. No test needs a thread of the runner's.
 //!
 //! # How to write a test

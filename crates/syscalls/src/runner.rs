@@ -160,6 +160,12 @@ fn begin(directory: &Path) {
     }
     signal::block(&[]);
     let _ = sys!(umask(0o022));
+    // Whoever started us may have left descriptors open.
+    if sys!(close_range(3, u32::MAX, 0)).is_err() {
+        for fd in 3..1024 {
+            let _ = sys!(close(fd));
+        }
+    }
     if let Err(error) = std::env::set_current_dir(directory) {
         crate::check::fail(&format!("{}: {error}", directory.display()));
     }

@@ -4,12 +4,14 @@ mod descriptors;
 mod exec;
 mod files;
 mod futex;
+mod inet;
 mod memory;
 mod pipes;
 mod poll;
 mod process;
 mod signal;
 mod time;
+mod unix;
 
 /// One test.
 #[derive(Clone, Copy)]
@@ -38,6 +40,8 @@ pub(crate) fn all() -> impl Iterator<Item = Test> {
         poll::TESTS,
         futex::TESTS,
         time::TESTS,
+        unix::TESTS,
+        inet::TESTS,
     ];
     families.iter().flat_map(|tests| tests.iter().copied())
 }

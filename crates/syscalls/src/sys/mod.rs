@@ -9,6 +9,7 @@
 //! | [`process`] | children, their ends, threads without the C library |
 //! | [`signal`] | handlers that keep a record, sets, waiting |
 //! | [`files`] | the few steps that many tests begin with |
+//! | [`sockets`] | addresses, messages with control data
 //! | [`plain`] | the kernel's structures |
 
 #![allow(unsafe_code)]
@@ -18,6 +19,7 @@ pub(crate) mod memory;
 pub(crate) mod plain;
 pub(crate) mod process;
 pub(crate) mod signal;
+pub(crate) mod sockets;
 
 pub(crate) use plain::{Plain, zeroed};
 

@@ -469,9 +469,8 @@ fn directory_and_name() {
 
 fn set_user_id() {
     need_root();
-    let copy = c"copy";
-    let own = contents_of(&own_file());
-    script_of(copy, &own);
+    process::copy();
+    let copy = process::COPY;
     gives!(fchownat(AT_FDCWD, copy, 2222, 3333, 0) => 0);
     gives!(fchmodat(AT_FDCWD, copy, 0o6755) => 0);
     let run = |before: &dyn Fn()| {
@@ -542,23 +541,22 @@ fn shared_table_is_unshared() {
 }
 
 fn busy_text() {
-    let own = contents_of(&own_file());
-    script_of(c"copy", &own);
-    let writing = works!(openat(AT_FDCWD, c"copy", O_WRONLY));
-    eq!(error_of(c"copy"), Errno::ETXTBSY);
+    process::copy();
+    let writing = works!(openat(AT_FDCWD, process::COPY, O_WRONLY));
+    eq!(error_of(process::COPY), Errno::ETXTBSY);
     works!(close(writing));
     let (reader, writer) = pipe();
     let pid = child(|| {
         works!(dup2(reader, 0));
         works!(close(writer));
-        let _ = sys!(execve(c"copy", strings(&[c"busy", c"helper", c"wait"]).as_slice(), 0));
+        let _ = sys!(execve(process::COPY, strings(&[c"busy", c"helper", c"wait"]).as_slice(), 0));
     });
     until(|| contents(&format!("/proc/{pid}/cmdline")).starts_with("busy"));
-    fails!(openat(AT_FDCWD, c"copy", O_WRONLY) => ETXTBSY);
-    fails!(openat(AT_FDCWD, c"copy", O_RDWR) => ETXTBSY);
-    fails!(truncate(c"copy", 0) => ETXTBSY);
-    works!(openat(AT_FDCWD, c"copy", O_RDONLY));
-    gives!(unlink(c"copy") => 0);
+    fails!(openat(AT_FDCWD, process::COPY, O_WRONLY) => ETXTBSY);
+    fails!(openat(AT_FDCWD, process::COPY, O_RDWR) => ETXTBSY);
+    fails!(truncate(process::COPY, 0) => ETXTBSY);
+    works!(openat(AT_FDCWD, process::COPY, O_RDONLY));
+    gives!(unlink(process::COPY) => 0);
     let link = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
     is!(link.display().to_string().ends_with("/copy (deleted)"), "the link to say that the file is gone");
     works!(close(writer));

@@ -11,7 +11,9 @@ mod poll;
 mod process;
 mod signal;
 mod time;
+mod tty;
 mod unix;
+mod users;
 
 /// One test.
 #[derive(Clone, Copy)]
@@ -42,6 +44,8 @@ pub(crate) fn all() -> impl Iterator<Item = Test> {
         time::TESTS,
         unix::TESTS,
         inet::TESTS,
+        tty::TESTS,
+        users::TESTS,
     ];
     families.iter().flat_map(|tests| tests.iter().copied())
 }

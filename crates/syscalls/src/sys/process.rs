@@ -3,7 +3,7 @@
 use super::{plain::zeroed, sys};
 use crate::check::{fail, name};
 use libc::{c_int, siginfo_t};
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use syscalls::Errno;
 
@@ -130,6 +130,18 @@ pub(crate) fn need_root() {
 pub(crate) fn own_file() -> CString {
     let path = std::env::current_exe().map(std::path::PathBuf::into_os_string).unwrap_or_else(|_| "/proc/self/exe".into());
     CString::new(path.into_encoded_bytes()).unwrap_or_else(|_| c"/proc/self/exe".to_owned())
+}
+
+/// Where [`copy`] puts a copy of this program.
+pub(crate) const COPY: &CStr = c"copy";
+
+/// Copies this program into the working directory: where the original lies, other users may not come.
+pub(crate) fn copy() {
+    let copied = std::fs::read(own_file().to_string_lossy().as_ref()).and_then(|bytes| std::fs::write("copy", bytes));
+    if let Err(error) = copied {
+        fail(&format!("copying {:?}: {error}", own_file()));
+    }
+    let _ = sys!(chmod(COPY, 0o755));
 }
 
 // Makes a task that runs a function on a stack of its own (or, with none, on its copy of ours) and ends.

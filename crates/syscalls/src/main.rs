@@ -7,7 +7,7 @@
 //! insula-syscalls list                           every test, one line each
 //! insula-syscalls run [FILTER…]                  tests whose FAMILY.NAME contains one of the filters
 //!     --jobs N        how many at a time (1)
-//!     --timeout S     seconds until a test that hangs is killed and has failed (20)
+//!     --timeout S     seconds until a test that hangs is killed and has failed (60)
 //!     --format json   one object a line instead of text
 //! ```
 //!

@@ -25,7 +25,7 @@ pub(crate) struct Options {
 
 impl Options {
     pub(crate) fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
-        let mut options = Options { filters: Vec::new(), jobs: 1, timeout: Duration::from_secs(20), json: false };
+        let mut options = Options { filters: Vec::new(), jobs: 1, timeout: Duration::from_secs(60), json: false };
         while let Some(arg) = args.next() {
             let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
             match arg.as_str() {

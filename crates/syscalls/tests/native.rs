@@ -2,6 +2,16 @@
 
 use std::process::{Command, Output};
 
+/// What the suite promises at least, wherever it runs as root.
+const ASSERTIONS: u64 = 2000;
+const CALLS: u64 = 280;
+
+/// The number before a unit: "7 calls" has 7 before " calls".
+fn number_before(line: &str, unit: &str) -> u64 {
+    let number = line.split(unit).next().and_then(|text| text.rsplit(' ').next());
+    number.and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("no number before '{unit}' in '{line}'"))
+}
+
 fn run(args: &[&str]) -> Output {
     let scratch = env!("CARGO_TARGET_TMPDIR");
     Command::new(env!("CARGO_BIN_EXE_insula-syscalls")).args(args).env("TMPDIR", scratch).output().expect("the program starts")
@@ -17,7 +27,11 @@ fn linux_passes_whole() {
     let lines = text(&output.stdout);
     let odd: Vec<&str> = lines.lines().filter(|line| !line.starts_with("ok ")).collect();
     assert!(output.status.success(), "{}\n{}", odd.join("\n"), text(&output.stderr));
-    assert!(odd.last().is_some_and(|summary| summary.contains(" 0 failed")), "{odd:?}");
+    let summary = odd.last().copied().unwrap_or_default();
+    assert!(summary.contains(" 0 failed, "), "{odd:?}");
+    let counted = |unit: &str| number_before(summary, unit);
+    assert!(counted(" assertions") >= ASSERTIONS, "{summary}");
+    assert!(counted(" calls") >= CALLS, "{summary}");
     assert_eq!(text(&output.stderr), "", "nothing is left behind");
 }
 

@@ -307,7 +307,7 @@ fn what_is_kept() {
         word.store(process::id() as u32, SeqCst);
         let later = itimerval { it_interval: zeroed(), it_value: timeval { tv_sec: 100, tv_usec: 0 } };
         gives!(setitimer(ITIMER_REAL, &later, 0) => 0);
-        gives!(setpriority(PRIO_PROCESS, 0, 5) => 0);
+        gives!(setpriority(PRIO_PROCESS, 0, 19) => 0);
         works!(umask(0o037));
         gives!(chdir(c"inside") => 0);
         gives!(prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0) => 0);
@@ -315,7 +315,7 @@ fn what_is_kept() {
     says(&text, &format!("pid {}", word.load(SeqCst)));
     says(&text, &format!("parent {own}"));
     says(&text, "timer true");
-    says(&text, "nice 15");
+    says(&text, "nice 1");
     says(&text, "umask 37");
     says(&text, "pdeathsig 15");
     says(&text, &format!("cwd {}/inside", std::env::current_dir().unwrap_or_default().display()));

@@ -5,15 +5,21 @@ mod exec;
 mod files;
 mod futex;
 mod inet;
+mod ipc;
+mod limits;
 mod memory;
+mod mounts;
 mod pipes;
 mod poll;
+mod proc;
 mod process;
 mod signal;
+mod system;
 mod time;
 mod tty;
 mod unix;
 mod users;
+mod watch;
 
 /// One test.
 #[derive(Clone, Copy)]
@@ -46,6 +52,12 @@ pub(crate) fn all() -> impl Iterator<Item = Test> {
         inet::TESTS,
         tty::TESTS,
         users::TESTS,
+        ipc::TESTS,
+        limits::TESTS,
+        watch::TESTS,
+        proc::TESTS,
+        mounts::TESTS,
+        system::TESTS,
     ];
     families.iter().flat_map(|tests| tests.iter().copied())
 }

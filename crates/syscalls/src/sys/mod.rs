@@ -49,6 +49,12 @@ pub(crate) fn call(number: Sysno, words: &[usize]) -> Result<usize, Errno> {
     Errno::from_ret(value)
 }
 
+/// Makes a call that has no name: its bare number, and no arguments.
+pub(crate) fn call_number(number: usize) -> Result<usize, Errno> {
+    // SAFETY: without arguments there is nothing a call could write to.
+    Errno::from_ret(unsafe { syscalls::raw::syscall6(number, 0, 0, 0, 0, 0, 0) })
+}
+
 /// What can be an argument of a system call.
 pub(crate) trait Arg {
     /// As it goes into a register.

@@ -1,0 +1,623 @@
+//! Mounts and namespaces: each test in namespaces of its own, so that nothing reaches the host.
+
+use super::prelude::*;
+
+tests!("mounts":
+    tmpfs_mounts, bind_mounts, readonly_remounts, mount_arguments, umount_flags, mounts_need_rights, propagation, pivot_root_changes_the_root, overlays_cover, proc_mounts_anew, new_mount_interface, open_tree_and_move, mount_attributes,
+    nosuid_noexec_nodev, size_limits_of_tmpfs, rename_across_mounts, unshare_hostname, uts_names, ipc_namespaces, pid_namespaces, pid_namespaces_end_with_their_init, net_namespaces, user_namespaces, user_namespace_maps, setns_enters, setns_arguments, statmount_and_listmount,
+);
+
+/// Goes into a mount namespace of our own, cut off from the host's; else the test is skipped.
+fn own_mounts() {
+    need_root();
+    match sys!(unshare(CLONE_NEWNS)) {
+        Err(Errno::EPERM | Errno::ENOSYS | Errno::EINVAL) => skip!("no mount namespace of our own (CAP_SYS_ADMIN)"),
+        other => crate::check::must_give("unshare", other, 0),
+    }
+    gives!(mount(c"none", c"/", 0, MS_REC | MS_PRIVATE, 0) => 0);
+}
+
+fn tmpfs(path: &std::ffi::CStr) {
+    gives!(mkdir(path, 0o755) => 0);
+    gives!(mount(c"none", path, c"tmpfs", 0, 0) => 0);
+}
+
+fn tmpfs_mounts() {
+    own_mounts();
+    gives!(mkdir(c"m", 0o755) => 0);
+    works!(close(file(c"m/under", b"")));
+    gives!(mount(c"name", c"m", c"tmpfs", MS_NOATIME, c"mode=750,size=64k") => 0);
+    fails!(openat(AT_FDCWD, c"m/under", O_RDONLY) => ENOENT);
+    let mut stat: stat = zeroed();
+    gives!(stat(c"m", &mut stat) => 0);
+    eq!(stat.st_mode, S_IFDIR | 0o750);
+    let mut above: stat = zeroed();
+    gives!(stat(c".", &mut above) => 0);
+    is!(stat.st_dev != above.st_dev, "another device");
+    let line = contents("/proc/self/mounts").lines().find(|line| line.starts_with("name ")).unwrap_or("").to_owned();
+    is!(line.contains(" tmpfs rw,noatime,") && line.contains("size=64k,mode=750"), "its line: {line}");
+    works!(close(file(c"m/inside", b"text")));
+    fails!(umount2(c"m/inside", 0) => EINVAL);
+    let open = works!(openat(AT_FDCWD, c"m/inside", O_RDONLY));
+    fails!(umount2(c"m", 0) => EBUSY);
+    fails!(rmdir(c"m") => EBUSY);
+    works!(close(open));
+    gives!(umount2(c"m", 0) => 0);
+    works!(openat(AT_FDCWD, c"m/under", O_RDONLY));
+    fails!(umount2(c"m", 0) => EINVAL);
+}
+
+fn bind_mounts() {
+    own_mounts();
+    gives!(mkdir(c"a", 0o755) => 0);
+    gives!(mkdir(c"b", 0o755) => 0);
+    works!(close(file(c"a/file", b"text")));
+    gives!(mount(c"a", c"b", 0, MS_BIND, 0) => 0);
+    eq!(contents("b/file"), "text");
+    works!(close(file(c"b/new", b"both")));
+    eq!(contents("a/new"), "both");
+    // A file on a file.
+    works!(close(file(c"one", b"one")));
+    works!(close(file(c"two", b"two")));
+    gives!(mount(c"one", c"two", 0, MS_BIND, 0) => 0);
+    eq!(contents("two"), "one");
+    fails!(mount(c"one", c"b", 0, MS_BIND, 0) => ENOTDIR);
+    fails!(mount(c"a", c"two", 0, MS_BIND, 0) => ENOTDIR);
+    fails!(mount(c"missing", c"b", 0, MS_BIND, 0) => ENOENT);
+    // What is mounted below comes along only if asked for.
+    gives!(mkdir(c"a/sub", 0o755) => 0);
+    gives!(mount(c"none", c"a/sub", c"tmpfs", 0, 0) => 0);
+    works!(close(file(c"a/sub/deep", b"")));
+    gives!(mkdir(c"plain", 0o755) => 0);
+    gives!(mkdir(c"deep", 0o755) => 0);
+    gives!(mount(c"a", c"plain", 0, MS_BIND, 0) => 0);
+    gives!(mount(c"a", c"deep", 0, MS_BIND | MS_REC, 0) => 0);
+    fails!(openat(AT_FDCWD, c"plain/sub/deep", O_RDONLY) => ENOENT);
+    works!(openat(AT_FDCWD, c"deep/sub/deep", O_RDONLY));
+    // .. of a mount's root leads out by where it is mounted.
+    let mut stat: stat = zeroed();
+    let mut here: stat = zeroed();
+    gives!(stat(c"deep/..", &mut stat) => 0);
+    gives!(stat(c".", &mut here) => 0);
+    eq!(stat.st_ino, here.st_ino);
+    gives!(mkdir(c"c", 0o755) => 0);
+    gives!(mount(c"deep", c"c", 0, MS_MOVE, 0) => 0);
+    works!(openat(AT_FDCWD, c"c/sub/deep", O_RDONLY));
+    fails!(openat(AT_FDCWD, c"deep/file", O_RDONLY) => ENOENT);
+}
+
+fn readonly_remounts() {
+    own_mounts();
+    tmpfs(c"m");
+    let writing = works!(openat(AT_FDCWD, c"m/file", O_WRONLY | O_CREAT, 0o644));
+    fails!(mount(0, c"m", 0, MS_REMOUNT | MS_RDONLY, 0) => EBUSY);
+    works!(close(writing));
+    gives!(mount(0, c"m", 0, MS_REMOUNT | MS_RDONLY, 0) => 0);
+    fails!(openat(AT_FDCWD, c"m/file", O_WRONLY) => EROFS);
+    fails!(openat(AT_FDCWD, c"m/new", O_WRONLY | O_CREAT, 0o644) => EROFS);
+    works!(openat(AT_FDCWD, c"m/file", O_RDONLY));
+    fails!(unlink(c"m/file") => EROFS);
+    fails!(mkdir(c"m/d", 0o755) => EROFS);
+    fails!(chmod(c"m/file", 0o600) => EROFS);
+    fails!(truncate(c"m/file", 0) => EROFS);
+    fails!(link(c"m/file", c"m/other") => EROFS);
+    fails!(rename(c"m/file", c"m/other") => EROFS);
+    fails!(access(c"m/file", W_OK) => EROFS);
+    fails!(utimensat(AT_FDCWD, c"m/file", 0, 0) => EROFS);
+    fails!(setxattr(c"m/file", c"trusted.x", b"x", 1, 0) => EROFS);
+    gives!(mount(0, c"m", 0, MS_REMOUNT, 0) => 0);
+    works!(openat(AT_FDCWD, c"m/file", O_WRONLY));
+    // Of a bind alone, the file system itself stays writable.
+    gives!(mkdir(c"b", 0o755) => 0);
+    gives!(mount(c"m", c"b", 0, MS_BIND, 0) => 0);
+    gives!(mount(0, c"b", 0, MS_REMOUNT | MS_BIND | MS_RDONLY, 0) => 0);
+    fails!(openat(AT_FDCWD, c"b/file", O_WRONLY) => EROFS);
+    works!(openat(AT_FDCWD, c"m/file", O_WRONLY));
+}
+
+fn mount_arguments() {
+    own_mounts();
+    gives!(mkdir(c"m", 0o755) => 0);
+    fails!(mount(c"none", c"m", c"no-such-type", 0, 0) => ENODEV);
+    fails!(mount(c"none", c"missing", c"tmpfs", 0, 0) => ENOENT);
+    fails!(mount(c"none", c"m", BAD, 0, 0) => EFAULT);
+    fails!(mount(c"none", BAD, c"tmpfs", 0, 0) => EFAULT);
+    fails!(mount(c"none", c"m", 0, 0, 0) => EINVAL);
+    fails!(mount(c"none", c"m", c"tmpfs", 0, c"no-such-option") => EINVAL);
+    fails!(mount(c"none", c"m", c"tmpfs", 0, BAD) => EFAULT);
+    fails!(mount(0, c"m", 0, MS_REMOUNT, 0) => EINVAL);
+    works!(close(file(c"file", b"")));
+    fails!(mount(c"none", c"file", c"tmpfs", 0, 0) => ENOTDIR);
+    fails!(umount2(c"missing", 0) => ENOENT);
+    fails!(umount2(BAD, 0) => EFAULT);
+    fails!(umount2(c"m", 0x80) => EINVAL);
+}
+
+fn umount_flags() {
+    own_mounts();
+    tmpfs(c"m");
+    works!(close(file(c"m/file", b"still")));
+    let open = works!(openat(AT_FDCWD, c"m/file", O_RDONLY));
+    // Detached, it lives on for those who are in it.
+    gives!(umount2(c"m", MNT_DETACH) => 0);
+    let mut text = [0u8; 5];
+    gives!(read(open, &mut text, 5) => 5);
+    fails!(openat(AT_FDCWD, c"m/file", O_RDONLY) => ENOENT);
+    gives!(mount(c"none", c"m", c"tmpfs", 0, 0) => 0);
+    gives!(symlink(c"m", c"link") => 0);
+    fails!(umount2(c"link", UMOUNT_NOFOLLOW) => EINVAL);
+    fails!(umount2(c"m", MNT_EXPIRE) => EAGAIN);
+    gives!(umount2(c"m", MNT_EXPIRE) => 0);
+}
+
+fn mounts_need_rights() {
+    own_mounts();
+    tmpfs(c"m");
+    in_child(|| {
+        gives!(setresuid(1000, 1000, 1000) => 0);
+        fails!(mount(c"none", c"m", c"tmpfs", 0, 0) => EPERM);
+        fails!(umount2(c"m", 0) => EPERM);
+        fails!(unshare(CLONE_NEWNS) => EPERM);
+        fails!(unshare(CLONE_NEWUTS) => EPERM);
+        fails!(pivot_root(c".", c".") => EPERM);
+        fails!(fsopen(c"tmpfs", 0) => EPERM);
+    });
+}
+
+fn propagation() {
+    own_mounts();
+    tmpfs(c"m");
+    gives!(mkdir(c"m/in", 0o755) => 0);
+    gives!(mkdir(c"peer", 0o755) => 0);
+    gives!(mount(0, c"m", 0, MS_SHARED, 0) => 0);
+    gives!(mount(c"m", c"peer", 0, MS_BIND, 0) => 0);
+    gives!(mount(c"none", c"m/in", c"tmpfs", 0, 0) => 0);
+    works!(close(file(c"m/in/file", b"")));
+    works!(close(works!(openat(AT_FDCWD, c"peer/in/file", O_RDONLY))));
+    gives!(umount2(c"peer/in", 0) => 0);
+    fails!(openat(AT_FDCWD, c"m/in/file", O_RDONLY) => ENOENT);
+    // A slave hears, and isn't heard.
+    gives!(mount(0, c"peer", 0, MS_SLAVE, 0) => 0);
+    gives!(mount(c"none", c"peer/in", c"tmpfs", 0, 0) => 0);
+    works!(close(file(c"peer/in/file", b"")));
+    fails!(openat(AT_FDCWD, c"m/in/file", O_RDONLY) => ENOENT);
+    fails!(mount(0, c"m", 0, MS_SHARED | MS_PRIVATE, 0) => EINVAL);
+    gives!(mount(0, c"m", 0, MS_UNBINDABLE, 0) => 0);
+    gives!(mkdir(c"other", 0o755) => 0);
+    fails!(mount(c"m", c"other", 0, MS_BIND, 0) => EINVAL);
+}
+
+fn pivot_root_changes_the_root() {
+    own_mounts();
+    tmpfs(c"new");
+    gives!(mkdir(c"new/old", 0o755) => 0);
+    works!(close(file(c"new/file", b"new root")));
+    fails!(pivot_root(c"missing", c"new/old") => ENOENT);
+    gives!(mkdir(c"plain", 0o755) => 0);
+    // Neither a mount of its own, nor apart from the root, where the scratch directory lies on that.
+    fails!(pivot_root(c"plain", c"plain") => EBUSY | EINVAL);
+    fails!(pivot_root(c"new", c"plain") => EBUSY | EINVAL);
+    in_child(|| {
+        gives!(pivot_root(c"new", c"new/old") => 0);
+        eq!(contents("/file"), "new root");
+        gives!(chdir(c"/") => 0);
+        works!(openat(AT_FDCWD, c"/old/proc/self/stat", O_RDONLY));
+        gives!(umount2(c"/old", MNT_DETACH) => 0);
+        fails!(openat(AT_FDCWD, c"/old/proc/self/stat", O_RDONLY) => ENOENT);
+        works!(openat(AT_FDCWD, c"/../file", O_RDONLY));
+    });
+}
+
+fn overlays_cover() {
+    own_mounts();
+    tmpfs(c"t");
+    for path in [c"t/lower", c"t/upper", c"t/work", c"t/all"] {
+        gives!(mkdir(path, 0o755) => 0);
+    }
+    works!(close(file(c"t/lower/file", b"lower")));
+    works!(close(file(c"t/lower/gone", b"")));
+    match sys!(mount(c"none", c"t/all", c"overlay", 0, c"lowerdir=t/lower,upperdir=t/upper,workdir=t/work")) {
+        Err(Errno::ENODEV) => skip!("no overlay file system"),
+        other => crate::check::must_give("mount", other, 0),
+    }
+    eq!(contents("t/all/file"), "lower");
+    let fd = works!(openat(AT_FDCWD, c"t/all/file", O_WRONLY | O_APPEND));
+    gives!(write(fd, b" and upper", 10) => 10);
+    eq!((contents("t/all/file"), contents("t/lower/file")), ("lower and upper".to_owned(), "lower".to_owned()));
+    gives!(unlink(c"t/all/gone") => 0);
+    fails!(openat(AT_FDCWD, c"t/all/gone", O_RDONLY) => ENOENT);
+    works!(openat(AT_FDCWD, c"t/lower/gone", O_RDONLY));
+    // The gap is a device with number 0.
+    let mut stat: stat = zeroed();
+    gives!(stat(c"t/upper/gone", &mut stat) => 0);
+    eq!((stat.st_mode & S_IFMT, stat.st_rdev), (S_IFCHR, 0));
+}
+
+fn proc_mounts_anew() {
+    own_mounts();
+    gives!(mkdir(c"p", 0o755) => 0);
+    gives!(mount(c"proc", c"p", c"proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, 0) => 0);
+    is!(contents("p/self/stat").starts_with(&format!("{} (", process::id())), "ourselves");
+    gives!(mkdir(c"pts", 0o755) => 0);
+    gives!(mount(c"devpts", c"pts", c"devpts", 0, c"newinstance,ptmxmode=0666,mode=620") => 0);
+    let master = works!(openat(AT_FDCWD, c"pts/ptmx", O_RDWR | O_NOCTTY));
+    let mut number = 99i32;
+    gives!(ioctl(master, TIOCGPTN, &mut number) => 0);
+    // An instance of its own counts from 0.
+    eq!(number, 0);
+    let mut stat: stat = zeroed();
+    gives!(stat(c"pts/0", &mut stat) => 0);
+    eq!(stat.st_mode & 0o777, 0o620);
+}
+
+fn new_mount_interface() {
+    own_mounts();
+    gives!(mkdir(c"m", 0o755) => 0);
+    const SET_STRING: c_int = 1;
+    const CREATE: c_int = 6;
+    let context = match sys!(fsopen(c"tmpfs", 1)) {
+        Err(Errno::ENOSYS) => skip!("no fsopen (Linux 5.2)"),
+        other => crate::check::must_work("fsopen", other),
+    };
+    gives!(fcntl(context, F_GETFD) => FD_CLOEXEC);
+    gives!(fsconfig(context, SET_STRING, c"size", c"32k", 0) => 0);
+    fails!(fsconfig(context, SET_STRING, c"no-such", c"1", 0) => EINVAL);
+    // The context keeps a message of what was wrong.
+    let mut text = [0u8; 128];
+    let count = works!(read(context, &mut text, 128));
+    is!(text[..count].starts_with(b"e "), "an error's text");
+    fails!(fsmount(context, 0, 0) => EINVAL);
+    gives!(fsconfig(context, CREATE, 0, 0, 0) => 0);
+    let mounted = works!(fsmount(context, 1, 0));
+    works!(openat(mounted, c"file", O_WRONLY | O_CREAT, 0o644));
+    gives!(move_mount(mounted, c"", AT_FDCWD, c"m", 4 /* MOVE_MOUNT_F_EMPTY_PATH */) => 0);
+    works!(openat(AT_FDCWD, c"m/file", O_RDONLY));
+    fails!(fsopen(c"no-such-type", 0) => ENODEV);
+    fails!(fsopen(c"tmpfs", 0x80) => EINVAL);
+    fails!(fsopen(BAD, 0) => EFAULT);
+    fails!(fsconfig(-1, CREATE, 0, 0, 0) => EBADF | EINVAL);
+    fails!(fsmount(-1, 0, 0) => EBADF);
+    let again = works!(fspick(AT_FDCWD, c"m", 1));
+    gives!(fsconfig(again, SET_STRING, c"size", c"64k", 0) => 0);
+    gives!(fsconfig(again, 7 /* RECONFIGURE */, 0, 0, 0) => 0);
+    fails!(fspick(AT_FDCWD, c"missing", 0) => ENOENT);
+}
+
+fn open_tree_and_move() {
+    own_mounts();
+    gives!(mkdir(c"a", 0o755) => 0);
+    gives!(mkdir(c"b", 0o755) => 0);
+    works!(close(file(c"a/file", b"text")));
+    const OPEN_TREE_CLONE: c_int = 1;
+    let tree = match sys!(open_tree(AT_FDCWD, c"a", OPEN_TREE_CLONE | O_CLOEXEC)) {
+        Err(Errno::ENOSYS) => skip!("no open_tree (Linux 5.2)"),
+        other => crate::check::must_work("open_tree", other),
+    };
+    works!(openat(tree, c"file", O_RDONLY));
+    gives!(move_mount(tree, c"", AT_FDCWD, c"b", 4) => 0);
+    eq!(contents("b/file"), "text");
+    fails!(move_mount(tree, c"", AT_FDCWD, c"missing", 4) => ENOENT);
+    fails!(open_tree(AT_FDCWD, c"missing", OPEN_TREE_CLONE) => ENOENT);
+    fails!(open_tree(AT_FDCWD, c"a", 0x40) => EINVAL);
+    fails!(open_tree(999, c"a", 0) => EBADF);
+}
+
+fn mount_attributes() {
+    own_mounts();
+    tmpfs(c"m");
+    works!(close(file(c"m/file", b"")));
+    const READONLY: u64 = 1;
+    // attr_set, attr_clr, propagation, userns_fd.
+    match sys!(mount_setattr(AT_FDCWD, c"m", 0, &[READONLY, 0, 0, 0], 32)) {
+        Err(Errno::ENOSYS) => skip!("no mount_setattr (Linux 5.12)"),
+        other => crate::check::must_give("mount_setattr", other, 0),
+    }
+    fails!(openat(AT_FDCWD, c"m/file", O_WRONLY) => EROFS);
+    gives!(mount_setattr(AT_FDCWD, c"m", 0, &[0, READONLY, 0, 0u64], 32) => 0);
+    works!(openat(AT_FDCWD, c"m/file", O_WRONLY));
+    fails!(mount_setattr(AT_FDCWD, c"m", 0, &[1u64 << 40, 0, 0, 0], 32) => EINVAL);
+    fails!(mount_setattr(AT_FDCWD, c"m", 0, &[READONLY, 0, 0, 0], 16) => EINVAL);
+    fails!(mount_setattr(AT_FDCWD, c"missing", 0, &[READONLY, 0, 0, 0], 32) => ENOENT);
+    fails!(mount_setattr(AT_FDCWD, c"m", 0, BAD, 32) => EFAULT);
+}
+
+fn nosuid_noexec_nodev() {
+    own_mounts();
+    gives!(mkdir(c"m", 0o755) => 0);
+    gives!(mount(c"none", c"m", c"tmpfs", MS_NOEXEC | MS_NODEV | MS_NOSUID, 0) => 0);
+    works!(close(file(c"m/script", b"#!/bin/true\n")));
+    gives!(chmod(c"m/script", 0o755) => 0);
+    in_child(|| {
+        fails!(execve(c"m/script", strings(&[c"x"]).as_slice(), 0) => EACCES);
+    });
+    fails!(access(c"m/script", X_OK) => EACCES);
+    let fd = works!(openat(AT_FDCWD, c"m/script", O_RDONLY));
+    fails!(mmap(0, PAGE, PROT_READ | PROT_EXEC, MAP_PRIVATE, fd, 0) => EPERM);
+    let map = works!(mmap(0, PAGE, PROT_READ, MAP_PRIVATE, fd, 0));
+    fails!(mprotect(map, PAGE, PROT_READ | PROT_EXEC) => EACCES);
+    match sys!(mknod(c"m/null", S_IFCHR | 0o666, makedev(1, 3))) {
+        Err(Errno::EPERM) => skip!("devices can't be made here (CAP_MKNOD)"),
+        other => crate::check::must_give("mknod", other, 0),
+    }
+    fails!(openat(AT_FDCWD, c"m/null", O_RDWR) => EACCES);
+    let mut statfs: statfs = zeroed();
+    gives!(statfs(c"m", &mut statfs) => 0);
+    eq!(statfs.f_type, TMPFS_MAGIC);
+}
+
+fn size_limits_of_tmpfs() {
+    own_mounts();
+    gives!(mkdir(c"m", 0o755) => 0);
+    gives!(mount(c"none", c"m", c"tmpfs", 0, c"size=16k,nr_inodes=4") => 0);
+    let fd = works!(openat(AT_FDCWD, c"m/file", O_RDWR | O_CREAT, 0o644));
+    let block = [1u8; 5 * PAGE];
+    gives!(write(fd, &block, 5 * PAGE) => 4 * PAGE);
+    fails!(write(fd, &block, 1) => ENOSPC);
+    fails!(fallocate(fd, 0, 0, 5 * PAGE) => ENOSPC);
+    gives!(ftruncate(fd, 0) => 0);
+    gives!(write(fd, &block, PAGE) => PAGE);
+    works!(openat(AT_FDCWD, c"m/two", O_RDWR | O_CREAT, 0o644));
+    works!(openat(AT_FDCWD, c"m/three", O_RDWR | O_CREAT, 0o644));
+    fails!(openat(AT_FDCWD, c"m/four", O_RDWR | O_CREAT, 0o644) => ENOSPC);
+    // Memory that a mapping of a full file system would need: SIGBUS.
+    gives!(ftruncate(fd, 8 * PAGE) => 0);
+    let map = works!(mmap(0, 8 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0));
+    let faults = (0..8).filter(|page| write_at(map + page * PAGE, 1).is_err_and(|fault| fault.signal == SIGBUS)).count();
+    eq!(faults, 4);
+}
+
+fn rename_across_mounts() {
+    own_mounts();
+    tmpfs(c"m");
+    works!(close(file(c"file", b"")));
+    fails!(rename(c"file", c"m/file") => EXDEV);
+    fails!(link(c"file", c"m/file") => EXDEV);
+    // Also between two mounts of one file system.
+    gives!(mkdir(c"a", 0o755) => 0);
+    gives!(mkdir(c"b", 0o755) => 0);
+    gives!(mount(c"a", c"b", 0, MS_BIND, 0) => 0);
+    works!(close(file(c"a/file", b"")));
+    fails!(rename(c"a/file", c"b/new") => EXDEV);
+    fails!(rename(c"m", c"n") => EBUSY);
+}
+
+fn unshare_hostname() {
+    need_root();
+    let before = contents("/proc/sys/kernel/hostname");
+    in_child(|| {
+        if sys!(unshare(CLONE_NEWUTS)).is_err() {
+            skip!("no UTS namespace of our own (CAP_SYS_ADMIN)");
+        }
+        gives!(sethostname(b"inner.example", 13) => 0);
+        eq!(contents("/proc/sys/kernel/hostname"), "inner.example\n");
+    });
+    eq!(contents("/proc/sys/kernel/hostname"), before);
+}
+
+fn uts_names() {
+    need_root();
+    if sys!(unshare(CLONE_NEWUTS)).is_err() {
+        skip!("no UTS namespace of our own (CAP_SYS_ADMIN)");
+    }
+    let mut names: utsname = zeroed();
+    gives!(sethostname(&[b'h'; 64], 64) => 0);
+    gives!(setdomainname(b"domain", 6) => 0);
+    gives!(uname(&mut names) => 0);
+    eq!(
+        (names.nodename[63], names.nodename[64], names.domainname[5], names.domainname[6]),
+        (b'h' as c_char, 0, b'n' as c_char, 0)
+    );
+    fails!(sethostname(&[b'h'; 65], 65) => EINVAL);
+    fails!(sethostname(b"x", -1) => EINVAL);
+    fails!(sethostname(BAD, 3) => EFAULT);
+    fails!(setdomainname(&[b'h'; 65], 65) => EINVAL);
+    fails!(setdomainname(BAD, 3) => EFAULT);
+    gives!(sethostname(b"", 0) => 0);
+    in_child(|| {
+        gives!(setresuid(1000, 1000, 1000) => 0);
+        fails!(sethostname(b"x", 1) => EPERM);
+        fails!(setdomainname(b"x", 1) => EPERM);
+    });
+}
+
+fn ipc_namespaces() {
+    need_root();
+    let outside = match sys!(shmget(IPC_PRIVATE, 1, 0o600)) {
+        Err(_) => skip!("no System V IPC (CONFIG_SYSVIPC)"),
+        Ok(id) => id,
+    };
+    in_child(|| {
+        if sys!(unshare(CLONE_NEWIPC)).is_ok() {
+            fails!(shmat(outside, 0, 0) => EINVAL);
+        }
+    });
+    gives!(shmctl(outside, IPC_RMID, 0) => 0);
+}
+
+fn pid_namespaces() {
+    need_root();
+    let told = shared_word();
+    in_child(|| {
+        if sys!(unshare(CLONE_NEWPID)).is_err() {
+            skip!("no PID namespace of our own (CAP_SYS_ADMIN)");
+        }
+        // Not we, but our children are in it; the first is its init.
+        is!(process::id() != 1, "our own number to stay");
+        let pid = child(|| {
+            eq!(process::id(), 1);
+            gives!(getppid() => 0);
+            let second = child(|| eq!(works!(getppid()), 1));
+            eq!(second, 2);
+            join(second);
+            told.store(1, SeqCst);
+            process::exit(9)
+        });
+        is!(pid > 1, "another number from outside");
+        eq!(wait(pid), Status::Exited(9));
+        // Without its init nothing starts there any more.
+        fails!(fork() => ENOMEM);
+    });
+    eq!(told.load(SeqCst), 1);
+}
+
+fn pid_namespaces_end_with_their_init() {
+    need_root();
+    let step = shared_word();
+    in_child(|| {
+        if sys!(unshare(CLONE_NEWPID)).is_err() {
+            skip!("no PID namespace of our own (CAP_SYS_ADMIN)");
+        }
+        let init = child(|| {
+            // Signals without a handler don't reach an init from inside, not even SIGKILL.
+            let _ = sys!(kill(1, SIGKILL));
+            let _ = sys!(kill(1, SIGTERM));
+            child(|| {
+                step.store(1, SeqCst);
+                loop {
+                    let _ = sys!(pause());
+                }
+            });
+            until_is(step, 2);
+        });
+        until_is(step, 1);
+        step.store(2, SeqCst);
+        join(init);
+    });
+}
+
+fn net_namespaces() {
+    need_root();
+    if sys!(unshare(CLONE_NEWNET)).is_err() {
+        skip!("no network namespace of our own (CAP_SYS_ADMIN)");
+    }
+    let fd = works!(socket(AF_INET, SOCK_STREAM, 0));
+    let mut address: sockaddr_in = zeroed();
+    (address.sin_family, address.sin_port) = (AF_INET as u16, 9u16.to_be());
+    address.sin_addr.s_addr = u32::from_be_bytes([127, 0, 0, 1]).to_be();
+    // Its loopback interface is down at first.
+    fails!(connect(fd, &address, 16) => ENETUNREACH);
+    let mut request = [0u8; 40];
+    request[..2].copy_from_slice(b"lo");
+    gives!(ioctl(fd, SIOCGIFFLAGS, &mut request) => 0);
+    request[16] |= IFF_UP as u8;
+    gives!(ioctl(fd, SIOCSIFFLAGS, &request) => 0);
+    fails!(connect(works!(socket(AF_INET, SOCK_STREAM, 0)), &address, 16) => ECONNREFUSED);
+    eq!(contents("/proc/net/dev").lines().filter(|line| line.contains("lo:")).count(), 1);
+}
+
+fn user_namespaces() {
+    need_root();
+    in_child(|| {
+        gives!(setresgid(1000, 1000, 1000) => 0);
+        gives!(setresuid(1000, 1000, 1000) => 0);
+        match sys!(unshare(CLONE_NEWUSER)) {
+            Err(Errno::EPERM | Errno::EINVAL | Errno::ENOSPC) => skip!("users may have no namespaces here"),
+            other => crate::check::must_give("unshare", other, 0),
+        }
+        // Nobody yet, with all capabilities inside.
+        gives!(getuid() => 65534);
+        gives!(getgid() => 65534);
+        is!(!contents("/proc/self/status").contains("CapEff:\t0000000000000000"), "capabilities");
+        fails!(setuid(0) => EINVAL);
+        gives!(unshare(CLONE_NEWUTS) => 0);
+        gives!(sethostname(b"mine", 4) => 0);
+        fails!(mount(c"none", c"/", c"tmpfs", 0, 0) => EPERM);
+    });
+}
+
+fn user_namespace_maps() {
+    need_root();
+    let step = shared_word();
+    let pid = child(|| {
+        if sys!(unshare(CLONE_NEWUSER)).is_err() {
+            skip!("no user namespace of our own");
+        }
+        step.store(1, SeqCst);
+        until_is(step, 2);
+        gives!(getuid() => 0);
+        gives!(setresgid(5, 5, 5) => 0);
+        gives!(setresuid(5, 5, 5) => 0);
+        fails!(setuid(20) => EINVAL);
+        eq!(contents("/proc/self/uid_map").split_ascii_whitespace().collect::<Vec<_>>(), ["0", "0", "10"]);
+    });
+    until_is(step, 1);
+    let write_map = |name: &str, text: &[u8]| {
+        let path = std::ffi::CString::new(format!("/proc/{pid}/{name}")).unwrap_or_default();
+        let fd = works!(openat(AT_FDCWD, &*path, O_WRONLY));
+        sys!(write(fd, text, text.len()))
+    };
+    eq!(write_map("uid_map", b"nonsense"), Err(Errno::EINVAL));
+    eq!(write_map("uid_map", b"0 0 10\n5 20 10\n"), Err(Errno::EINVAL));
+    eq!(write_map("uid_map", b"0 0 10\n"), Ok(7));
+    // Once only.
+    eq!(write_map("uid_map", b"0 0 10\n"), Err(Errno::EPERM));
+    eq!(write_map("gid_map", b"0 0 10\n"), Ok(7));
+    step.store(2, SeqCst);
+    join(pid);
+}
+
+fn setns_enters() {
+    need_root();
+    let step = shared_word();
+    let pid = child(|| {
+        if sys!(unshare(CLONE_NEWUTS)).is_err() {
+            skip!("no UTS namespace of our own (CAP_SYS_ADMIN)");
+        }
+        gives!(sethostname(b"elsewhere", 9) => 0);
+        step.store(1, SeqCst);
+        until_is(step, 2);
+    });
+    until_is(step, 1);
+    let path = std::ffi::CString::new(format!("/proc/{pid}/ns/uts")).unwrap_or_default();
+    let fd = works!(openat(AT_FDCWD, &*path, O_RDONLY));
+    let pidfd = works!(pidfd_open(pid, 0));
+    in_child(|| {
+        fails!(setns(fd, CLONE_NEWNET) => EINVAL);
+        gives!(setns(fd, CLONE_NEWUTS) => 0);
+        eq!(contents("/proc/sys/kernel/hostname"), "elsewhere\n");
+    });
+    in_child(|| {
+        // By process, and for several at once.
+        gives!(setns(pidfd, CLONE_NEWUTS | CLONE_NEWIPC) => 0);
+        eq!(contents("/proc/sys/kernel/hostname"), "elsewhere\n");
+    });
+    step.store(2, SeqCst);
+    join(pid);
+    // The namespace lives as long as somebody holds it.
+    in_child(|| {
+        gives!(setns(fd, 0) => 0);
+        eq!(contents("/proc/sys/kernel/hostname"), "elsewhere\n");
+    });
+    fails!(setns(pidfd, CLONE_NEWUTS) => ESRCH);
+}
+
+fn setns_arguments() {
+    fails!(setns(-1, 0) => EBADF);
+    fails!(setns(file(c"file", b""), 0) => EINVAL);
+    let own = works!(openat(AT_FDCWD, c"/proc/self/ns/uts", O_RDONLY));
+    fails!(setns(own, CLONE_NEWNET) => EINVAL);
+    need_root();
+    in_child(|| {
+        gives!(setresuid(1000, 1000, 1000) => 0);
+        fails!(setns(own, CLONE_NEWUTS) => EPERM);
+    });
+}
+
+fn statmount_and_listmount() {
+    own_mounts();
+    // size, mount namespace's fd, mount, parameter: LSMT_ROOT is everything.
+    let request: [u64; 3] = [24, u64::MAX, 0];
+    let mut list = [0u64; 256];
+    let count = match sys!(listmount(&request, &mut list, 256, 0)) {
+        Err(Errno::ENOSYS) => skip!("no listmount (Linux 6.8)"),
+        other => crate::check::must_work("listmount", other),
+    };
+    is!(count >= 1 && list[..count].iter().all(|id| *id != 0), "mounts");
+    let mut buffer = [0u8; 1024];
+    const MNT_BASIC: u64 = 2;
+    gives!(statmount(&[24u64, list[0], MNT_BASIC], &mut buffer, 1024, 0) => 0);
+    is!(from_bytes::<u32>(&buffer).is_some_and(|size| size > 0), "a size");
+    fails!(statmount(&[24u64, u64::MAX >> 1, MNT_BASIC], &mut buffer, 1024, 0) => ENOENT);
+    fails!(statmount(&[24u64, list[0], MNT_BASIC], &mut buffer, 1024, 0x40) => EINVAL);
+    fails!(listmount(BAD, &mut list, 256, 0) => EFAULT);
+}

@@ -1,10 +1,15 @@
 //! The suite on this host's Linux, which is the oracle: what fails here is a wrong test.
 
+use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Output};
 
-/// What the suite promises at least, wherever it runs as root.
+/// What the suite promises at least. Without root, a part of it is skipped.
 const ASSERTIONS: u64 = 2000;
 const CALLS: u64 = 280;
+
+fn is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
+}
 
 /// The number before a unit: "7 calls" has 7 before " calls".
 fn number_before(line: &str, unit: &str) -> u64 {
@@ -25,13 +30,15 @@ fn text(bytes: &[u8]) -> String {
 fn linux_passes_whole() {
     let output = run(&["run", "--jobs", "4"]);
     let lines = text(&output.stdout);
-    let odd: Vec<&str> = lines.lines().filter(|line| !line.starts_with("ok ")).collect();
+    let odd: Vec<&str> = lines.lines().filter(|line| !line.starts_with("ok ") && !line.starts_with("skip ")).collect();
     assert!(output.status.success(), "{}\n{}", odd.join("\n"), text(&output.stderr));
     let summary = odd.last().copied().unwrap_or_default();
     assert!(summary.contains(" 0 failed, "), "{odd:?}");
     let counted = |unit: &str| number_before(summary, unit);
-    assert!(counted(" assertions") >= ASSERTIONS, "{summary}");
-    assert!(counted(" calls") >= CALLS, "{summary}");
+    if is_root() {
+        assert!(counted(" assertions") >= ASSERTIONS, "{summary}");
+        assert!(counted(" calls") >= CALLS, "{summary}");
+    }
     assert_eq!(text(&output.stderr), "", "nothing is left behind");
 }
 

@@ -460,7 +460,7 @@ fn directory_and_name() {
         let link = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
         eq!(link.display().to_string(), path.to_string_lossy().into_owned());
         let (_, name) = split(&path);
-        eq!(contents(&format!("/proc/{pid}/comm")).trim_end(), &name.to_string_lossy()[..15]);
+        eq!(contents(&format!("/proc/{pid}/comm")).trim_end(), &name.to_string_lossy()[..name.count_bytes().min(15)]);
         works!(close(writer));
         pid
     };

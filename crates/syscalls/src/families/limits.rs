@@ -250,6 +250,7 @@ const SCHED_DEADLINE: c_int = 6;
 const RESET_ON_FORK: c_int = 0x4000_0000;
 
 fn scheduling_policies() {
+    plain_priority();
     gives!(sched_getscheduler(0) => SCHED_OTHER);
     let mut parameter = 9i32;
     gives!(sched_getparam(0, &mut parameter) => 0);

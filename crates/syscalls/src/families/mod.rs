@@ -1,22 +1,34 @@
 //! The tests, a file for each family. Every file opens with its list of tests, [`tests!`], in which each test is named.
 
+mod advice;
+mod attributes;
+mod confinement;
 mod descriptors;
 mod exec;
 mod files;
 mod futex;
-mod inet;
+mod handlers;
+mod interrupts;
 mod ipc;
+mod jobs;
 mod limits;
 mod memory;
 mod mounts;
+mod names;
+mod netlink;
+mod options;
+mod passing;
 mod pipes;
 mod poll;
 mod proc;
 mod process;
 mod signal;
 mod system;
+mod tasks;
+mod tcp;
 mod time;
 mod tty;
+mod udp;
 mod unix;
 mod users;
 mod watch;
@@ -39,25 +51,37 @@ impl Test {
 pub(crate) fn all() -> impl Iterator<Item = Test> {
     let families: &[&[Test]] = &[
         memory::TESTS,
+        advice::TESTS,
         process::TESTS,
+        tasks::TESTS,
         signal::TESTS,
+        handlers::TESTS,
+        interrupts::TESTS,
         exec::TESTS,
         files::TESTS,
+        names::TESTS,
+        attributes::TESTS,
         descriptors::TESTS,
         pipes::TESTS,
         poll::TESTS,
         futex::TESTS,
         time::TESTS,
         unix::TESTS,
-        inet::TESTS,
+        passing::TESTS,
+        tcp::TESTS,
+        udp::TESTS,
+        options::TESTS,
+        netlink::TESTS,
         tty::TESTS,
+        jobs::TESTS,
         users::TESTS,
-        ipc::TESTS,
         limits::TESTS,
-        watch::TESTS,
         proc::TESTS,
+        watch::TESTS,
+        ipc::TESTS,
         mounts::TESTS,
         system::TESTS,
+        confinement::TESTS,
     ];
     families.iter().flat_map(|tests| tests.iter().copied())
 }

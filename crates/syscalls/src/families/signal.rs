@@ -1,21 +1,19 @@
-//! Signals: actions, masks, pending, delivery order, restart, alternate stacks, queues, waiting, signalfd.
+//! Signals: actions, masks, pending ones, the order of delivery, queues, who gets which, permissions, stops and default actions.
 
 use super::prelude::*;
 use crate::sys::process::{Clone, clone};
-use crate::sys::signal::{Action, SET, recording, set};
+use crate::sys::signal::{SET, recording, set};
 
 tests!("signal":
-    actions_are_read_back, arguments_of_sigaction, kill_arguments, kill_tells_who, ignored_is_gone, blocked_is_pending, unblocking_delivers_first,
-    standard_signals_merge, realtime_signals_queue, lowest_number_first, the_handler_blocks_its_own, nodefer, the_actions_mask, resethand,
-    masks_of_fork_and_how, arguments_of_sigprocmask, kill_and_stop_can_not_be_blocked, sigqueue_carries_a_value, sigqueue_needs_an_honest_code,
-    tgkill_to_a_thread, tkill_arguments, process_signals_go_to_who_does_not_block, sigsuspend_swaps_the_mask, pause_returns_eintr, sigtimedwait_takes, sigtimedwait_arguments,
-    sigtimedwait_is_interrupted, interrupted_read, restarted_read, restarted_wait, never_restarted, nanosleep_tells_the_rest, stopped_call_goes_on, alternate_stack,
-    alternate_stack_arguments, alternate_stack_autodisarm, stack_overflow_is_caught, sigpipe, kill_of_groups_and_all, permissions,
-    sigcont_discards_stops, default_actions, orphaned_groups_do_not_stop, stopped_orphans_are_woken, signalfd_reads, signalfd_arguments, signalfd_of_children_and_faults, alarm_comes, itimers, itimer_of_cpu_time,
-    pending_limit, fault_of_division, a_handlers_changes_come_back, pidfd_and_ignored_children, sigwait_among_threads,
+    actions_are_read_back, arguments_of_sigaction, kill_arguments, kill_tells_who, ignored_is_gone, blocked_is_pending,
+    unblocking_delivers_first, standard_signals_merge, realtime_signals_queue, lowest_number_first, masks_of_fork_and_how,
+    arguments_of_sigprocmask, kill_and_stop_can_not_be_blocked, sigqueue_carries_a_value, sigqueue_needs_an_honest_code,
+    tgkill_to_a_thread, tkill_arguments, process_signals_go_to_who_does_not_block, sigpipe, kill_of_groups_and_all, permissions,
+    sigcont_discards_stops, default_actions, orphaned_groups_do_not_stop, stopped_orphans_are_woken, pending_limit,
+    fault_of_division, pidfd_and_ignored_children,
 );
 
-fn raise(signal: c_int) {
+pub(super) fn raise(signal: c_int) {
     let _ = sys!(kill(process::id(), signal));
 }
 
@@ -166,7 +164,7 @@ fn queued(code: c_int, value: c_int) -> [c_int; 32] {
     info
 }
 
-fn queue(signal: c_int, value: c_int) {
+pub(super) fn queue(signal: c_int, value: c_int) {
     gives!(rt_sigqueueinfo(process::id(), signal, &queued(SI_QUEUE, value)) => 0);
 }
 
@@ -212,43 +210,6 @@ fn lowest_number_first() {
     eq!(signal::caught(), [first + 3, first + 2, first + 1, SIGUSR2, SIGUSR1, SIGHUP]);
     // A fault's signal comes before those that others sent.
     signal::forget();
-}
-
-fn the_handler_blocks_its_own() {
-    signal::on(SIGUSR1, 0);
-    raise(SIGUSR1);
-    eq!(signal::records()[0].blocked, set(&[SIGUSR1]));
-    let mut now = 1u64;
-    gives!(rt_sigprocmask(SIG_BLOCK, 0, &mut now, SET) => 0);
-    eq!(now, 0);
-}
-
-fn nodefer() {
-    signal::on(SIGUSR1, SA_NODEFER);
-    raise(SIGUSR1);
-    eq!(signal::records()[0].blocked, 0);
-}
-
-fn the_actions_mask() {
-    signal::block(&[SIGTERM]);
-    gives!(rt_sigaction(SIGUSR1, &recording(0, set(&[SIGUSR2, SIGHUP])), 0, SET) => 0);
-    raise(SIGUSR1);
-    eq!(signal::records()[0].blocked, set(&[SIGTERM, SIGUSR1, SIGUSR2, SIGHUP]));
-    gives!(rt_sigaction(SIGUSR1, &recording(SA_NODEFER, set(&[SIGUSR2])), 0, SET) => 0);
-    raise(SIGUSR1);
-    eq!(signal::records()[1].blocked, set(&[SIGTERM, SIGUSR2]));
-}
-
-fn resethand() {
-    signal::on(SIGUSR1, SA_RESETHAND as c_int);
-    raise(SIGUSR1);
-    let mut now = recording(0, 0);
-    gives!(rt_sigaction(SIGUSR1, 0, &mut now, SET) => 0);
-    eq!(now.handler, SIG_DFL);
-    // It doesn't bring SA_NODEFER along.
-    eq!(signal::records()[0].blocked, set(&[SIGUSR1]));
-    let victim = child(|| raise(SIGUSR1));
-    eq!(wait(victim), Status::Killed(SIGUSR1));
 }
 
 fn masks_of_fork_and_how() {
@@ -338,7 +299,7 @@ extern "C" fn until_two(address: usize) -> c_int {
 }
 
 /// A thread that waits in memory of its own: its number, and the word that ends it when it becomes 2.
-fn thread() -> (c_int, &'static AtomicU32) {
+pub(super) fn thread() -> (c_int, &'static AtomicU32) {
     let map = pages(17);
     let tid = clone(Clone { flags: THREAD, stack: map + 17 * PAGE, ..Clone::default() }, until_two, map).unwrap_or(0);
     until_is(word_at(map), 1);
@@ -386,329 +347,10 @@ fn process_signals_go_to_who_does_not_block() {
     word.store(2, SeqCst);
 }
 
-fn sigsuspend_swaps_the_mask() {
-    signal::on(SIGUSR1, 0);
-    signal::on(SIGUSR2, 0);
-    signal::block(&[SIGUSR1]);
-    raise(SIGUSR1);
-    fails!(rt_sigsuspend(&set(&[SIGUSR2]), SET) => EINTR);
-    eq!(signal::records()[0].blocked, set(&[SIGUSR1, SIGUSR2]));
-    let mut now = 0u64;
-    gives!(rt_sigprocmask(SIG_BLOCK, 0, &mut now, SET) => 0);
-    eq!(now, set(&[SIGUSR1]));
-    fails!(rt_sigsuspend(&0u64, 4) => EINVAL);
-    fails!(rt_sigsuspend(BAD, SET) => EFAULT);
-    let own = process::id();
-    let other = child(|| {
-        until_asleep(own);
-        let _ = sys!(kill(own, SIGUSR1));
-    });
-    // SA_RESTART makes no difference to it.
-    signal::on(SIGUSR1, SA_RESTART);
-    fails!(rt_sigsuspend(&0u64, SET) => EINTR);
-    join(other);
-}
-
-fn pause_returns_eintr() {
-    signal::tick(true);
-    fails!(pause() => EINTR);
-    is!(signal::count() >= 1, "the handler to have run");
-}
-
-/// `si_signo`, `si_code` and `si_value` of a siginfo.
-fn taken(info: &siginfo_t) -> (c_int, c_int, c_int) {
-    let words: [c_int; 32] = from_bytes(&to_bytes(info)).unwrap_or([0; 32]);
-    (words[0], words[2], words[6])
-}
-
-fn sigtimedwait_takes() {
-    let number = SIGRTMIN() + 4;
-    signal::block(&[SIGUSR1, SIGUSR2, number]);
-    let mut info: siginfo_t = zeroed();
-    let now: timespec = zeroed();
-    fails!(rt_sigtimedwait(&set(&[SIGUSR1]), &mut info, &now, SET) => EAGAIN);
-    queue(number, 7);
-    queue(number, 8);
-    raise(SIGUSR2);
-    raise(SIGUSR1);
-    let wanted = set(&[SIGUSR1, number]);
-    gives!(rt_sigtimedwait(&wanted, &mut info, &now, SET) => SIGUSR1);
-    eq!((taken(&info).0, taken(&info).1), (SIGUSR1, SI_USER));
-    gives!(rt_sigtimedwait(&wanted, &mut info, 0, SET) => number);
-    eq!(taken(&info), (number, SI_QUEUE, 7));
-    gives!(rt_sigtimedwait(&wanted, 0, 0, SET) => number);
-    fails!(rt_sigtimedwait(&wanted, 0, &now, SET) => EAGAIN);
-    eq!(signal::pending(), set(&[SIGUSR2]));
-    let own = process::id();
-    let other = child(|| {
-        until_asleep(own);
-        let _ = sys!(kill(own, SIGUSR1));
-    });
-    gives!(rt_sigtimedwait(&wanted, &mut info, 0, SET) => SIGUSR1);
-    join(other);
-}
-
-fn sigtimedwait_arguments() {
-    let wanted = set(&[SIGUSR1]);
-    fails!(rt_sigtimedwait(&wanted, 0, &timespec { tv_sec: 0, tv_nsec: 1_000_000_000 }, SET) => EINVAL);
-    fails!(rt_sigtimedwait(&wanted, 0, &timespec { tv_sec: -1, tv_nsec: 0 }, SET) => EINVAL);
-    fails!(rt_sigtimedwait(&wanted, 0, BAD, SET) => EFAULT);
-    fails!(rt_sigtimedwait(BAD, 0, 0, SET) => EFAULT);
-    fails!(rt_sigtimedwait(&wanted, 0, 0, 16) => EINVAL);
-    fails!(rt_sigtimedwait(&wanted, 0, &timespec { tv_sec: 0, tv_nsec: 1_000_000 }, SET) => EAGAIN);
-    // The signal is taken although it can't be told about.
-    signal::block(&[SIGUSR1]);
-    raise(SIGUSR1);
-    fails!(rt_sigtimedwait(&wanted, BAD, 0, SET) => EFAULT);
-    eq!(signal::pending(), 0);
-}
-
-fn sigtimedwait_is_interrupted() {
-    signal::block(&[SIGUSR1]);
-    signal::tick(true);
-    fails!(rt_sigtimedwait(&set(&[SIGUSR1]), 0, 0, SET) => EINTR);
-}
-
-fn interrupted_read() {
-    let (reader, _writer) = pipe();
-    let mut byte = [0u8];
-    signal::tick(false);
-    fails!(read(reader, &mut byte, 1) => EINTR);
-    let pid = child(|| {
-        loop {
-            let _ = sys!(pause());
-        }
-    });
-    fails!(wait4(pid, 0, 0, 0) => EINTR);
-    fails!(waitid(P_PID, pid, 0, WEXITED, 0) => EINTR);
-    let word = shared_word();
-    fails!(futex(word, FUTEX_WAIT, 0, 0) => EINTR);
-    let mut small = [0u8; 4096];
-    let (_reader, writer) = pipe();
-    gives!(fcntl(writer, F_SETPIPE_SZ, 4096) => 4096);
-    gives!(write(writer, &small, 4096) => 4096);
-    fails!(write(writer, &small, 1) => EINTR);
-    let sockets = socketpair(SOCK_STREAM);
-    fails!(recvfrom(sockets.0, &mut small, 10, 0, 0, 0) => EINTR);
-    gives!(kill(pid, SIGKILL) => 0);
-}
-
-fn socketpair(kind: c_int) -> (usize, usize) {
+pub(super) fn socketpair(kind: c_int) -> (usize, usize) {
     let mut pair = [0i32; 2];
     works!(socketpair(AF_UNIX, kind, 0, &mut pair));
     (pair[0] as usize, pair[1] as usize)
-}
-
-fn restarted_read() {
-    let (reader, writer) = pipe();
-    let ticks = shared_word();
-    let other = child(|| {
-        until(|| ticks.load(SeqCst) >= 1);
-        works!(write(writer, b"x", 1));
-    });
-    signal::tick(true);
-    // Three ticks are seen by the time the byte comes, as the other process waits for our word.
-    let helper = child(|| {
-        signal::no_tick();
-        let parent = works!(getppid()) as c_int;
-        until_asleep(parent);
-        for _ in 0..3 {
-            let _ = sys!(kill(parent, SIGALRM));
-            until_asleep(parent);
-        }
-        ticks.store(1, SeqCst);
-    });
-    let mut byte = [0u8];
-    gives!(read(reader, &mut byte, 1) => 1);
-    signal::no_tick();
-    is!(signal::count() >= 1, "a handler to have run meanwhile");
-    join(other);
-    join(helper);
-}
-
-fn restarted_wait() {
-    signal::on(SIGUSR1, SA_RESTART);
-    let parent = process::id();
-    let word = shared_word();
-    let pid = child(|| {
-        until_asleep(parent);
-        let _ = sys!(kill(parent, SIGUSR1));
-        until_is(word, 1);
-    });
-    let other = child(|| {
-        until(|| contents(&format!("/proc/{parent}/status")).contains("SigPnd:\t0000000000000000"));
-        until_asleep(parent);
-        word.store(1, SeqCst);
-    });
-    let mut status = 0;
-    gives!(wait4(pid, &mut status, 0, 0) => pid);
-    eq!(signal::count(), 1);
-    join(other);
-    // A futex wait, and a lock.
-    signal::forget();
-    word.store(0, SeqCst);
-    let pid = child(|| {
-        until_asleep(parent);
-        let _ = sys!(kill(parent, SIGUSR1));
-        until_asleep(parent);
-        word.store(1, SeqCst);
-        works!(futex(word, FUTEX_WAKE, 1));
-    });
-    gives!(futex(word, FUTEX_WAIT, 0, 0) => 0);
-    eq!(signal::count(), 1);
-    join(pid);
-}
-
-fn never_restarted() {
-    // signal(7): these fail with EINTR whatever SA_RESTART says.
-    signal::tick(true);
-    let (reader, _writer) = pipe();
-    let mut poll = pollfd { fd: reader as c_int, events: POLLIN, revents: 0 };
-    fails!(poll(std::ptr::from_mut(&mut poll), 1, -1) => EINTR);
-    fails!(ppoll(std::ptr::from_mut(&mut poll), 1, 0, 0, SET) => EINTR);
-    let epoll = works!(epoll_create1(0));
-    let mut event: epoll_event = zeroed();
-    fails!(epoll_wait(epoll, &mut event, 1, -1) => EINTR);
-    fails!(epoll_pwait(epoll, &mut event, 1, -1, 0, SET) => EINTR);
-    let mut read_set = [0u64; 16];
-    read_set[reader / 64] = 1 << (reader % 64);
-    fails!(select(reader + 1, &mut read_set, 0, 0, 0) => EINTR);
-    let long = timespec { tv_sec: 100, tv_nsec: 0 };
-    fails!(nanosleep(&long, 0) => EINTR);
-    fails!(clock_nanosleep(CLOCK_MONOTONIC, 0, &long, 0) => EINTR);
-    // Sockets with a timeout.
-    let (one, _other) = socketpair(SOCK_STREAM);
-    let timeout = timeval { tv_sec: 100, tv_usec: 0 };
-    gives!(setsockopt(one, SOL_SOCKET, SO_RCVTIMEO, &timeout, 16) => 0);
-    let mut byte = [0u8];
-    fails!(recvfrom(one, &mut byte, 1, 0, 0, 0) => EINTR);
-}
-
-fn nanosleep_tells_the_rest() {
-    signal::tick(false);
-    let mut left = timespec { tv_sec: -1, tv_nsec: -1 };
-    fails!(nanosleep(&timespec { tv_sec: 1000, tv_nsec: 0 }, &mut left) => EINTR);
-    is!(left.tv_sec >= 900 && left.tv_sec < 1000, "the rest, not {} s", left.tv_sec);
-    let mut deadline: timespec = zeroed();
-    gives!(clock_gettime(CLOCK_MONOTONIC, &mut deadline) => 0);
-    deadline.tv_sec += 1000;
-    left.tv_sec = 77;
-    // Until a point in time there is no rest to tell.
-    fails!(clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &deadline, &mut left) => EINTR);
-    eq!(left.tv_sec, 77);
-    fails!(nanosleep(&timespec { tv_sec: 1000, tv_nsec: 0 }, BAD) => EFAULT);
-}
-
-fn stopped_call_goes_on() {
-    let (reader, writer) = pipe();
-    let pid = child(|| {
-        let mut byte = [0u8];
-        // SIGCONT without a handler is no interruption.
-        gives!(read(reader, &mut byte, 1) => 1);
-        let mut poll = pollfd { fd: reader as c_int, events: POLLIN, revents: 0 };
-        gives!(poll(std::ptr::from_mut(&mut poll), 1, 100_000) => 1);
-        gives!(nanosleep(&timespec { tv_sec: 0, tv_nsec: 1000 }, 0) => 0);
-    });
-    let mut word = 0;
-    for _ in 0..2 {
-        until_asleep(pid);
-        gives!(kill(pid, SIGSTOP) => 0);
-        gives!(wait4(pid, &mut word, WUNTRACED, 0) => pid);
-        gives!(kill(pid, SIGCONT) => 0);
-        gives!(wait4(pid, &mut word, WCONTINUED, 0) => pid);
-        until_asleep(pid);
-        gives!(write(writer, b"x", 1) => 1);
-    }
-    join(pid);
-}
-
-const SMALL: usize = 2048;
-
-fn alternate(address: usize, size: usize, flags: c_int) -> stack_t {
-    stack_t { ss_sp: std::ptr::with_exposed_provenance_mut(address), ss_flags: flags, ss_size: size }
-}
-
-fn alternate_stack() {
-    let map = pages(8);
-    let mut old = alternate(1, 1, 0);
-    gives!(sigaltstack(&alternate(0, 0, SS_DISABLE), 0) => 0);
-    gives!(sigaltstack(&alternate(map, 8 * PAGE, 0), &mut old) => 0);
-    eq!((old.ss_sp as usize, old.ss_flags, old.ss_size), (0, SS_DISABLE, 0));
-    signal::on(SIGUSR1, SA_ONSTACK);
-    signal::on(SIGUSR2, 0);
-    raise(SIGUSR1);
-    raise(SIGUSR2);
-    let stacks: Vec<bool> = signal::records().iter().map(|record| (map..map + 8 * PAGE).contains(&record.stack)).collect();
-    eq!(stacks, [true, false]);
-    gives!(sigaltstack(0, &mut old) => 0);
-    eq!((old.ss_sp as usize, old.ss_flags, old.ss_size), (map, 0, 8 * PAGE));
-    // Fork keeps it; a thread begins without.
-    in_child(|| {
-        let mut own = alternate(0, 0, 0);
-        gives!(sigaltstack(0, &mut own) => 0);
-        eq!(own.ss_sp as usize, map);
-    });
-    gives!(sigaltstack(&alternate(0, 0, SS_DISABLE), 0) => 0);
-    raise(SIGUSR1);
-    is!(!(map..map + 8 * PAGE).contains(&signal::records()[2].stack), "the usual stack");
-}
-
-fn alternate_stack_arguments() {
-    let map = pages(8);
-    fails!(sigaltstack(&alternate(map, SMALL - 1, 0), 0) => ENOMEM);
-    fails!(sigaltstack(&alternate(map, 0, 0), 0) => ENOMEM);
-    fails!(sigaltstack(&alternate(map, 8 * PAGE, 0x40), 0) => EINVAL);
-    fails!(sigaltstack(BAD, 0) => EFAULT);
-    fails!(sigaltstack(0, BAD) => EFAULT);
-    gives!(sigaltstack(0, 0) => 0);
-    // SS_ONSTACK as a flag means nothing, and is let through.
-    gives!(sigaltstack(&alternate(map, 8 * PAGE, SS_ONSTACK), 0) => 0);
-}
-
-/// While a handler runs on the alternate stack: what sigaltstack says.
-extern "C" fn on_the_stack(_: c_int) {
-    let mut now = alternate(0, 0, 0);
-    let told = sys!(sigaltstack(0, &mut now));
-    let changed = sys!(sigaltstack(&alternate(0, 0, SS_DISABLE), 0));
-    SEEN.store(now.ss_flags as u32, SeqCst);
-    CHANGED.store(changed.err().map_or(0, |error| error.into_raw()) as u32 + 1000 * u32::from(told.is_err()), SeqCst);
-}
-static SEEN: AtomicU32 = AtomicU32::new(99);
-static CHANGED: AtomicU32 = AtomicU32::new(99);
-
-fn plain_handler(flags: c_int) -> Action {
-    let mut action = recording(flags, 0);
-    action.handler = on_the_stack as *const () as usize;
-    action
-}
-
-fn alternate_stack_autodisarm() {
-    let map = pages(8);
-    gives!(sigaltstack(&alternate(map, 8 * PAGE, 0), 0) => 0);
-    gives!(rt_sigaction(SIGUSR1, &plain_handler(SA_ONSTACK), 0, SET) => 0);
-    raise(SIGUSR1);
-    eq!((SEEN.load(SeqCst) as c_int, CHANGED.load(SeqCst) as c_int), (SS_ONSTACK, EPERM));
-    const SS_AUTODISARM: c_int = 1 << 31;
-    gives!(sigaltstack(&alternate(map, 8 * PAGE, SS_AUTODISARM), 0) => 0);
-    raise(SIGUSR1);
-    // Disarmed while the handler runs, and may be changed; then it is as before.
-    eq!((SEEN.load(SeqCst) as c_int, CHANGED.load(SeqCst)), (SS_DISABLE, 0));
-    let mut now = alternate(0, 0, 0);
-    gives!(sigaltstack(0, &mut now) => 0);
-    eq!((now.ss_sp as usize, now.ss_flags), (map, SS_AUTODISARM));
-}
-
-fn stack_overflow_is_caught() {
-    // A handler that has no stack to run on: the process is killed by SIGSEGV.
-    let victim = child(|| {
-        let _ = sys!(prctl(PR_SET_DUMPABLE, 0, 0, 0, 0));
-        let map = pages(8);
-        works!(sigaltstack(&alternate(map, 8 * PAGE, 0), 0));
-        works!(mprotect(map, 8 * PAGE, PROT_NONE));
-        signal::on(SIGUSR1, SA_ONSTACK);
-        raise(SIGUSR1);
-    });
-    eq!(wait(victim), Status::Killed(SIGSEGV));
 }
 
 fn sigpipe() {
@@ -874,124 +516,6 @@ fn stopped_orphans_are_woken() {
     eq!(wait(pid), Status::Killed(SIGHUP));
 }
 
-fn signalfd_reads() {
-    let number = SIGRTMIN() + 2;
-    signal::block(&[SIGUSR1, SIGUSR2, number]);
-    let fd = works!(signalfd4(-1, &set(&[SIGUSR1, number]), SET, SFD_NONBLOCK | SFD_CLOEXEC));
-    gives!(fcntl(fd, F_GETFD) => FD_CLOEXEC);
-    let mut infos: [signalfd_siginfo; 4] = zeroed();
-    let size = size_of::<signalfd_siginfo>();
-    eq!(size, 128);
-    fails!(read(fd, &mut infos, 4 * size) => EAGAIN);
-    let mut poll = pollfd { fd: fd as c_int, events: POLLIN, revents: 0 };
-    gives!(poll(std::ptr::from_mut(&mut poll), 1, 0) => 0);
-    queue(number, 5);
-    queue(number, 6);
-    raise(SIGUSR1);
-    raise(SIGUSR2);
-    gives!(poll(std::ptr::from_mut(&mut poll), 1, -1) => 1);
-    fails!(read(fd, &mut infos, size - 1) => EINVAL);
-    gives!(read(fd, &mut infos, size) => size);
-    eq!((infos[0].ssi_signo as c_int, infos[0].ssi_code, infos[0].ssi_pid as c_int), (SIGUSR1, SI_USER, process::id()));
-    gives!(read(fd, &mut infos, 4 * size + 5) => 2 * size);
-    eq!((infos[0].ssi_signo as c_int, infos[0].ssi_code, infos[0].ssi_int), (number, SI_QUEUE, 5));
-    eq!(infos[1].ssi_int, 6);
-    eq!(signal::pending(), set(&[SIGUSR2]));
-    // The set can be replaced.
-    gives!(signalfd4(fd, &set(&[SIGUSR2]), SET, 0) => fd);
-    gives!(read(fd, &mut infos, size) => size);
-    eq!(infos[0].ssi_signo as c_int, SIGUSR2);
-    fails!(read(fd, BAD, size) => EAGAIN);
-    raise(SIGUSR2);
-    fails!(read(fd, BAD, size) => EFAULT);
-    // Blocking.
-    let fd = works!(signalfd(-1, &set(&[SIGUSR1]), SET));
-    let own = process::id();
-    let other = child(|| {
-        until_asleep(own);
-        let _ = sys!(kill(own, SIGUSR1));
-    });
-    gives!(read(fd, &mut infos, size) => size);
-    eq!(infos[0].ssi_pid as c_int, other);
-    join(other);
-    is!(contents(&format!("/proc/self/fdinfo/{fd}")).contains("sigmask:\t0000000000000200"), "fdinfo to tell the set");
-}
-
-fn signalfd_arguments() {
-    let wanted = set(&[SIGUSR1]);
-    fails!(signalfd4(-1, &wanted, SET, 0x1) => EINVAL);
-    fails!(signalfd4(-1, &wanted, 4, 0) => EINVAL);
-    fails!(signalfd4(-1, BAD, SET, 0) => EFAULT);
-    fails!(signalfd4(999, &wanted, SET, 0) => EBADF);
-    fails!(signalfd4(file(c"file", b""), &wanted, SET, 0) => EINVAL);
-    let fd = works!(signalfd4(-1, &wanted, SET, 0));
-    fails!(write(fd, &wanted, 8) => EINVAL);
-}
-
-fn signalfd_of_children_and_faults() {
-    signal::block(&[SIGCHLD]);
-    let fd = works!(signalfd4(-1, &set(&[SIGCHLD]), SET, 0));
-    let pid = child(|| process::exit(12));
-    let mut info: signalfd_siginfo = zeroed_info();
-    gives!(read(fd, std::ptr::from_mut(&mut info), 128) => 128);
-    eq!((info.ssi_code, info.ssi_pid as c_int, info.ssi_status), (CLD_EXITED, pid, 12));
-    eq!(wait(pid), Status::Exited(12));
-}
-
-fn zeroed_info() -> signalfd_siginfo {
-    zeroed::<[signalfd_siginfo; 1]>()[0]
-}
-
-fn alarm_comes() {
-    signal::on(SIGALRM, 0);
-    gives!(alarm(100) => 0);
-    is!(matches!(works!(alarm(0)), 99 | 100), "the seconds that were left");
-    gives!(alarm(0) => 0);
-    // alarm and ITIMER_REAL are one clock.
-    gives!(alarm(1000) => 0);
-    let mut now: itimerval = zeroed();
-    gives!(getitimer(ITIMER_REAL, &mut now) => 0);
-    is!(now.it_value.tv_sec > 900 && now.it_interval.tv_sec == 0, "the alarm as a timer");
-    let soon = itimerval { it_interval: zeroed(), it_value: timeval { tv_sec: 0, tv_usec: 1000 } };
-    gives!(setitimer(ITIMER_REAL, &soon, &mut now) => 0);
-    is!(now.it_value.tv_sec > 900, "the old one");
-    until(|| signal::count() == 1);
-    eq!(signal::records()[0].code, 0x80);
-}
-
-fn itimers() {
-    signal::tick(true);
-    until(|| signal::count() >= 3);
-    signal::no_tick();
-    let mut now: itimerval = zeroed();
-    gives!(getitimer(ITIMER_REAL, &mut now) => 0);
-    eq!((now.it_value.tv_sec, now.it_value.tv_usec), (0, 0));
-    fails!(getitimer(3, &mut now) => EINVAL);
-    fails!(getitimer(-1, &mut now) => EINVAL);
-    fails!(getitimer(ITIMER_REAL, BAD) => EFAULT);
-    let bad = itimerval { it_interval: zeroed(), it_value: timeval { tv_sec: 0, tv_usec: 1_000_000 } };
-    fails!(setitimer(ITIMER_REAL, &bad, 0) => EINVAL);
-    let negative = itimerval { it_interval: zeroed(), it_value: timeval { tv_sec: -1, tv_usec: 0 } };
-    fails!(setitimer(ITIMER_REAL, &negative, 0) => EINVAL);
-    fails!(setitimer(ITIMER_REAL, BAD, 0) => EFAULT);
-    fails!(setitimer(9, &now, 0) => EINVAL);
-    // Without a value the timer is switched off.
-    gives!(setitimer(ITIMER_REAL, 0, 0) => 0);
-}
-
-fn itimer_of_cpu_time() {
-    for (timer, number) in [(ITIMER_VIRTUAL, SIGVTALRM), (ITIMER_PROF, SIGPROF)] {
-        signal::forget();
-        signal::on(number, 0);
-        let soon = itimerval { it_interval: zeroed(), it_value: timeval { tv_sec: 0, tv_usec: 1000 } };
-        gives!(setitimer(timer, &soon, 0) => 0);
-        while signal::count() == 0 {
-            std::hint::spin_loop();
-        }
-        eq!(signal::caught(), [number]);
-    }
-}
-
 fn pending_limit() {
     let number = SIGRTMIN() + 6;
     signal::block(&[number, SIGUSR1]);
@@ -1012,20 +536,6 @@ fn fault_of_division() {
     eq!(told, [(SIGSEGV, SI_USER), (SIGBUS, SI_USER)]);
 }
 
-fn a_handlers_changes_come_back() {
-    // What a handler blocks by itself ends with it: the frame's mask is restored.
-    extern "C" fn blocks(_: c_int) {
-        let _ = sys!(rt_sigprocmask(SIG_BLOCK, &set(&[SIGHUP]), 0, SET));
-    }
-    let mut action = recording(0, 0);
-    action.handler = blocks as *const () as usize;
-    gives!(rt_sigaction(SIGUSR1, &action, 0, SET) => 0);
-    raise(SIGUSR1);
-    let mut now = 9u64;
-    gives!(rt_sigprocmask(SIG_BLOCK, 0, &mut now, SET) => 0);
-    eq!(now, 0);
-}
-
 fn pidfd_and_ignored_children() {
     signal::ignore(SIGCHLD);
     let pid = child(|| {
@@ -1038,13 +548,4 @@ fn pidfd_and_ignored_children() {
     let mut poll = pollfd { fd: fd as c_int, events: POLLIN, revents: 0 };
     gives!(poll(std::ptr::from_mut(&mut poll), 1, -1) => 1);
     fails!(waitid(P_PIDFD, fd, 0, WEXITED, 0) => ECHILD);
-}
-
-fn sigwait_among_threads() {
-    signal::block(&[SIGUSR1]);
-    let (_tid, word) = thread();
-    // Every thread has it blocked: it stays pending for the process, and one who waits takes it.
-    raise(SIGUSR1);
-    gives!(rt_sigtimedwait(&set(&[SIGUSR1]), 0, 0, SET) => SIGUSR1);
-    word.store(2, SeqCst);
 }

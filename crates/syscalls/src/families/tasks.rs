@@ -5,7 +5,7 @@ use super::process::{THREAD, seven, stack, told};
 use crate::sys::process::{Clone, clone, clone3};
 
 tests!("tasks":
-    vfork_waits, clone_as_fork_with_tid_words, clone_shares_memory, clone_shares_files, clone_shares_directory, clone_arguments,
+    vfork_waits, vfork_by_its_own_call, clone_as_fork_with_tid_words, clone_shares_memory, clone_shares_files, clone_shares_directory, clone_arguments,
     exit_signal_other_than_sigchld, clone_parent, a_thread_is_of_the_group, exit_of_one_thread, leader_exits_first,
     exit_group_ends_all, clone3_as_fork, clone3_arguments, clone3_pidfd, clone3_clear_sighand, clone3_set_tid, child_cleartid,
     pidfd_polls, pidfd_sends, pidfd_opens, pidfd_getfd_takes, waitid_by_pidfd, kcmp_compares,
@@ -35,6 +35,19 @@ fn vfork_waits() {
     let pid = clone(how, add_one, word.as_ptr() as usize);
     eq!(word.load(SeqCst), 1);
     eq!(pid.map(|pid| wait(pid as c_int)), Ok(Status::Exited(0)));
+}
+
+fn vfork_by_its_own_call() {
+    let word = word_at(pages(1));
+    let pid = process::vfork(add_one, word.as_ptr() as usize);
+    // Its memory is ours, and it has ended before we go on.
+    eq!(word.load(SeqCst), 1);
+    eq!(pid.map(|pid| wait(pid as c_int)), Ok(Status::Exited(0)));
+    let fd = file(c"file", b"");
+    let pid = process::vfork(close_it, fd);
+    eq!(pid.map(|pid| wait(pid as c_int)), Ok(Status::Exited(0)));
+    // Descriptors are not shared.
+    works!(fcntl(fd, F_GETFD));
 }
 
 fn clone_as_fork_with_tid_words() {

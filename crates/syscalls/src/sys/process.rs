@@ -146,7 +146,7 @@ pub(crate) fn copy() {
 
 // Makes a task that runs a function on a stack of its own (or, with none, on its copy of ours) and ends.
 std::arch::global_asm!(
-    ".globl insula_clone, insula_clone3",
+    ".globl insula_clone, insula_clone3, insula_vfork",
     // flags, stack, parent_tid, child_tid, tls, function, argument
     "insula_clone:",
     "push rbx",
@@ -169,6 +169,17 @@ std::arch::global_asm!(
     "jz 2f",
     "pop rbx",
     "ret",
+    // function, argument. The child runs below us on our stack, and we go on when it has ended.
+    "insula_vfork:",
+    "push rbx",
+    "mov rbx, rsi",
+    "mov r9, rdi",
+    "mov eax, 58",
+    "syscall",
+    "test rax, rax",
+    "jz 2f",
+    "pop rbx",
+    "ret",
     "2:",
     "xor ebp, ebp",
     "and rsp, -16",
@@ -186,6 +197,7 @@ pub(crate) type Body = extern "C" fn(usize) -> c_int;
 unsafe extern "C" {
     fn insula_clone(flags: usize, stack: usize, parent: usize, child: usize, tls: usize, body: Body, argument: usize) -> usize;
     fn insula_clone3(args: usize, size: usize, body: Body, argument: usize) -> usize;
+    fn insula_vfork(body: Body, argument: usize) -> usize;
 }
 
 /// What clone takes beside flags.
@@ -212,4 +224,11 @@ pub(crate) fn clone3(args: &libc::clone_args, size: usize, body: Body, argument:
     let args = std::ptr::from_ref(args).expose_provenance();
     // SAFETY: as above; the kernel reads no more of the arguments than their size, or refuses.
     Errno::from_ret(unsafe { insula_clone3(args, size, body, argument) })
+}
+
+/// `vfork(2)`: the child runs `body(argument)` in our memory and on our stack, while we wait for it to end or to start a program.
+pub(crate) fn vfork(body: Body, argument: usize) -> Result<usize, Errno> {
+    crate::board::record_call(syscalls::Sysno::vfork.id() as usize);
+    // SAFETY: the body keeps to what its type says; it touches the stack only below our frame, and we don't run meanwhile.
+    Errno::from_ret(unsafe { insula_vfork(body, argument) })
 }

@@ -2,7 +2,7 @@
 
 use super::{plain, sys, zeroed};
 use crate::check::{end_skipped, fail, name};
-use libc::{AF_INET, AF_INET6, AF_UNIX, SOCK_STREAM, c_int, iovec, msghdr, sockaddr_in, sockaddr_in6, sockaddr_un};
+use libc::{AF_INET, AF_INET6, AF_UNIX, SOCK_DGRAM, c_int, iovec, msghdr, sockaddr_in, sockaddr_in6, sockaddr_un};
 
 /// A pair of Unix sockets of this type.
 #[track_caller]
@@ -46,16 +46,34 @@ pub(crate) fn ip6(port: u16) -> sockaddr_in6 {
 pub(crate) const IP4: usize = size_of::<sockaddr_in>();
 pub(crate) const IP6: usize = size_of::<sockaddr_in6>();
 
-/// Skips the test if the host has no loopback interface that is up, for this family.
-pub(crate) fn need_loopback(family: c_int) {
-    let bound = sys!(socket(family, SOCK_STREAM, 0)).and_then(|fd| {
-        let bound = if family == AF_INET { sys!(bind(fd, &ip4(0), IP4)) } else { sys!(bind(fd, &ip6(0), IP6)) };
+/// Whether the loopback interface is up, for this family.
+fn loopback_is_up(family: c_int) -> bool {
+    sys!(socket(family, SOCK_DGRAM, 0)).is_ok_and(|fd| {
+        let connected = if family == AF_INET { sys!(connect(fd, &ip4(9), IP4)) } else { sys!(connect(fd, &ip6(9), IP6)) };
         let _ = sys!(close(fd));
-        bound
-    });
-    if let Err(error) = bound {
+        connected.is_ok()
+    })
+}
+
+/// Makes sure that there is a loopback interface: where it is down, one in a network namespace of this test's own. Else the test is
+/// skipped.
+pub(crate) fn need_loopback(family: c_int) {
+    if loopback_is_up(family) {
+        return;
+    }
+    if sys!(unshare(libc::CLONE_NEWNET)).is_ok() {
+        // struct ifreq: the name, and at 16 the flags.
+        let mut request = [0u8; 40];
+        request[..2].copy_from_slice(b"lo");
+        request[16] = (libc::IFF_UP | libc::IFF_RUNNING) as u8;
+        if let Ok(fd) = sys!(socket(AF_INET, SOCK_DGRAM, 0)) {
+            let _ = sys!(ioctl(fd, libc::SIOCSIFFLAGS, &request));
+            let _ = sys!(close(fd));
+        }
+    }
+    if !loopback_is_up(family) {
         let version = if family == AF_INET { 4 } else { 6 };
-        end_skipped(&format!("no loopback interface for IPv{version} ({})", name(error)));
+        end_skipped(&format!("no loopback interface for IPv{version}, and none can be had"));
     }
 }
 

@@ -1,7 +1,7 @@
 //! `insula-syscalls`: one suite of system-call tests, a file for each family. Linux is the oracle.
 //!
-//! What a test says holds on Linux, and so it must hold in every kernel that claims Linux's interface: run natively the suite passes
-//! whole, and run behind a boundary with a kernel of our own it gives the same lines.
+//! What a test says holds on Linux, and so it must hold in every kernel that claims Linux's interface: run natively the suite
+//! passes whole, and run behind a boundary with a kernel of our own it gives the same lines.
 //!
 //! ```text
 //! insula-syscalls list                           every test, one line each
@@ -17,14 +17,15 @@
 //!
 //! # How a test is run
 //!
-//! One after the other, each in a process of its own that leads a session, with an empty directory as working directory, no blocked or
-//! ignored signals, no descriptor but the standard three, and umask 022 ([`runner`]). What it leaves behind is killed. Assertions and failures are kept in memory that all
-//! its processes share ([`board`]), so a child's assertion counts like its parent's. No test needs a thread of the runner's.
+//! One after the other, each in a process of its own that leads a session, with an empty directory as working directory, no
+//! blocked or ignored signals, no descriptor but the standard three, and umask 022 ([`runner`]). What it leaves behind is killed.
+//! Assertions and failures are kept in memory that all its processes share ([`board`]), so a child's assertion counts like its
+//! parent's. No test needs a thread of the runner's.
 //!
 //! # How to write a test
 //!
-//! A test is a function without arguments in a file of [`families`], named in the list at the file's head. It reads like the manual
-//! page, by the macros of [`check`]:
+//! A test is a function without arguments in a file of [`families`], named in the list at the file's head. It reads like the
+//! manual page, by the macros of [`check`]:
 //!
 //! ```ignore
 //! fn reads_what_was_written() {
@@ -34,8 +35,10 @@
 //! }
 //! ```
 //!
-//! - Calls go straight to the kernel, never through the C library, which would hide what is tested. Each is recorded by its number.
-//! - Say what Linux does, also where that is odd; where the manual page and the kernel differ, the kernel is right, and a comment says so.
+//! - Calls go straight to the kernel, never through the C library, which would hide what is tested. Each is recorded by its
+//!   number.
+//! - Say what Linux does, also where that is odd; where the manual page and the kernel differ, the kernel is right, and a comment
+//!   says so.
 //! - Wait for events, never for time: [`sys::process::until_asleep`], a pipe, a counter in shared memory. No timed bar.
 //! - What the host can't do is probed for, and skipped by name with [`skip!`](check); never left out in silence.
 //! - A test that must run as root asks with [`sys::process::need_root`].

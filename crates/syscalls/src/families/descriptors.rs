@@ -3,10 +3,11 @@
 use super::prelude::*;
 
 tests!("descriptors":
-    dup_takes_the_lowest, dup2_and_dup3, dup_shares_the_open_file, fcntl_dupfd, descriptor_flags, status_flags, fcntl_arguments, tables_are_copied_by_fork,
-    pipe_size, fionread_and_fionbio, ioctl_arguments, owner_of_signals, sigio_comes, limit_of_descriptors, flock_shared_and_exclusive, flock_blocks,
-    flock_belongs_to_the_open_file, posix_locks_conflict, posix_locks_split_and_merge, posix_locks_arguments, posix_locks_go_at_close, posix_locks_wait,
-    posix_deadlock, ofd_locks, locks_show, leases, memfd, memfd_seals, memfd_seal_of_writes, fd_links,
+    dup_takes_the_lowest, dup2_and_dup3, dup_shares_the_open_file, fcntl_dupfd, descriptor_flags, status_flags, fcntl_arguments,
+    tables_are_copied_by_fork, pipe_size, fionread_and_fionbio, ioctl_arguments, owner_of_signals, sigio_comes,
+    limit_of_descriptors, flock_shared_and_exclusive, flock_blocks, flock_belongs_to_the_open_file, posix_locks_conflict,
+    posix_locks_split_and_merge, posix_locks_arguments, posix_locks_go_at_close, posix_locks_wait, posix_deadlock, ofd_locks,
+    locks_show, leases, memfd, memfd_seals, memfd_seal_of_writes, fd_links,
 );
 
 fn dup_takes_the_lowest() {

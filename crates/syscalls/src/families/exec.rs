@@ -1,14 +1,15 @@
 //! execve and execveat: arguments, interpreters, what is kept and what is lost.
 
 use super::prelude::*;
-use crate::sys::process::{Clone, clone, own_file};
+use crate::sys::process::{Clone, THREAD, clone, own_file};
 use std::ffi::{CStr, CString};
 
 tests!("exec":
-    arguments_and_environment, empty_arguments, errors_of_the_path, errors_of_the_file, bad_pointers, too_long, scripts, scripts_of_scripts,
-    scripts_that_lead_nowhere, descriptors_closed_and_kept, dispositions, masks_and_pending, what_is_kept, what_is_lost, execveat_by_descriptor,
-    execveat_arguments, execveat_and_close_on_exec, from_a_thread, vfork_and_exec, directory_and_name, set_user_id, no_new_privileges,
-    a_failed_exec_changes_nothing, shared_table_is_unshared, busy_text, memory_is_new, auxiliary_vector, fexecve_of_a_memfd, command_line_shows,
+    arguments_and_environment, empty_arguments, errors_of_the_path, errors_of_the_file, bad_pointers, too_long, scripts,
+    scripts_of_scripts, scripts_that_lead_nowhere, descriptors_closed_and_kept, dispositions, masks_and_pending, what_is_kept,
+    what_is_lost, execveat_by_descriptor, execveat_arguments, execveat_and_close_on_exec, from_a_thread, vfork_and_exec,
+    directory_and_name, set_user_id, no_new_privileges, a_failed_exec_changes_nothing, shared_table_is_unshared, busy_text,
+    memory_is_new, auxiliary_vector, fexecve_of_a_memfd, command_line_shows,
 );
 
 /// The output of a child that `body` turns into another program. Its standard output is the pipe.
@@ -412,8 +413,6 @@ fn prepared(path: &CStr, args: &[*const c_char]) -> usize {
     put(map + 8, &(args.as_ptr() as usize).to_ne_bytes());
     map
 }
-
-const THREAD: c_int = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM;
 
 fn from_a_thread() {
     let path = own_file();

@@ -3,10 +3,11 @@
 use super::prelude::*;
 
 tests!("futex":
-    wait_checks_the_value, wake_wakes_so_many, wait_times_out, wait_bitset_until, bitsets_choose, arguments, across_processes, private_is_by_address,
-    in_a_shared_file, requeue_moves, cmp_requeue_checks, wake_op_changes_and_wakes, futex_waitv_waits_for_many, futex2_calls,
-    pi_lock_and_unlock, pi_waits_in_turn, pi_errors, pi_owner_dies, pi_requeue, robust_list_is_walked, robust_list_arguments, pending_robust_operation, robust_lists_end_at_exec,
-    rseq_arguments, membarrier_orders, faults,
+    wait_checks_the_value, wake_wakes_so_many, wait_times_out, wait_bitset_until, bitsets_choose, arguments, across_processes,
+    private_is_by_address, in_a_shared_file, requeue_moves, cmp_requeue_checks, wake_op_changes_and_wakes,
+    futex_waitv_waits_for_many, futex2_calls, pi_lock_and_unlock, pi_waits_in_turn, pi_errors, pi_owner_dies, pi_requeue,
+    robust_list_is_walked, robust_list_arguments, pending_robust_operation, robust_lists_end_at_exec, rseq_arguments,
+    membarrier_orders, faults,
 );
 
 const PRIVATE: c_int = FUTEX_PRIVATE_FLAG;

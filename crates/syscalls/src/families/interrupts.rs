@@ -1,4 +1,5 @@
-//! What signals do to calls that wait, and calls that wait for signals: EINTR, SA_RESTART, sigsuspend, sigtimedwait, signalfd, interval timers.
+//! What signals do to calls that wait, and calls that wait for signals: EINTR, SA_RESTART, sigsuspend, sigtimedwait, signalfd,
+//! interval timers.
 
 use super::prelude::*;
 use super::signal::{queue, raise, socketpair, thread};

@@ -3,12 +3,13 @@
 use super::prelude::*;
 
 tests!("ipc":
-    shm_is_shared, shm_keys, shm_arguments, shm_attaches, shm_removal, shm_of_fork_and_exit, sem_operations, sem_waits, sem_arrays_are_atomic, sem_undo, sem_arguments, sem_removal_wakes,
-    msg_by_type, msg_arguments, msg_waits, msg_sizes, msg_removal_wakes, permissions, mq_by_priority, mq_arguments, mq_full_and_empty, mq_notifies, mq_waits,
+    shm_is_shared, shm_keys, shm_arguments, shm_attaches, shm_removal, shm_of_fork_and_exit, sem_operations, sem_waits,
+    sem_arrays_are_atomic, sem_undo, sem_arguments, sem_removal_wakes, msg_by_type, msg_arguments, msg_waits, msg_sizes,
+    msg_removal_wakes, permissions, mq_by_priority, mq_arguments, mq_full_and_empty, mq_notifies, mq_waits,
 );
 
-/// Skips the test if the kernel has no System V IPC. Objects outlive processes: where we may have a namespace of our own for them, what
-/// a failed test leaves goes with it.
+/// Skips the test if the kernel has no System V IPC. Objects outlive processes: where we may have a namespace of our own for
+/// them, what a failed test leaves goes with it.
 fn need_sysv() {
     let _ = sys!(unshare(CLONE_NEWIPC));
     if sys!(shmget(0x7fff_fff0, 0, 0)) == Err(Errno::ENOSYS) {

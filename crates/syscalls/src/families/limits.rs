@@ -3,8 +3,10 @@
 use super::prelude::*;
 
 tests!("limits":
-    limits_are_read_back, limits_of_others, limit_arguments, raising_needs_rights, limits_are_inherited, cpu_limit_signals, stack_limit_faults, core_limit_shows, nice_and_priority, priorities_of_groups, priority_arguments,
-    affinity, affinity_arguments, affinity_is_inherited, scheduling_policies, scheduling_arguments, realtime_needs_rights, sched_attr_calls, reset_on_fork, priority_ranges, round_robin_interval, yielding, getcpu_tells, io_priorities,
+    limits_are_read_back, limits_of_others, limit_arguments, raising_needs_rights, limits_are_inherited, cpu_limit_signals,
+    stack_limit_faults, core_limit_shows, nice_and_priority, priorities_of_groups, priority_arguments, affinity,
+    affinity_arguments, affinity_is_inherited, scheduling_policies, scheduling_arguments, realtime_needs_rights,
+    sched_attr_calls, reset_on_fork, priority_ranges, round_robin_interval, yielding, getcpu_tells, io_priorities,
     autogroup_and_oom, proc_limits_tells,
 );
 

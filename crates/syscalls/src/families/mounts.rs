@@ -3,8 +3,11 @@
 use super::prelude::*;
 
 tests!("mounts":
-    tmpfs_mounts, bind_mounts, readonly_remounts, mount_arguments, umount_flags, mounts_need_rights, propagation, pivot_root_changes_the_root, overlays_cover, proc_mounts_anew, new_mount_interface, open_tree_and_move, mount_attributes,
-    nosuid_noexec_nodev, size_limits_of_tmpfs, rename_across_mounts, unshare_hostname, uts_names, ipc_namespaces, pid_namespaces, pid_namespaces_end_with_their_init, net_namespaces, user_namespaces, user_namespace_maps, setns_enters, setns_arguments, statmount_and_listmount,
+    tmpfs_mounts, bind_mounts, readonly_remounts, mount_arguments, umount_flags, mounts_need_rights, propagation,
+    pivot_root_changes_the_root, overlays_cover, proc_mounts_anew, new_mount_interface, open_tree_and_move, mount_attributes,
+    nosuid_noexec_nodev, size_limits_of_tmpfs, rename_across_mounts, unshare_hostname, uts_names, ipc_namespaces,
+    pid_namespaces, pid_namespaces_end_with_their_init, net_namespaces, user_namespaces, user_namespace_maps, setns_enters,
+    setns_arguments, statmount_and_listmount,
 );
 
 /// Goes into a mount namespace of our own, cut off from the host's; else the test is skipped.

@@ -3,9 +3,11 @@
 use super::prelude::*;
 
 tests!("pipes":
-    bytes_in_order, end_of_file, flags, full_and_empty, writes_up_to_pipe_buf_are_whole, partial_write_when_full, blocked_writer_goes_on,
-    write_is_interrupted_in_part, packets, fifos_meet, fifos_without_blocking, readers_and_writers_come_and_go, splice_between, splice_arguments, splice_to_and_from_files,
-    tee_copies, vmsplice_from_memory, sendfile_copies, sendfile_arguments, copy_file_range_copies, copy_file_range_arguments, vector_over_pipes,
+    bytes_in_order, end_of_file, flags, full_and_empty, writes_up_to_pipe_buf_are_whole, partial_write_when_full,
+    blocked_writer_goes_on, write_is_interrupted_in_part, packets, fifos_meet, fifos_without_blocking,
+    readers_and_writers_come_and_go, splice_between, splice_arguments, splice_to_and_from_files, tee_copies,
+    vmsplice_from_memory, sendfile_copies, sendfile_arguments, copy_file_range_copies, copy_file_range_arguments,
+    vector_over_pipes,
 );
 
 fn bytes_in_order() {

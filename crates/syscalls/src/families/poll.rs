@@ -3,10 +3,12 @@
 use super::prelude::*;
 
 tests!("poll":
-    poll_tells_what_is_ready, poll_of_bad_descriptors, poll_arguments, poll_of_hangups, poll_waits, ppoll_swaps_the_mask, ppoll_writes_the_rest,
-    select_tells, select_arguments, select_writes_the_rest, pselect_swaps_the_mask, epoll_level, epoll_edge, epoll_oneshot, epoll_exclusive_and_wakeup,
-    epoll_ctl_arguments, epoll_wait_arguments, epoll_of_epolls, epoll_keeps_the_open_file, epoll_rotates, epoll_waits, epoll_pwait_swaps_the_mask, epoll_pwait2_takes_nanoseconds, epoll_of_hangups,
-    epoll_shows, eventfd_counts, eventfd_semaphore, eventfd_limits, eventfd_arguments, timerfd_once_and_again, timerfd_arguments, timerfd_absolute, timerfd_is_settable, sockets_are_ready,
+    poll_tells_what_is_ready, poll_of_bad_descriptors, poll_arguments, poll_of_hangups, poll_waits, ppoll_swaps_the_mask,
+    ppoll_writes_the_rest, select_tells, select_arguments, select_writes_the_rest, pselect_swaps_the_mask, epoll_level,
+    epoll_edge, epoll_oneshot, epoll_exclusive_and_wakeup, epoll_ctl_arguments, epoll_wait_arguments, epoll_of_epolls,
+    epoll_keeps_the_open_file, epoll_rotates, epoll_waits, epoll_pwait_swaps_the_mask, epoll_pwait2_takes_nanoseconds,
+    epoll_of_hangups, epoll_shows, eventfd_counts, eventfd_semaphore, eventfd_limits, eventfd_arguments, timerfd_once_and_again,
+    timerfd_arguments, timerfd_absolute, timerfd_is_settable, sockets_are_ready,
 );
 
 fn entry(fd: usize, events: i16) -> pollfd {

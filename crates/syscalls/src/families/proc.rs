@@ -3,9 +3,11 @@
 use super::prelude::*;
 
 tests!("proc":
-    stat_has_its_fields, status_has_its_fields, statm_and_maps_agree, smaps_and_rollup, cmdline_and_environ, links, fd_directory, tasks, children, other_processes, zombies_are_hollow, mounts_and_mountinfo,
-    cpuinfo_and_meminfo, version_and_loadavg, filesystems_and_cmdline, sysctls, random_ids, directories_are_readonly, files_can_be_read_in_parts, descriptors_can_not_be_opened_by_others, self_is_a_link, wchan_and_syscall,
-    dev_directory, uptime_and_stat, cgroup_and_namespaces, sys_directory, pagemap_needs_rights, login_and_sessions,
+    stat_has_its_fields, status_has_its_fields, statm_and_maps_agree, smaps_and_rollup, cmdline_and_environ, links,
+    fd_directory, tasks, children, other_processes, zombies_are_hollow, mounts_and_mountinfo, cpuinfo_and_meminfo,
+    version_and_loadavg, filesystems_and_cmdline, sysctls, random_ids, directories_are_readonly, files_can_be_read_in_parts,
+    descriptors_can_not_be_opened_by_others, self_is_a_link, wchan_and_syscall, dev_directory, uptime_and_stat,
+    cgroup_and_namespaces, sys_directory, pagemap_needs_rights, login_and_sessions,
 );
 
 /// The fields of /proc/PID/stat, the third (state) first.

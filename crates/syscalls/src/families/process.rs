@@ -1,7 +1,7 @@
 //! Processes: fork, exit, wait4, waitid, orphans, process groups and sessions.
 
 use super::prelude::*;
-use crate::sys::process::{Clone, clone};
+use crate::sys::process::{Clone, THREAD, clone};
 
 tests!("process":
     fork_copies, exit_codes, killed_by_a_signal, wait_arguments, wait_for_any_and_for_groups, nohang, waitid_fills_siginfo,
@@ -383,8 +383,6 @@ pub(super) fn stack() -> usize {
 pub(super) extern "C" fn seven(_: usize) -> c_int {
     7
 }
-
-pub(super) const THREAD: c_int = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM;
 
 fn groups_and_sessions() {
     let own = process::id() as usize;

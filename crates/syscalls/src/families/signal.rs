@@ -1,7 +1,7 @@
 //! Signals: actions, masks, pending ones, the order of delivery, queues, who gets which, permissions, stops and default actions.
 
 use super::prelude::*;
-use crate::sys::process::{Clone, clone};
+use crate::sys::process::{Clone, THREAD, clone};
 use crate::sys::signal::{SET, recording, set};
 
 tests!("signal":
@@ -289,8 +289,6 @@ fn sigqueue_needs_an_honest_code() {
     gives!(rt_sigqueueinfo(process::id(), SIGUSR1, &queued(0x80, 0)) => 0);
     eq!(signal::records()[0].code, 0x80);
 }
-
-const THREAD: c_int = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM;
 
 extern "C" fn until_two(address: usize) -> c_int {
     word_at(address).store(1, SeqCst);

@@ -182,7 +182,6 @@ fn what_users_may_not() {
         fails!(kexec_file_load(0, 0, 0, 0, 0) => EPERM | ENOSYS);
         fails!(syslog(5, 0, 0) => EPERM | ENOSYS);
         fails!(vhangup() => EPERM);
-        fails!(quotactl(0, 0, 0, 0) => ENODEV | EPERM | ENOTBLK | ENOSYS | EFAULT | EINVAL | ENOENT);
         fails!(fanotify_mark(0, 0, 0, 0, 0) => EINVAL | ENOSYS | EBADF);
         fails!(migrate_pages(1, 1, 0, 0) => EPERM | EINVAL | ENOSYS);
         fails!(move_pages(1, 0, 0, 0, 0, 0x8) => EPERM | EINVAL | ENOSYS);

@@ -1,14 +1,15 @@
 //! Tasks: clone and clone3 with their flags, threads, thread groups, pidfds.
 
 use super::prelude::*;
-use super::process::{THREAD, seven, stack, told};
-use crate::sys::process::{Clone, clone, clone3};
+use super::process::{seven, stack, told};
+use crate::sys::process::{Clone, THREAD, clone, clone3};
 
 tests!("tasks":
-    vfork_waits, vfork_by_its_own_call, clone_as_fork_with_tid_words, clone_shares_memory, clone_shares_files, clone_shares_directory, clone_arguments,
-    exit_signal_other_than_sigchld, clone_parent, a_thread_is_of_the_group, exit_of_one_thread, leader_exits_first,
-    exit_group_ends_all, clone3_as_fork, clone3_arguments, clone3_pidfd, clone3_clear_sighand, clone3_set_tid, child_cleartid,
-    pidfd_polls, pidfd_sends, pidfd_opens, pidfd_getfd_takes, waitid_by_pidfd, kcmp_compares,
+    vfork_waits, vfork_by_its_own_call, clone_as_fork_with_tid_words, clone_shares_memory, clone_shares_files,
+    clone_shares_directory, clone_arguments, exit_signal_other_than_sigchld, clone_parent, a_thread_is_of_the_group,
+    exit_of_one_thread, leader_exits_first, exit_group_ends_all, clone3_as_fork, clone3_arguments, clone3_pidfd,
+    clone3_clear_sighand, clone3_set_tid, child_cleartid, pidfd_polls, pidfd_sends, pidfd_opens, pidfd_getfd_takes,
+    waitid_by_pidfd, kcmp_compares,
 );
 
 extern "C" fn add_one(address: usize) -> c_int {

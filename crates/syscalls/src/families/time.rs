@@ -3,8 +3,9 @@
 use super::prelude::*;
 
 tests!("time":
-    clocks_go_on, clocks_agree, resolutions, clock_arguments, clock_settings_need_rights, cpu_clocks_count_work, cpu_clocks_of_others, old_calls, sleeping, sleeping_until,
-    sleep_arguments, timers_fire, timers_of_threads_and_none, timer_overruns, timer_arguments, timers_are_not_inherited, absolute_timers, adjtimex_tells, uptime,
+    clocks_go_on, clocks_agree, resolutions, clock_arguments, clock_settings_need_rights, cpu_clocks_count_work,
+    cpu_clocks_of_others, old_calls, sleeping, sleeping_until, sleep_arguments, timers_fire, timers_of_threads_and_none,
+    timer_overruns, timer_arguments, timers_are_not_inherited, absolute_timers, adjtimex_tells, uptime,
 );
 
 fn now(clock: c_int) -> i128 {

@@ -50,7 +50,8 @@ pub(super) fn raw(fd: usize) {
     });
 }
 
-/// Reads what must come next. The two ends are coupled by a queue of the kernel's, so what was written may come late, and in parts.
+/// Reads what must come next. The two ends are coupled by a queue of the kernel's, so what was written may come late, and in
+/// parts.
 #[track_caller]
 pub(super) fn reads(fd: usize, want: &[u8]) {
     let mut got = Vec::new();

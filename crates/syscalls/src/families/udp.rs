@@ -133,16 +133,21 @@ fn udp_broadcast_needs_asking() {
     is!(matches!(got, Err(Errno::EACCES | Errno::ENETUNREACH)), "a broadcast without SO_BROADCAST to be refused: {got:?}");
 }
 
-fn packet_info() {
-    let (server, port) = udp_server();
-    gives!(setsockopt(server, IPPROTO_IP, IP_PKTINFO, &1i32, 4) => 0);
-    gives!(sendto(udp(AF_INET), b"x", 1, 0, &ip4(port), IP4) => 1);
+/// Receives a datagram of one byte, and gives the control data that comes along.
+fn receive(server: usize) -> Vec<(c_int, c_int, Vec<u8>)> {
     let mut byte = [0u8];
     let list = [piece(&mut byte)];
     let mut control = [0u8; 64];
     let mut header = message(&list, &mut control);
     gives!(recvmsg(server, &mut header, 0) => 1);
-    let all = items(&control[..header.msg_controllen]);
+    items(&control[..header.msg_controllen])
+}
+
+fn packet_info() {
+    let (server, port) = udp_server();
+    gives!(setsockopt(server, IPPROTO_IP, IP_PKTINFO, &1i32, 4) => 0);
+    gives!(sendto(udp(AF_INET), b"x", 1, 0, &ip4(port), IP4) => 1);
+    let all = receive(server);
     eq!(all.len(), 1);
     eq!((all[0].0, all[0].1, all[0].2.len(), &all[0].2[8..]), (IPPROTO_IP, IP_PKTINFO, 12, &[127, 0, 0, 1][..]));
     is!(from_bytes::<i32>(&all[0].2).is_some_and(|index| index > 0), "the interface's number");
@@ -158,12 +163,7 @@ fn ttl_and_tos() {
     fails!(setsockopt(client, IPPROTO_IP, IP_TTL, &256i32, 4) => EINVAL);
     gives!(setsockopt(server, IPPROTO_IP, IP_RECVTTL, &1i32, 4) => 0);
     gives!(sendto(client, b"x", 1, 0, &ip4(port), IP4) => 1);
-    let mut byte = [0u8];
-    let list = [piece(&mut byte)];
-    let mut control = [0u8; 64];
-    let mut header = message(&list, &mut control);
-    gives!(recvmsg(server, &mut header, 0) => 1);
-    let all = items(&control[..header.msg_controllen]);
+    let all = receive(server);
     eq!(all.first().map(|item| (item.1, item.2.clone())), Some((IP_TTL, vec![33, 0, 0, 0])));
 }
 
@@ -171,15 +171,11 @@ fn timestamps() {
     let (server, port) = udp_server();
     gives!(setsockopt(server, SOL_SOCKET, SO_TIMESTAMP, &1i32, 4) => 0);
     gives!(sendto(udp(AF_INET), b"x", 1, 0, &ip4(port), IP4) => 1);
-    let mut byte = [0u8];
-    let list = [piece(&mut byte)];
-    let mut control = [0u8; 64];
-    let mut header = message(&list, &mut control);
-    gives!(recvmsg(server, &mut header, 0) => 1);
-    let all = items(&control[..header.msg_controllen]);
+    let all = receive(server);
     let time = all.first().and_then(|item| from_bytes::<timeval>(&item.2)).map_or(0, |time| time.tv_sec);
     is!(time > 1_600_000_000, "a time");
     // Sent control data that a UDP socket doesn't know.
+    let list = [piece_of(b"x")];
     let mut wrong = item(IPPROTO_IP, 999, &[0; 4]);
     let mut header = message(&list, &mut wrong);
     let address = ip4(port);

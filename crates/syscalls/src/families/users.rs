@@ -3,9 +3,10 @@
 use super::prelude::*;
 
 tests!("users":
-    root_sets_all_three, others_choose_among_three, setreuid_rules, setresuid_rules, setuid_rules, set_gid_rules, groups, groups_need_rights, fs_ids, identity_of_children_and_threads, arguments,
-    capabilities_of_root, capget_and_capset, capset_rules, capabilities_follow_the_user, keepcaps, bounding_set, ambient_set, securebits, cap_limits_show_in_status, file_capabilities, dumpable_goes_with_the_user,
-    no_capabilities_no_root, dac_override, cap_kill_and_chown,
+    root_sets_all_three, others_choose_among_three, setreuid_rules, setresuid_rules, setuid_rules, set_gid_rules, groups,
+    groups_need_rights, fs_ids, identity_of_children_and_threads, arguments, capabilities_of_root, capget_and_capset,
+    capset_rules, capabilities_follow_the_user, keepcaps, bounding_set, ambient_set, securebits, cap_limits_show_in_status,
+    file_capabilities, dumpable_goes_with_the_user, no_capabilities_no_root, dac_override, cap_kill_and_chown,
 );
 
 fn user() -> [u32; 3] {

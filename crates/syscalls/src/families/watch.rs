@@ -4,8 +4,10 @@ use super::prelude::*;
 use std::ffi::CString;
 
 tests!("watch":
-    inotify_of_a_directory, inotify_of_a_file, inotify_of_renames, inotify_of_removal, inotify_masks, inotify_oneshot_and_add, inotify_merges_the_same, inotify_reads_whole_events, inotify_arguments, inotify_waits, inotify_overflow_is_bounded, inotify_shows,
-    fanotify_needs_rights, xattrs_are_kept, xattr_flags, xattr_sizes, xattr_lists, xattr_removal, xattr_names, xattrs_by_link_and_descriptor, xattr_namespaces, xattrs_of_special_files, xattr_permissions,
+    inotify_of_a_directory, inotify_of_a_file, inotify_of_renames, inotify_of_removal, inotify_masks, inotify_oneshot_and_add,
+    inotify_merges_the_same, inotify_reads_whole_events, inotify_arguments, inotify_waits, inotify_overflow_is_bounded,
+    inotify_shows, fanotify_needs_rights, xattrs_are_kept, xattr_flags, xattr_sizes, xattr_lists, xattr_removal, xattr_names,
+    xattrs_by_link_and_descriptor, xattr_namespaces, xattrs_of_special_files, xattr_permissions,
 );
 
 /// One event: watch, mask, cookie, name.

@@ -23,7 +23,8 @@ unsafe impl Shared for AtomicU32 {}
 pub(crate) fn share<T: Shared>(count: usize) -> &'static [T] {
     let length = (size_of::<T>() * count).max(1);
     match sys!(mmap(0, length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0)) {
-        // SAFETY: a new mapping, long enough, page-aligned, of zeros, never unmapped by us; `Shared` says zeros and sharing are right.
+        // SAFETY: a new mapping, long enough, page-aligned, of zeros, never unmapped by us; `Shared` says zeros and sharing are
+        // right.
         Ok(address) => unsafe { std::slice::from_raw_parts(std::ptr::with_exposed_provenance(address), count) },
         Err(error) => fail(&format!("shared memory of {length} bytes: {}", name(error))),
     }
@@ -62,8 +63,8 @@ pub(crate) struct Fault {
     pub(crate) address: usize,
 }
 
-// Touches of memory that may fault: the handler of `signal` sends a fault between `insula_probe_read` and `insula_probe_end` on to
-// `insula_probe_fault`, which returns in their place.
+// Touches of memory that may fault: the handler of `signal` sends a fault between `insula_probe_read` and `insula_probe_end` on
+// to `insula_probe_fault`, which returns in their place.
 std::arch::global_asm!(
     ".globl insula_probe_read, insula_probe_write, insula_probe_run, insula_probe_end, insula_probe_fault",
     "insula_probe_read:",

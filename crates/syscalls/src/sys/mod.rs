@@ -1,7 +1,9 @@
-//! The way to the kernel: every call, and what tests need around calls. All of this program's `unsafe` is here and in [`crate::board`].
+//! The way to the kernel: every call, and what tests need around calls. All of this program's `unsafe` is here and in
+//! [`crate::board`].
 //!
-//! [`sys!`] makes one call: `sys!(read(fd, &mut buffer, 10))` is `Ok(count)` or `Err(Errno)`, and has been recorded. What may be an
-//! argument says [`Arg`]: numbers go as they are, references as addresses, and only of [`Plain`] values, which any bytes may overwrite.
+//! [`sys!`] makes one call: `sys!(read(fd, &mut buffer, 10))` is `Ok(count)` or `Err(Errno)`, and has been recorded. What may be
+//! an argument says [`Arg`]: numbers go as they are, references as addresses, and only of [`Plain`] values, which any bytes may
+//! overwrite.
 //!
 //! | module | holds |
 //! |---|---|
@@ -37,14 +39,14 @@ pub(crate) use sys;
 
 /// Makes a system call, and records that it was made. Missing arguments are 0.
 ///
-/// No type can say what a call does to memory, so what keeps this function sound is a rule for those who write tests: a reference is
-/// passed with no greater length than what it refers to has; a bare number as an address is one that faults, or memory the test mapped
-/// for itself. A test that breaks the rule spoils its own process, which ends with it.
+/// No type can say what a call does to memory, so what keeps this function sound is a rule for those who write tests: a reference
+/// is passed with no greater length than what it refers to has; a bare number as an address is one that faults, or memory the
+/// test mapped for itself. A test that breaks the rule spoils its own process, which ends with it.
 pub(crate) fn call(number: Sysno, words: &[usize]) -> Result<usize, Errno> {
     board::record_call(number.id() as usize);
     let word = |index: usize| words.get(index).copied().unwrap_or(0);
-    // SAFETY: by the rule above, the kernel writes only to plain data that lives until the call returns, or to memory that no reference
-    // of Rust's points to.
+    // SAFETY: by the rule above, the kernel writes only to plain data that lives until the call returns, or to memory that no
+    // reference of Rust's points to.
     let value = unsafe { syscalls::raw::syscall6(number.id() as usize, word(0), word(1), word(2), word(3), word(4), word(5)) };
     Errno::from_ret(value)
 }

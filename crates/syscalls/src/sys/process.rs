@@ -200,6 +200,10 @@ unsafe extern "C" {
     fn insula_vfork(body: Body, argument: usize) -> usize;
 }
 
+/// The flags of clone that make a thread of this process, as the C library makes one, but without registers of its own.
+pub(crate) const THREAD: c_int =
+    libc::CLONE_VM | libc::CLONE_FS | libc::CLONE_FILES | libc::CLONE_SIGHAND | libc::CLONE_THREAD | libc::CLONE_SYSVSEM;
+
 /// What clone takes beside flags.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Clone {

@@ -55,8 +55,8 @@ fn loopback_is_up(family: c_int) -> bool {
     })
 }
 
-/// Makes sure that there is a loopback interface: where it is down, one in a network namespace of this test's own. Else the test is
-/// skipped.
+/// Makes sure that there is a loopback interface: where it is down, one in a network namespace of this test's own. Else the test
+/// is skipped.
 pub(crate) fn need_loopback(family: c_int) {
     if loopback_is_up(family) {
         return;

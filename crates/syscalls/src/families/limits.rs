@@ -257,12 +257,23 @@ fn scheduling_policies() {
     let mut parameter = 9i32;
     gives!(sched_getparam(0, &mut parameter) => 0);
     eq!(parameter, 0);
-    for policy in [SCHED_BATCH, SCHED_IDLE, SCHED_OTHER] {
+    for policy in [SCHED_BATCH, SCHED_OTHER] {
         gives!(sched_setscheduler(0, policy, &0i32) => 0);
         gives!(sched_getscheduler(0) => policy);
     }
     gives!(sched_setparam(0, &0i32) => 0);
     gives!(sched_getscheduler(process::id()) => SCHED_OTHER);
+    gives!(sched_setscheduler(0, SCHED_IDLE, &0i32) => 0);
+    gives!(sched_getscheduler(0) => SCHED_IDLE);
+    need_root();
+    // The way back is like a better nice value: not for everybody.
+    gives!(sched_setscheduler(0, SCHED_OTHER, &0i32) => 0);
+    in_child(|| {
+        gives!(setrlimit(RLIMIT_NICE, &rlimit { rlim_cur: 0, rlim_max: 0 }) => 0);
+        gives!(sched_setscheduler(0, SCHED_IDLE, &0i32) => 0);
+        gives!(setresuid(1000, 1000, 1000) => 0);
+        fails!(sched_setscheduler(0, SCHED_OTHER, &0i32) => EPERM);
+    });
 }
 
 fn scheduling_arguments() {

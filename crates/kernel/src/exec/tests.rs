@@ -235,3 +235,40 @@ fn a_new_program_has_its_own_memory_and_files() {
     let stack = task.mm().areas().into_iter().find(|(_, area)| area.label == "[stack]").expect("a stack");
     assert_eq!(stack.1.protection, Protection::READ | Protection::WRITE);
 }
+
+#[test]
+fn no_header_does_harm() {
+    let world = World::new();
+    let maker = world.process();
+    let mut seed = 0x2545_f491_4f6c_dd1d_u64;
+    let mut roll = || {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed
+    };
+    let path = bytes(&maker, b"/x\0");
+    for _ in 0..500 {
+        let kind = if roll() % 2 == 0 { e::ET_EXEC } else { e::ET_DYN };
+        let mut program = program(kind, &usual(0x40_0000));
+        for _ in 0..1 + roll() % 3 {
+            let at = (16 + roll() % 160) as usize;
+            let value = [0, 1, 3, 0xff, roll(), u64::MAX, 1 << 63, 1 << 47, 0x1000, i64::MAX as u64][(roll() % 10) as usize];
+            let len = [1, 2, 4, 8][(roll() % 4) as usize];
+            program[at..at + len].copy_from_slice(&value.to_ne_bytes()[..len]);
+        }
+        let fd =
+            world.now(&maker, Sysno::open, &[path, u64::from(c::O_CREAT | c::O_WRONLY | c::O_TRUNC), 0o755]).expect("a file");
+        let from = bytes(&maker, &program);
+        world.now(&maker, Sysno::write, &[fd, from, program.len() as u64]).expect("room");
+        world.now(&maker, Sysno::close, &[fd]).expect("it is open");
+        maker.mm().unmap(from, program.len() as u64).expect("just mapped");
+        // As a placement does: what was unmapped is given back then.
+        drop(maker.mm().take_log());
+        let request = Request { at: c::AT_FDCWD, path: b"/x".to_vec(), flags: 0, arguments: vec![], environment: vec![] };
+        // Refused or loaded: what counts is that it comes back.
+        if let Ok(loaded) = load(&maker, request) {
+            assert!(loaded.entry < crate::testing::LAYOUT.high);
+        }
+    }
+}

@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use insula_abi::Sysno;
 use insula_abi::general as c;
 
-pub(super) const CALLS: &[Entry] = &[
+pub(crate) const CALLS: &[Entry] = &[
     full(Sysno::execve, |cx, [path, arguments, environment, ..]| execute(cx, c::AT_FDCWD, [path, arguments, environment], 0)),
     full(Sysno::execveat, execveat),
 ];

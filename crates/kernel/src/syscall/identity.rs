@@ -11,7 +11,7 @@ use insula_abi::Sysno;
 use insula_abi::general as c;
 use insula_abi::process::{CapData, CapHeader};
 
-pub(super) const CALLS: &[Entry] = &[
+pub(crate) const CALLS: &[Entry] = &[
     full(Sysno::getuid, |cx, _| Ok(cx.task.credentials().uid.real.into())),
     full(Sysno::geteuid, |cx, _| Ok(cx.task.credentials().uid.effective.into())),
     full(Sysno::getgid, |cx, _| Ok(cx.task.credentials().gid.real.into())),

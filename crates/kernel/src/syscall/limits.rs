@@ -14,7 +14,7 @@ use insula_abi::time::Timeval;
 /// Those that are remembered only.
 const REMEMBERED: &str = "RLIMIT_CPU, CORE, RSS, LOCKS, MSGQUEUE, RTTIME are remembered, not enforced";
 
-pub(super) const CALLS: &[Entry] = &[
+pub(crate) const CALLS: &[Entry] = &[
     partial(Sysno::prlimit64, REMEMBERED, prlimit),
     partial(Sysno::setrlimit, REMEMBERED, |cx, [resource, new, ..]| {
         let limit = cx.task.mm().get(new)?;

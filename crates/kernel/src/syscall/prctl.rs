@@ -8,7 +8,7 @@ use insula_abi::general as c;
 use insula_abi::prctl as p;
 use insula_abi::{PAGE, Sysno};
 
-pub(super) const CALLS: &[Entry] = &[
+pub(crate) const CALLS: &[Entry] = &[
     partial(Sysno::prctl, "no seccomp, no PR_SET_MM; hints about memory are forgotten", prctl),
     partial(Sysno::arch_prctl, "no changes of CPUID or of features", arch_prctl),
     partial(Sysno::personality, "it is remembered, and changes nothing", personality),

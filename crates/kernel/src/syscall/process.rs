@@ -17,7 +17,7 @@ use insula_abi::general as c;
 use insula_abi::process::CloneArgs;
 use insula_abi::signal::Siginfo;
 
-pub(super) const CALLS: &[Entry] = &[
+pub(crate) const CALLS: &[Entry] = &[
     partial(Sysno::clone, "no further namespaces", clone_by_registers),
     partial(Sysno::clone3, "no further namespaces, no cgroups", clone3),
     full(Sysno::fork, |cx, _| clone(cx, &Request { exit_signal: c::SIGCHLD as i32, ..Request::default() })),

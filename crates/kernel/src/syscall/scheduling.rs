@@ -15,7 +15,7 @@ use insula_abi::zerocopy::IntoBytes;
 
 const REMEMBERED: &str = "it is remembered; the host schedules as it likes";
 
-pub(super) const CALLS: &[Entry] = &[
+pub(crate) const CALLS: &[Entry] = &[
     full(Sysno::sched_yield, |_, _| Ok(Flow::Done(0))),
     partial(Sysno::sched_setscheduler, REMEMBERED, |cx, [pid, policy, param, ..]| {
         if (policy as i32) < 0 {
@@ -219,7 +219,7 @@ fn setaffinity(cx: &mut Cx<'_>, [pid, len, mask, ..]: Args) -> SysResult {
 
 fn getaffinity(cx: &mut Cx<'_>, [pid, len, mask, ..]: Args) -> SysResult {
     let len = len as u32;
-    if len * 8 < cx.kernel.host.machine.processors || !len.is_multiple_of(8) {
+    if u64::from(len) * 8 < u64::from(cx.kernel.host.machine.processors) || !len.is_multiple_of(8) {
         return Err(Errno::EINVAL);
     }
     let processors = target(cx, pid)?.scheduling.lock().processors & all(cx);

@@ -14,7 +14,7 @@ use insula_abi::general as c;
 use insula_abi::signal::{Sigaction, Siginfo, Stack};
 use insula_abi::time::Timespec;
 
-pub(super) const CALLS: &[Entry] = &[
+pub(crate) const CALLS: &[Entry] = &[
     full(Sysno::rt_sigaction, sigaction),
     full(Sysno::rt_sigprocmask, sigprocmask),
     full(Sysno::rt_sigpending, sigpending),

@@ -15,7 +15,7 @@ const fn refused(number: Sysno, handler: super::Handler) -> Entry {
     Entry { number, level: Level::Partial("refused: the machine isn't the sandbox's"), handler }
 }
 
-pub(super) const CALLS: &[Entry] = &[
+pub(crate) const CALLS: &[Entry] = &[
     full(Sysno::uname, |cx, [address, ..]| {
         let name = *cx.kernel.name.lock();
         cx.task.mm().put(address, &name).map(Flow::from)

@@ -602,3 +602,71 @@ fn a_thread_that_executes_becomes_the_process() {
     assert_eq!(other.call(Sysno::exit, &[9]), At::Ended);
     assert_eq!(other.task.process.status(), Some(0x900));
 }
+
+/// Numbers that are as good as random, and the same each time.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn one_of<T: Copy>(&mut self, of: &[T]) -> T {
+        of[(self.roll() % of.len() as u64) as usize]
+    }
+}
+
+#[test]
+fn hostile_calls_do_no_harm() {
+    use crate::syscall::{exec, identity, limits, prctl, process, scheduling, signal, system};
+    let tables = [
+        exec::CALLS,
+        identity::CALLS,
+        limits::CALLS,
+        prctl::CALLS,
+        process::CALLS,
+        scheduling::CALLS,
+        signal::CALLS,
+        system::CALLS,
+    ];
+    let calls: Vec<Sysno> = tables.iter().flat_map(|table| table.iter().map(|entry| entry.number)).collect();
+    let (_world, mut first, mut child) = family();
+    let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
+    let mut at = memory(&child.task, 16384);
+    for _ in 0..4000 {
+        let call = dice.one_of(&calls);
+        let arguments: Vec<u64> = (0..6)
+            .map(|_| match dice.roll() % 6 {
+                0 => dice.roll(),
+                1 => dice.roll() % 70,
+                2 => at + dice.roll() % 16384,
+                3 => dice.one_of(&[0, 1, 2, u64::MAX, i64::MIN as u64, i32::MIN as u32 as u64, 1 << 31, 4096, 1 << 47]),
+                4 => 1 << (dice.roll() % 64),
+                _ => dice.roll() & dice.roll() & 0xffff_ffff,
+            })
+            .collect();
+        if dice.roll().is_multiple_of(4) {
+            let words: Vec<u8> = (0..64).flat_map(|_| dice.one_of(&[0u64, 1, 88, u64::MAX, 1 << 40]).to_ne_bytes()).collect();
+            let _ = child.task.mm().write(at + dice.roll() % 8192, &words);
+        }
+        let after = child.call(call, &arguments);
+        for mut born in child.born.drain(..) {
+            born.task.process.end(9);
+            born.deliver(true);
+        }
+        if !matches!(after, At::Program(_)) || child.task.ends().is_some() {
+            child.task.process.end(9);
+            child.waits = None;
+            child.held = None;
+            child.deliver(true);
+            assert_eq!(first.deliver(true), At::Program(first.cpu.general.rax));
+            while first.wait(-1, c::WNOHANG | c::__WALL).is_ok_and(|(pid, _)| pid != 0) {}
+            child = first.fork().with_stack();
+            at = memory(&child.task, 16384);
+        }
+    }
+    assert!(first.task.kernel().pids.lock().count() < 50, "what ended is gone");
+}

@@ -15,6 +15,7 @@
 //! | [`inbox`] | datagrams that wait to be received |
 //! | [`file`](mod@file) | the open file |
 //! | [`unix`] | sockets within a host, unix(7) |
+//! | [`inet`] | TCP and UDP |
 
 pub mod address;
 pub mod common;
@@ -22,6 +23,7 @@ pub mod control;
 pub mod data;
 pub mod file;
 pub mod inbox;
+pub mod inet;
 pub mod options;
 pub mod stream;
 pub mod transfer;
@@ -45,15 +47,12 @@ use core::any::Any;
 use insula_abi::socket::Ucred;
 
 /// What all sockets of a kernel share.
+#[derive(Default)]
 pub struct Sockets {
     /// Names of Unix sockets, and descriptors in flight.
     pub unix: Arc<unix::Unix>,
-}
-
-impl Default for Sockets {
-    fn default() -> Self {
-        Sockets { unix: Arc::new(unix::Unix::default()) }
-    }
+    /// Ports and interfaces.
+    pub inet: Arc<inet::Inet>,
 }
 
 /// A message that is to be sent.
@@ -236,6 +235,8 @@ pub fn make(kernel: &Arc<Kernel>, task: &Arc<Task>, domain: u32, kind: u32, prot
     }
     match domain {
         n::AF_UNIX => Ok(unix::socket(kernel, task, kind, protocol)?),
+        n::AF_INET | n::AF_INET6 => inet::socket(kernel, task, domain, kind, protocol),
+        n::AF_PACKET if !task.credentials().has(insula_abi::general::CAP_NET_RAW) => Err(Errno::EPERM),
         _ => Err(Errno::EAFNOSUPPORT),
     }
 }
@@ -260,11 +261,11 @@ pub fn pair(
 }
 
 /// The number of an interface.
-pub fn interface_index(_kernel: &Kernel, name: &[u8]) -> Option<u32> {
-    (name == b"lo").then_some(1)
+pub fn interface_index(kernel: &Kernel, name: &[u8]) -> Option<u32> {
+    kernel.sockets.inet.interfaces.named(name).map(|interface| interface.index)
 }
 
 /// The name of an interface.
-pub fn interface_name(_kernel: &Kernel, index: u32) -> Option<Vec<u8>> {
-    (index == 1).then(|| b"lo".to_vec())
+pub fn interface_name(kernel: &Kernel, index: u32) -> Option<Vec<u8>> {
+    kernel.sockets.inet.interfaces.numbered(index).map(|interface| interface.name)
 }

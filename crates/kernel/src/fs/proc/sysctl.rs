@@ -143,5 +143,5 @@ fn net() -> Fixed {
     Fixed::default()
         .directory("core", core)
         .directory("ipv4", ipv4)
-        .directory("unix", || Fixed::default().constant("max_dgram_qlen", "512\n"))
+        .directory("unix", || Fixed::default().constant("max_dgram_qlen", "10\n"))
 }

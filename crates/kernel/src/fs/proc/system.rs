@@ -147,19 +147,9 @@ fn statistics(kernel: &Kernel) -> String {
     text
 }
 
-/// `net`: what there is without a network.
+/// `net`: sockets and interfaces.
 pub(super) fn network() -> Fixed {
-    const SOCKETS: &str = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
-    const DEVICES: &str = "Inter-|   Receive                                                |  Transmit\n face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed\n";
-    Fixed::default()
-        .constant("dev", DEVICES)
-        .constant("tcp", SOCKETS)
-        .constant("tcp6", SOCKETS)
-        .constant("udp", SOCKETS)
-        .constant("udp6", SOCKETS)
-        .constant("unix", "Num       RefCount Protocol Flags    Type St Inode Path\n")
-        .constant("route", "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n")
-        .constant("if_inet6", "")
+    crate::socket::inet::show::FILES.iter().fold(Fixed::default(), |all, (name, text)| all.text(name, *text))
 }
 
 /// Processors as lists have them.

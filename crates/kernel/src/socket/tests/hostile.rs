@@ -51,8 +51,17 @@ fn calls_with_anything_end_in_an_answer() {
         let (one, other) = p.pair(kind | insula_abi::general::O_NONBLOCK);
         fds.extend([one, other, p.socket(n::AF_UNIX, kind | insula_abi::general::O_NONBLOCK)]);
     }
+    for (domain, kind) in
+        [(n::AF_INET, n::SOCK_STREAM), (n::AF_INET6, n::SOCK_STREAM), (n::AF_INET, n::SOCK_DGRAM), (n::AF_INET6, n::SOCK_DGRAM)]
+    {
+        fds.extend([0; 2].map(|_| p.socket(domain, kind | insula_abi::general::O_NONBLOCK)));
+    }
     let noise: Vec<u8> = (0..4096).map(|_| chance.next() as u8).collect();
     let noise = testing::bytes(&p.task, &noise);
+    // Among the noise, addresses that mean something.
+    for (at, address) in [(0, &[2, 0, 0x80, 1, 127, 0, 0, 1][..]), (64, &[10, 0, 0x80, 1]), (96, b"\x01\0\0name")] {
+        p.task.mm().write(noise + at, address).expect("memory");
+    }
     let calls = [
         Sysno::bind,
         Sysno::listen,
@@ -77,7 +86,25 @@ fn calls_with_anything_end_in_an_answer() {
         let number = calls[(chance.next() % calls.len() as u64) as usize];
         let mut value = || {
             let random = chance.next();
-            chance.one_of(&[0, 1, 2, 16, 41, 110, 128, 4096, noise, noise + 64, noise + 4090, u64::MAX, 1 << 31, random])
+            chance.one_of(&[
+                0,
+                1,
+                2,
+                6,
+                10,
+                16,
+                17,
+                41,
+                110,
+                128,
+                4096,
+                noise,
+                noise + 64,
+                noise + 4090,
+                u64::MAX,
+                1 << 31,
+                random,
+            ])
         };
         let mut arguments = [value(), value(), value(), value(), value(), value()];
         arguments[0] = match number {
@@ -90,7 +117,7 @@ fn calls_with_anything_end_in_an_answer() {
         // Nothing waits: everything open is nonblocking.
         let _ = p.begin(number, &arguments).poll();
         // What was opened is closed, but for the first few.
-        for (fd, _) in p.task.descriptors().all().into_iter().skip(16) {
+        for (fd, _) in p.task.descriptors().all().into_iter().skip(28) {
             p.close(fd as u64);
         }
     }

@@ -1,6 +1,7 @@
 //! Sockets as programs use them.
 
 mod hostile;
+mod inet;
 mod unix;
 
 use crate::testing::{self, Call, World};

@@ -1,0 +1,287 @@
+//! Network interfaces and their addresses, netdevice(7).
+
+use crate::mm::Mm;
+use crate::sync::Mutex;
+use crate::task::Task;
+use crate::{Errno, Flow, Result, SysResult};
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use insula_abi::general as c;
+use insula_abi::{ioctl, net as n};
+
+/// Most addresses of one interface.
+const ADDRESSES_MAX: usize = 256;
+
+/// The interface of what stays within the sandbox.
+pub const LOOPBACK: u32 = 1;
+
+#[allow(missing_docs)] // netdevice(7) describes each.
+pub mod flags {
+    pub const UP: u32 = 0x1;
+    pub const LOOPBACK: u32 = 0x8;
+    pub const RUNNING: u32 = 0x40;
+    pub const LOWER_UP: u32 = 0x1_0000;
+}
+
+/// `ARPHRD_LOOPBACK`.
+pub const HARDWARE_LOOPBACK: u16 = 772;
+
+/// A network interface.
+#[derive(Clone, Debug)]
+pub struct Interface {
+    /// Its number.
+    pub index: u32,
+    /// Its name.
+    pub name: Vec<u8>,
+    /// `IFF_*`.
+    pub flags: u32,
+    /// Bytes in a packet at most.
+    pub mtu: u32,
+    /// Packets that may wait.
+    pub queue: u32,
+    /// `ARPHRD_*`.
+    pub hardware: u16,
+    /// Its address in its own medium.
+    pub mac: [u8; 6],
+    /// Its addresses, each with the length of the prefix that its network has.
+    pub addresses: Vec<(IpAddr, u8)>,
+}
+
+/// All of a sandbox.
+pub struct Interfaces(Mutex<Vec<Interface>>);
+
+impl Default for Interfaces {
+    fn default() -> Self {
+        Interfaces(Mutex::new(vec![Interface {
+            index: LOOPBACK,
+            name: b"lo".to_vec(),
+            flags: flags::UP | flags::LOOPBACK | flags::RUNNING | flags::LOWER_UP,
+            mtu: 65536,
+            queue: 1000,
+            hardware: HARDWARE_LOOPBACK,
+            mac: [0; 6],
+            addresses: vec![(Ipv4Addr::LOCALHOST.into(), 8), (Ipv6Addr::LOCALHOST.into(), 128)],
+        }]))
+    }
+}
+
+/// The mask of a prefix.
+pub fn mask(prefix: u8) -> Ipv4Addr {
+    Ipv4Addr::from(u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0))
+}
+
+impl Interfaces {
+    /// All of them.
+    pub fn all(&self) -> Vec<Interface> {
+        self.0.lock().clone()
+    }
+
+    /// That of a name.
+    pub fn named(&self, name: &[u8]) -> Option<Interface> {
+        self.0.lock().iter().find(|interface| interface.name == name).cloned()
+    }
+
+    /// That of a number.
+    pub fn numbered(&self, index: u32) -> Option<Interface> {
+        self.0.lock().iter().find(|interface| interface.index == index).cloned()
+    }
+
+    /// Changes one.
+    ///
+    /// # Errors
+    /// `ENODEV`: there is none of this number. What `change` says.
+    pub fn change(&self, index: u32, change: impl FnOnce(&mut Interface) -> Result<()>) -> Result<()> {
+        let mut all = self.0.lock();
+        change(all.iter_mut().find(|interface| interface.index == index).ok_or(Errno::ENODEV)?)
+    }
+
+    /// Gives one an address more.
+    ///
+    /// # Errors
+    /// `ENODEV`. `EEXIST`: it has it. `ENOSPC`: it has too many.
+    pub fn add_address(&self, index: u32, ip: IpAddr, prefix: u8) -> Result<()> {
+        self.change(index, |interface| {
+            if interface.addresses.iter().any(|(other, _)| *other == ip) {
+                return Err(Errno::EEXIST);
+            }
+            if interface.addresses.len() >= ADDRESSES_MAX {
+                return Err(Errno::ENOSPC);
+            }
+            interface.addresses.push((ip, prefix));
+            Ok(())
+        })
+    }
+
+    /// Takes an address from one.
+    ///
+    /// # Errors
+    /// `ENODEV`. `EADDRNOTAVAIL`: it doesn't have it.
+    pub fn remove_address(&self, index: u32, ip: IpAddr) -> Result<()> {
+        self.change(index, |interface| {
+            let before = interface.addresses.len();
+            interface.addresses.retain(|(other, _)| *other != ip);
+            if interface.addresses.len() < before { Ok(()) } else { Err(Errno::EADDRNOTAVAIL) }
+        })
+    }
+
+    /// Whether an address is one of this sandbox's.
+    pub fn is_local(&self, ip: IpAddr) -> bool {
+        match ip {
+            IpAddr::V4(ip) if ip.is_loopback() => true,
+            IpAddr::V6(ip) if ip.is_loopback() => true,
+            ip => self.0.lock().iter().any(|interface| interface.addresses.iter().any(|(other, _)| *other == ip)),
+        }
+    }
+
+    /// From which address something goes to a local one.
+    pub fn source_for(&self, to: IpAddr) -> IpAddr {
+        match to {
+            IpAddr::V4(ip) if ip.is_loopback() => Ipv4Addr::LOCALHOST.into(),
+            to => to,
+        }
+    }
+}
+
+/// Bytes of `struct ifreq`.
+const REQUEST: usize = 40;
+const NAME: usize = 16;
+
+fn socket_address(ip: Ipv4Addr) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    bytes[..2].copy_from_slice(&(n::AF_INET as u16).to_ne_bytes());
+    bytes[4..8].copy_from_slice(&ip.octets());
+    bytes
+}
+
+fn first_ipv4(interface: &Interface) -> Option<(Ipv4Addr, u8)> {
+    interface.addresses.iter().find_map(|(ip, prefix)| match ip {
+        IpAddr::V4(ip) => Some((*ip, *prefix)),
+        IpAddr::V6(_) => None,
+    })
+}
+
+/// ioctl(2) of interfaces, which every socket of these families takes.
+///
+/// # Errors
+/// `ENOTTY`: it is none of these. `ENODEV`, `EADDRNOTAVAIL`, `EPERM`, `EFAULT`.
+pub fn control(interfaces: &Interfaces, task: &Arc<Task>, request: u32, argument: u64) -> SysResult {
+    let mm = task.mm();
+    match request {
+        ioctl::SIOCGIFCONF => return list(interfaces, &mm, argument),
+        ioctl::SIOCGIFNAME..=ioctl::SIOCSIFTXQLEN | ioctl::SIOCGIFMAP => {}
+        _ => return Err(Errno::ENOTTY),
+    }
+    let mut bytes: [u8; REQUEST] = mm.get(argument)?;
+    let word = |bytes: &[u8; REQUEST]| u32::from_ne_bytes([bytes[16], bytes[17], bytes[18], bytes[19]]);
+    if request == ioctl::SIOCGIFNAME {
+        let found = interfaces.numbered(word(&bytes)).ok_or(Errno::ENODEV)?;
+        bytes[..NAME].fill(0);
+        bytes[..found.name.len()].copy_from_slice(&found.name);
+        mm.put(argument, &bytes)?;
+        return Ok(Flow::Done(0));
+    }
+    let name = bytes[..NAME].split(|byte| *byte == 0 || *byte == b':').next().unwrap_or_default().to_vec();
+    if sets(request) && !task.credentials().has(c::CAP_NET_ADMIN) {
+        return Err(Errno::EPERM);
+    }
+    let found = interfaces.named(&name).ok_or(Errno::ENODEV)?;
+    if sets(request) {
+        return set(interfaces, &found, request, &bytes).map(Flow::from);
+    }
+    let mut value = [0; REQUEST - NAME];
+    match request {
+        ioctl::SIOCGIFFLAGS => value[..2].copy_from_slice(&(found.flags as u16).to_ne_bytes()),
+        ioctl::SIOCGIFINDEX => value[..4].copy_from_slice(&found.index.to_ne_bytes()),
+        ioctl::SIOCGIFMTU => value[..4].copy_from_slice(&found.mtu.to_ne_bytes()),
+        ioctl::SIOCGIFTXQLEN => value[..4].copy_from_slice(&found.queue.to_ne_bytes()),
+        ioctl::SIOCGIFMETRIC | ioctl::SIOCGIFMAP => {}
+        ioctl::SIOCGIFHWADDR => {
+            value[..2].copy_from_slice(&found.hardware.to_ne_bytes());
+            value[2..8].copy_from_slice(&found.mac);
+        }
+        ioctl::SIOCGIFADDR | ioctl::SIOCGIFDSTADDR | ioctl::SIOCGIFBRDADDR | ioctl::SIOCGIFNETMASK => {
+            let (ip, prefix) = first_ipv4(&found).ok_or(Errno::EADDRNOTAVAIL)?;
+            let ip = match request {
+                ioctl::SIOCGIFNETMASK => mask(prefix),
+                ioctl::SIOCGIFBRDADDR if found.flags & flags::LOOPBACK != 0 => Ipv4Addr::UNSPECIFIED,
+                ioctl::SIOCGIFBRDADDR => Ipv4Addr::from(u32::from(ip) | !u32::from(mask(prefix))),
+                _ => ip,
+            };
+            value[..16].copy_from_slice(&socket_address(ip));
+        }
+        _ => return Err(Errno::ENOTTY),
+    }
+    bytes[NAME..].copy_from_slice(&value);
+    mm.put(argument, &bytes)?;
+    Ok(Flow::Done(0))
+}
+
+fn sets(request: u32) -> bool {
+    matches!(
+        request,
+        ioctl::SIOCSIFFLAGS
+            | ioctl::SIOCSIFADDR
+            | ioctl::SIOCSIFDSTADDR
+            | ioctl::SIOCSIFBRDADDR
+            | ioctl::SIOCSIFNETMASK
+            | ioctl::SIOCSIFMETRIC
+            | ioctl::SIOCSIFMTU
+            | ioctl::SIOCSIFHWADDR
+            | ioctl::SIOCSIFTXQLEN
+    )
+}
+
+fn set(interfaces: &Interfaces, found: &Interface, request: u32, bytes: &[u8; REQUEST]) -> Result<()> {
+    let word = u32::from_ne_bytes([bytes[16], bytes[17], bytes[18], bytes[19]]);
+    match request {
+        ioctl::SIOCSIFFLAGS => interfaces.change(found.index, |interface| {
+            interface.flags = interface.flags & !flags::UP | word & flags::UP;
+            Ok(())
+        }),
+        ioctl::SIOCSIFMTU if !(68..=65536).contains(&word) => Err(Errno::EINVAL),
+        ioctl::SIOCSIFMTU => interfaces.change(found.index, |interface| {
+            interface.mtu = word;
+            Ok(())
+        }),
+        ioctl::SIOCSIFADDR => {
+            let ip = IpAddr::from([bytes[20], bytes[21], bytes[22], bytes[23]]);
+            match interfaces.add_address(found.index, ip, if ip.is_loopback() { 8 } else { 24 }) {
+                Err(Errno::EEXIST) => Ok(()),
+                outcome => outcome,
+            }
+        }
+        ioctl::SIOCSIFNETMASK => {
+            let prefix = u32::from_be_bytes([bytes[20], bytes[21], bytes[22], bytes[23]]).leading_ones() as u8;
+            interfaces.change(found.index, |interface| {
+                let first = interface.addresses.iter_mut().find(|(ip, _)| ip.is_ipv4());
+                first.ok_or(Errno::EADDRNOTAVAIL)?.1 = prefix;
+                Ok(())
+            })
+        }
+        _ => Err(Errno::EOPNOTSUPP),
+    }
+}
+
+/// All that have an address of IPv4 (`SIOCGIFCONF`): how many bytes, and where they go.
+fn list(interfaces: &Interfaces, mm: &Mm, argument: u64) -> SysResult {
+    let [room, at] = mm.get::<[u64; 2]>(argument)?;
+    let room = usize::try_from(room as u32 as i32).map_err(|_| Errno::EINVAL)?;
+    let mut bytes = Vec::new();
+    for interface in interfaces.all() {
+        for (ip, _) in &interface.addresses {
+            let IpAddr::V4(ip) = ip else { continue };
+            let mut entry = [0; REQUEST];
+            entry[..interface.name.len()].copy_from_slice(&interface.name);
+            entry[NAME..NAME + 16].copy_from_slice(&socket_address(*ip));
+            bytes.extend_from_slice(&entry);
+        }
+    }
+    if at != 0 {
+        bytes.truncate(room / REQUEST * REQUEST);
+        mm.write(at, &bytes)?;
+    }
+    mm.put(argument, &(bytes.len() as u32))?;
+    Ok(Flow::Done(0))
+}

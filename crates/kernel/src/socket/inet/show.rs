@@ -1,0 +1,168 @@
+//! What `/proc/net` shows, proc_net(5): for procfs, which reads it anew at each open.
+
+use super::Inet;
+use super::interfaces::mask;
+use crate::task::Task;
+use crate::{Kernel, Result};
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt::Write as _;
+use core::net::{IpAddr, SocketAddr};
+use insula_abi::net as n;
+
+/// A file of `/proc/net`: its name, and what makes its text.
+pub type Shown = (&'static str, fn(&Arc<Task>) -> Result<Vec<u8>>);
+
+/// All of them.
+pub const FILES: &[Shown] = &[
+    ("tcp", |task| Ok(tcp(&task.kernel().sockets.inet, n::AF_INET))),
+    ("tcp6", |task| Ok(tcp(&task.kernel().sockets.inet, n::AF_INET6))),
+    ("udp", |task| Ok(udp(&task.kernel().sockets.inet, n::AF_INET))),
+    ("udp6", |task| Ok(udp(&task.kernel().sockets.inet, n::AF_INET6))),
+    ("unix", |task| Ok(task.kernel().sockets.unix.show())),
+    ("dev", |task| Ok(devices(&task.kernel().sockets.inet))),
+    ("if_inet6", |task| Ok(addresses6(&task.kernel().sockets.inet))),
+    ("route", |task| Ok(routes(&task.kernel().sockets.inet))),
+    ("sockstat", |task| Ok(counts(task.kernel()))),
+];
+
+/// An address as these files have it: words in the machine's order.
+fn address(at: SocketAddr, domain: u32) -> String {
+    let port = at.port();
+    match at.ip() {
+        IpAddr::V4(ip) if domain == n::AF_INET => format!("{:08X}:{port:04X}", u32::from_ne_bytes(ip.octets())),
+        ip => {
+            let ip = match ip {
+                IpAddr::V4(ip) if ip.is_unspecified() => core::net::Ipv6Addr::UNSPECIFIED,
+                IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+                IpAddr::V6(ip) => ip,
+            };
+            let words = ip.octets();
+            let mut text = String::new();
+            for word in words.chunks_exact(4) {
+                let _ = write!(text, "{:08X}", u32::from_ne_bytes([word[0], word[1], word[2], word[3]]));
+            }
+            format!("{text}:{port:04X}")
+        }
+    }
+}
+
+fn tcp(inet: &Inet, domain: u32) -> Vec<u8> {
+    let head = match domain {
+        n::AF_INET => "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode",
+        _ => {
+            "  sl  local_address                         remote_address                        st tx_queue rx_queue tr tm->when \
+              retrnsmt   uid  timeout inode"
+        }
+    };
+    let mut text = if domain == n::AF_INET { format!("{head:<149}\n") } else { format!("{head}\n") };
+    let sockets = inet.tcp.all().into_iter().filter(|socket| socket.common.domain == domain);
+    let shown = sockets.filter_map(|socket| Some((socket.show()?, socket)));
+    for (line, ((local, remote, unsent, unread), socket)) in shown.enumerate() {
+        let (local, remote, state) = (address(local, domain), address(remote, domain), socket.state_number());
+        let (uid, ino) = (socket.common.uid, socket.common.ino);
+        let row = format!(
+            "{line:4}: {local} {remote} {state:02X} {unsent:08X}:{unread:08X} 00:00000000 00000000 {uid:5}        0 {ino} 1 \
+             0000000000000000 100 0 0 10 0"
+        );
+        let _ = if domain == n::AF_INET { writeln!(text, "{row:<149}") } else { writeln!(text, "{row}") };
+    }
+    text.into_bytes()
+}
+
+fn udp(inet: &Inet, domain: u32) -> Vec<u8> {
+    let head = match domain {
+        n::AF_INET => {
+            "   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops"
+        }
+        _ => {
+            "  sl  local_address                         remote_address                        st tx_queue rx_queue tr tm->when \
+              retrnsmt   uid  timeout inode ref pointer drops"
+        }
+    };
+    let mut text = if domain == n::AF_INET { format!("{head:<127}\n") } else { format!("{head}\n") };
+    let sockets = inet.udp.all().into_iter().filter(|socket| socket.shared().domain == domain);
+    let shown = sockets.filter_map(|socket| Some((socket.show()?, socket)));
+    for (line, ((local, remote, unread), socket)) in shown.enumerate() {
+        let state = if remote.port() == 0 { 7 } else { 1 };
+        let (local, remote) = (address(local, domain), address(remote, domain));
+        let (uid, ino) = (socket.shared().uid, socket.shared().ino);
+        let row = format!(
+            "{line:5}: {local} {remote} {state:02X} 00000000:{unread:08X} 00:00000000 00000000 {uid:5}        0 {ino} 2 \
+             0000000000000000 0"
+        );
+        let _ = if domain == n::AF_INET { writeln!(text, "{row:<127}") } else { writeln!(text, "{row}") };
+    }
+    text.into_bytes()
+}
+
+fn devices(inet: &Inet) -> Vec<u8> {
+    let mut text = String::from(
+        "Inter-|   Receive                                                |  Transmit\n \
+         face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed\n",
+    );
+    for interface in inet.interfaces.all() {
+        let name = String::from_utf8_lossy(&interface.name).into_owned();
+        // Nothing between two sockets of a sandbox is a packet.
+        let _ = writeln!(
+            text,
+            "{name:>6}: {0:7} {0:7} {0:4} {0:4} {0:4} {0:5} {0:10} {0:9} {0:8} {0:7} {0:4} {0:4} {0:4} {0:5} {0:7} {0:10}",
+            0
+        );
+    }
+    text.into_bytes()
+}
+
+fn addresses6(inet: &Inet) -> Vec<u8> {
+    let mut text = String::new();
+    for interface in inet.interfaces.all() {
+        for (ip, prefix) in &interface.addresses {
+            let IpAddr::V6(ip) = ip else { continue };
+            for byte in ip.octets() {
+                let _ = write!(text, "{byte:02x}");
+            }
+            let scope = if ip.is_loopback() { 0x10 } else { 0 };
+            let name = String::from_utf8_lossy(&interface.name).into_owned();
+            let _ = writeln!(text, " {:02x} {prefix:02x} {scope:02x} 80 {name:>8}", interface.index);
+        }
+    }
+    text.into_bytes()
+}
+
+fn routes(inet: &Inet) -> Vec<u8> {
+    let head = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT";
+    let mut text = format!("{head:<127}\n");
+    for interface in inet.interfaces.all() {
+        for (ip, prefix) in &interface.addresses {
+            // Routes of the table "local", as that to 127/8, aren't shown here.
+            let IpAddr::V4(ip) = ip else { continue };
+            if ip.is_loopback() || *prefix == 32 {
+                continue;
+            }
+            let mask = u32::from(mask(*prefix));
+            let destination = (u32::from(*ip) & mask).to_be();
+            let name = String::from_utf8_lossy(&interface.name).into_owned();
+            let row = format!("{name}\t{destination:08X}\t00000000\t0001\t0\t0\t0\t{:08X}\t0\t0\t0", mask.to_be());
+            let _ = writeln!(text, "{row:<127}");
+        }
+    }
+    text.into_bytes()
+}
+
+fn counts(kernel: &Kernel) -> Vec<u8> {
+    let inet = &kernel.sockets.inet;
+    let (tcp, udp) = (inet.tcp.all(), inet.udp.all());
+    let of = |domain| tcp.iter().filter(|socket| socket.common.domain == domain).count();
+    let udp4 = udp.iter().filter(|socket| socket.shared().domain == n::AF_INET).count();
+    let used = tcp.len() + udp.len() + kernel.sockets.unix.names.len();
+    format!(
+        "sockets: used {used}\nTCP: inuse {} orphan 0 tw {} alloc {} mem 0\nUDP: inuse {udp4} mem 0\nUDPLITE: inuse 0\nRAW: inuse 0\n\
+         FRAG: inuse 0 memory 0\n",
+        of(n::AF_INET),
+        inet.tcp.waits(),
+        tcp.len(),
+    )
+    .into_bytes()
+}

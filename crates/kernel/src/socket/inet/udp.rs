@@ -1,0 +1,460 @@
+//! UDP within a sandbox, udp(7).
+
+use super::endpoint::{self, Local};
+use super::ip_options::{self, IpOptions};
+use super::ports::{Claim, Taken, check_privilege};
+use super::{Inet, interfaces};
+use crate::socket::control::Item;
+use crate::socket::inbox::{Datagram, Inbox};
+use crate::socket::options::number;
+use crate::socket::{Address, Common, Connect, Incoming, Outgoing, Received, Shutdown, Socket};
+use crate::sync::Mutex;
+use crate::task::Task;
+use crate::wait::{Events, Observer, Pollable, Registration};
+use crate::{Errno, Kernel, Result, SysResult};
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+use insula_abi::net as n;
+use insula_abi::socket::protocol;
+use insula_abi::time::{Timespec, Timeval};
+use insula_abi::zerocopy::IntoBytes;
+
+/// The most bytes in a datagram, beside the heads: over IPv4, and over IPv6.
+const MOST4: usize = 65535 - 20 - 8;
+const MOST6: usize = 65535 - 8;
+
+/// `UDP_CORK`.
+const UDP_CORK: u32 = 1;
+
+/// A UDP socket.
+pub struct Udp {
+    this: Weak<Udp>,
+    kernel: Weak<Kernel>,
+    inet: Arc<Inet>,
+    common: Common,
+    inbox: Inbox,
+    ip: Mutex<IpOptions>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    bound: Option<(Taken, Local)>,
+    /// The address was chosen by connect(2), and goes with the peer.
+    chosen: bool,
+    peer: Option<SocketAddr>,
+    no_read: bool,
+    no_write: bool,
+    corked: bool,
+    /// What is gathered until it is sent as one (`MSG_MORE`), and for whom.
+    gathered: Option<(Vec<u8>, SocketAddr)>,
+}
+
+impl Udp {
+    pub(super) fn new(kernel: &Arc<Kernel>, uid: u32, domain: u32) -> Arc<Self> {
+        Arc::new_cyclic(|this| Udp {
+            this: this.clone(),
+            kernel: Arc::downgrade(kernel),
+            inet: kernel.sockets.inet.clone(),
+            common: Common::new(kernel, uid, domain, n::SOCK_DGRAM, protocol::UDP),
+            inbox: Inbox::default(),
+            ip: Mutex::default(),
+            state: Mutex::default(),
+        })
+    }
+
+    fn kernel(&self) -> Result<Arc<Kernel>> {
+        self.kernel.upgrade().ok_or(Errno::ENETDOWN)
+    }
+
+    /// Takes a port, if it has none.
+    fn ensure_bound(&self, state: &mut State, ip: IpAddr, port: u16) -> Result<Local> {
+        if let Some((_, local)) = state.bound {
+            return Ok(local);
+        }
+        let local = Local { ip, port, only6: self.ip.lock().only6 };
+        let options = self.common.options.lock().clone();
+        let claim = Claim {
+            local,
+            reuse_address: options.reuse_address,
+            reuse_port: options.reuse_port,
+            uid: self.common.uid,
+            receives: true,
+            remote: None,
+        };
+        let taken = self.inet.udp.take(&*self.kernel()?, claim, self.this.clone())?;
+        let local = Local { port: taken.port, ..local };
+        state.bound = Some((taken, local));
+        Ok(local)
+    }
+
+    /// Where what is sent to `to` comes from.
+    fn source(&self, local: &Local, to: SocketAddr) -> Result<SocketAddr> {
+        let ip = match local.ip {
+            ip if ip.is_unspecified() && to.ip().is_multicast() => match to {
+                SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+                SocketAddr::V6(_) => core::net::Ipv6Addr::LOCALHOST.into(),
+            },
+            ip if ip.is_unspecified() => self.inet.interfaces.source_for(to.ip()),
+            ip => ip,
+        };
+        if ip.is_ipv4() == to.is_ipv4() { Ok(SocketAddr::new(ip, local.port)) } else { Err(Errno::ENETUNREACH) }
+    }
+
+    /// Whether something can be sent there.
+    fn check_route(&self, to: SocketAddr) -> Result<()> {
+        match to.ip() {
+            IpAddr::V4(ip) if ip.is_broadcast() && !self.common.options.lock().broadcast => Err(Errno::EACCES),
+            ip if ip.is_multicast() || self.inet.interfaces.is_local(ip) => Ok(()),
+            _ => Err(Errno::ENETUNREACH),
+        }
+    }
+
+    /// A datagram goes to whom it is for.
+    fn deliver(&self, data: Vec<u8>, from: SocketAddr, to: SocketAddr, connected: bool, hops: (u8, u8)) {
+        if to.ip().is_multicast() {
+            if self.ip.lock().multicast_loop {
+                let member = |socket: &Udp| socket.ip.lock().groups.contains(&to.ip());
+                for target in self.inet.udp.find_all(from, to, member) {
+                    target.take(data.clone(), from, to, hops);
+                }
+            }
+            return;
+        }
+        match self.inet.udp.find(from, to) {
+            Some(target) => target.take(data, from, to, hops),
+            // "Port unreachable" comes back; only who has one peer is told.
+            None if connected => {
+                self.common.set_error(Errno::ECONNREFUSED);
+                self.common.queue.wake(Events::READABLE | Events::WRITABLE | Events::ERR);
+            }
+            None => {}
+        }
+    }
+
+    /// A datagram comes; if too many wait, it is lost.
+    fn take(&self, data: Vec<u8>, from: SocketAddr, to: SocketAddr, hops: (u8, u8)) {
+        let items = self.items(from, to, hops);
+        let from = Some(endpoint::tell(self.common.domain, from));
+        let mut datagram = Some(Datagram { data, from, items, ..Datagram::default() });
+        if self.inbox.push(&mut datagram, self.common.receive_room()).is_ok() {
+            self.common.queue.wake(Events::READABLE);
+        }
+    }
+
+    /// What is told beside a datagram.
+    fn items(&self, _: SocketAddr, to: SocketAddr, (ttl, tos): (u8, u8)) -> Vec<Item> {
+        let mut items = Vec::new();
+        let timestamp = self.common.options.lock().timestamp;
+        if timestamp != 0
+            && let Some(kernel) = self.kernel.upgrade()
+        {
+            let now = kernel.host.clock.realtime();
+            items.push(match timestamp {
+                n::SO_TIMESTAMP_OLD | n::SO_TIMESTAMP_NEW => Item::of(n::SOL_SOCKET, timestamp, &Timeval::from_nanos(now)),
+                _ => Item::of(n::SOL_SOCKET, timestamp, &Timespec::from_nanos(now)),
+            });
+        }
+        let ip = self.ip.lock();
+        let number = |level, kind, value: u8| Item::of(level, kind, &i32::from(value));
+        match to {
+            SocketAddr::V4(to) => {
+                if ip.packet_info {
+                    let mut info = interfaces::LOOPBACK.to_ne_bytes().to_vec();
+                    // Which address of ours it came to, and which it was sent to.
+                    let own = if to.ip().is_multicast() { Ipv4Addr::LOCALHOST } else { *to.ip() };
+                    info.extend(own.octets());
+                    info.extend(to.ip().octets());
+                    items.push(Item { level: protocol::IP, kind: n::IP_PKTINFO, data: info });
+                }
+                if ip.receive_ttl {
+                    items.push(number(protocol::IP, n::IP_TTL, ttl));
+                }
+                if ip.receive_tos {
+                    items.push(Item { level: protocol::IP, kind: n::IP_TOS, data: alloc::vec![tos] });
+                }
+                if ip.receive_destination {
+                    let told = endpoint::tell(n::AF_INET, to.into());
+                    items.push(Item { level: protocol::IP, kind: n::IP_RECVORIGDSTADDR, data: told.bytes().to_vec() });
+                }
+                if ip.packet_info6 {
+                    items.push(packet_info6(to.ip().to_ipv6_mapped().octets()));
+                }
+            }
+            SocketAddr::V6(to) => {
+                if ip.packet_info6 {
+                    items.push(packet_info6(to.ip().octets()));
+                }
+                if ip.receive_hops {
+                    items.push(number(protocol::IPV6, n::IPV6_HOPLIMIT, ttl));
+                }
+                if ip.receive_class {
+                    items.push(number(protocol::IPV6, n::IPV6_TCLASS, tos));
+                }
+            }
+        }
+        items
+    }
+
+    /// What the control data of a message says of how it is to be sent: hops and class.
+    fn sent_items(&self, items: &[Item], v4: bool) -> Result<(u8, u8)> {
+        let ip = self.ip.lock();
+        let mut hops = if v4 { (ip.ttl.unwrap_or(64), ip.tos) } else { (ip.hops.unwrap_or(64), ip.class) };
+        for item in items {
+            let value = || number(&item.data);
+            match (item.level, item.kind) {
+                (protocol::IP, n::IP_TTL) => hops.0 = u8::try_from(value()?).ok().filter(|ttl| *ttl > 0).ok_or(Errno::EINVAL)?,
+                (protocol::IP, n::IP_TOS) => hops.1 = crate::socket::options::number_or_byte(&item.data)? as u8,
+                (protocol::IPV6, n::IPV6_HOPLIMIT) => hops.0 = u8::try_from(value()?.max(-1)).unwrap_or(64),
+                (protocol::IPV6, n::IPV6_TCLASS) => hops.1 = value()? as u8,
+                (protocol::IP, n::IP_PKTINFO) if item.data.len() >= 12 => {}
+                (protocol::IPV6, n::IPV6_PKTINFO) if item.data.len() >= 20 => {}
+                (protocol::IP | protocol::IPV6, _) => return Err(Errno::EINVAL),
+                _ => {}
+            }
+        }
+        Ok(hops)
+    }
+
+    /// Its addresses, and how much waits, for `/proc/net/udp`.
+    pub(super) fn show(&self) -> Option<(SocketAddr, SocketAddr, usize)> {
+        let state = self.state.lock();
+        let local = state.bound?.1.address();
+        let nobody = (endpoint::unspecified(self.common.domain), 0).into();
+        Some((local, state.peer.unwrap_or(nobody), self.inbox.first_len()))
+    }
+}
+
+fn packet_info6(address: [u8; 16]) -> Item {
+    let mut info = address.to_vec();
+    info.extend(interfaces::LOOPBACK.as_bytes());
+    Item { level: protocol::IPV6, kind: n::IPV6_PKTINFO, data: info }
+}
+
+impl Pollable for Udp {
+    fn poll(&self) -> Events {
+        let (no_read, no_write) = {
+            let state = self.state.lock();
+            (state.no_read, state.no_write)
+        };
+        let mut events = Events::WRITABLE;
+        if self.common.has_error() {
+            events |= Events::ERR;
+        }
+        if no_read || !self.inbox.is_empty() {
+            events |= Events::READABLE;
+        }
+        if no_read {
+            events |= Events::RDHUP;
+        }
+        if no_read && no_write {
+            events |= Events::HUP;
+        }
+        events
+    }
+
+    fn observe(&self, interest: Events, observer: &Arc<dyn Observer>) -> Vec<Registration> {
+        alloc::vec![self.common.queue.register(interest, observer.clone())]
+    }
+}
+
+impl Socket for Udp {
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    fn close(&self) {
+        let before = core::mem::take(&mut *self.state.lock());
+        if let (Some((taken, _)), Some(kernel)) = (before.bound, self.kernel.upgrade()) {
+            self.inet.udp.release(&kernel, taken, false);
+        }
+        drop(self.inbox.close());
+    }
+
+    fn bind(&self, task: &Arc<Task>, address: &Address) -> Result<()> {
+        let (only6, freely) = {
+            let ip = self.ip.lock();
+            (ip.only6, ip.free_bind)
+        };
+        let at = ip_options::bind_address(self.common.domain, address, only6)?;
+        let broadcast = matches!(at.ip(), IpAddr::V4(ip) if ip.is_broadcast());
+        let ours = at.ip().is_unspecified() || at.ip().is_multicast() || broadcast || freely;
+        if !ours && !self.inet.interfaces.is_local(at.ip()) {
+            return Err(Errno::EADDRNOTAVAIL);
+        }
+        check_privilege(&task.credentials(), at.port())?;
+        let mut state = self.state.lock();
+        if state.bound.is_some() {
+            return Err(Errno::EINVAL);
+        }
+        self.ensure_bound(&mut state, at.ip(), at.port())?;
+        Ok(())
+    }
+
+    fn connect(&self, _: &Arc<Task>, address: &Address) -> Result<Connect> {
+        let kernel = self.kernel()?;
+        let mut state = self.state.lock();
+        if address.family() == Some(n::AF_UNSPEC) {
+            state.peer = None;
+            if let Some((taken, local)) = state.bound.take() {
+                // A port that nobody asked for is given back; an address that connect(2) chose is forgotten.
+                if state.chosen {
+                    self.inet.udp.release(&kernel, taken, false);
+                } else {
+                    self.inet.udp.change(&kernel, taken, |claim| claim.remote = None)?;
+                    state.bound = Some((taken, local));
+                }
+            }
+            state.chosen = false;
+            return Ok(Connect::Done);
+        }
+        let to = endpoint::parse(self.common.domain, address)?;
+        if to.is_ipv4() && self.common.domain == n::AF_INET6 && self.ip.lock().only6 {
+            return Err(Errno::ENETUNREACH);
+        }
+        let to = endpoint::destination(to);
+        self.check_route(to)?;
+        let unbound = state.bound.is_none();
+        let local = self.ensure_bound(&mut state, endpoint::unspecified(self.common.domain), 0)?;
+        state.chosen |= unbound;
+        let own = self.source(&local, to)?;
+        if let Some((taken, local)) = &mut state.bound {
+            local.ip = own.ip();
+            self.inet.udp.change(&kernel, *taken, |claim| (claim.remote, claim.local.ip) = (Some(to), own.ip()))?;
+        }
+        state.peer = Some(to);
+        Ok(Connect::Done)
+    }
+
+    fn name(&self) -> Result<Address> {
+        let domain = self.common.domain;
+        let at = self.state.lock().bound.map_or((endpoint::unspecified(domain), 0).into(), |(_, local)| local.address());
+        Ok(endpoint::tell(domain, at))
+    }
+
+    fn peer_name(&self) -> Result<Address> {
+        self.state.lock().peer.map(|peer| endpoint::tell(self.common.domain, peer)).ok_or(Errno::ENOTCONN)
+    }
+
+    fn send(&self, _: &Arc<Task>, message: &mut Outgoing<'_>) -> Result<usize> {
+        if message.flags & n::MSG_OOB != 0 {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        let to = match message.to {
+            Some(address) if address.family() == Some(n::AF_UNSPEC) && self.common.domain == n::AF_INET6 => None,
+            Some(address) => Some(endpoint::parse(self.common.domain, address)?),
+            None => None,
+        };
+        let len = message.data.left();
+        let mut state = self.state.lock();
+        if len > MOST6 {
+            return Err(Errno::EMSGSIZE);
+        }
+        let connected = to.is_none() || to == state.peer;
+        let to = endpoint::destination(match (to, &state.gathered) {
+            (Some(to), _) => to,
+            (None, Some((_, to))) => *to,
+            (None, None) => state.peer.ok_or(Errno::EDESTADDRREQ)?,
+        });
+        if to.port() == 0 {
+            return Err(Errno::EINVAL);
+        }
+        if to.is_ipv4() && self.common.domain == n::AF_INET6 && self.ip.lock().only6 {
+            return Err(Errno::ENETUNREACH);
+        }
+        let hops = self.sent_items(&message.control.items, to.is_ipv4())?;
+        self.check_route(to)?;
+        self.common.check_error()?;
+        if state.no_write {
+            return Err(Errno::EPIPE);
+        }
+        let local = self.ensure_bound(&mut state, endpoint::unspecified(self.common.domain), 0)?;
+        let from = self.source(&local, to)?;
+        let (mut data, to) = state.gathered.take().unwrap_or((Vec::new(), to));
+        let most = if to.is_ipv4() { MOST4 } else { MOST6 };
+        if data.len() + len > most {
+            return Err(Errno::EMSGSIZE);
+        }
+        message.data.append_to(&mut data)?;
+        if message.flags & n::MSG_MORE != 0 || state.corked {
+            state.gathered = Some((data, to));
+            return Ok(len);
+        }
+        let connected = connected && state.peer.is_some();
+        drop(state);
+        self.deliver(data, from, to, connected, hops);
+        Ok(len)
+    }
+
+    fn receive(&self, _: &Arc<Task>, message: &mut Incoming<'_>) -> Result<Received> {
+        if message.flags & n::MSG_OOB != 0 {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        if message.flags & n::MSG_ERRQUEUE != 0 {
+            return Err(Errno::EAGAIN);
+        }
+        self.common.check_error()?;
+        match self.inbox.receive(&mut message.data, message.flags) {
+            Err(Errno::EAGAIN) if self.state.lock().no_read => Ok(Received::default()),
+            outcome => outcome,
+        }
+    }
+
+    fn shutdown(&self, how: Shutdown) -> Result<()> {
+        let mut state = self.state.lock();
+        state.no_read |= how.read;
+        state.no_write |= how.write;
+        let connected = state.peer.is_some();
+        drop(state);
+        self.common.queue.wake(Events::all());
+        if connected { Ok(()) } else { Err(Errno::ENOTCONN) }
+    }
+
+    fn unread(&self) -> Result<usize> {
+        Ok(self.inbox.first_len())
+    }
+
+    fn unsent(&self) -> Result<usize> {
+        Ok(0)
+    }
+
+    fn set_option(&self, task: &Arc<Task>, level: u32, name: u32, value: &[u8]) -> Result<()> {
+        match (level, name) {
+            (protocol::UDP, UDP_CORK) => {
+                let corked = number(value)? != 0;
+                let mut state = self.state.lock();
+                state.corked = corked;
+                if !corked && let Some((data, to)) = state.gathered.take() {
+                    let local = self.ensure_bound(&mut state, endpoint::unspecified(self.common.domain), 0)?;
+                    let (from, connected) = (self.source(&local, to)?, state.peer == Some(to));
+                    drop(state);
+                    self.deliver(data, from, to, connected, self.sent_items(&[], to.is_ipv4())?);
+                }
+                Ok(())
+            }
+            (protocol::UDP, _) => Err(Errno::ENOPROTOOPT),
+            (protocol::IPV6, n::IPV6_V6ONLY) if self.state.lock().bound.is_some() => Err(Errno::EINVAL),
+            _ => ip_options::set(&self.ip, &self.inet, self.common.domain, task, level, name, value),
+        }
+    }
+
+    fn option(&self, _: &Arc<Task>, level: u32, name: u32, asked: &[u8]) -> Result<Vec<u8>> {
+        match (level, name) {
+            (protocol::UDP, UDP_CORK) => Ok(i32::from(self.state.lock().corked).to_ne_bytes().to_vec()),
+            (protocol::UDP, _) => Err(Errno::ENOPROTOOPT),
+            _ => ip_options::get(&self.ip, self.common.domain, self.state.lock().peer.is_some(), level, name, asked),
+        }
+    }
+
+    fn ioctl(&self, task: &Arc<Task>, request: u32, argument: u64) -> SysResult {
+        interfaces::control(&self.inet.interfaces, task, request, argument)
+    }
+}
+
+impl Udp {
+    /// What all sockets have.
+    pub(super) fn shared(&self) -> &Common {
+        &self.common
+    }
+}

@@ -16,6 +16,7 @@
 //! | [`file`](mod@file) | the open file |
 //! | [`unix`] | sockets within a host, unix(7) |
 //! | [`inet`] | TCP and UDP |
+//! | [`netlink`] | questions about the network |
 
 pub mod address;
 pub mod common;
@@ -24,6 +25,7 @@ pub mod data;
 pub mod file;
 pub mod inbox;
 pub mod inet;
+pub mod netlink;
 pub mod options;
 pub mod stream;
 pub mod transfer;
@@ -53,6 +55,8 @@ pub struct Sockets {
     pub unix: Arc<unix::Unix>,
     /// Ports and interfaces.
     pub inet: Arc<inet::Inet>,
+    /// Who has which number of netlink.
+    pub netlink: netlink::Numbers,
 }
 
 /// A message that is to be sent.
@@ -236,6 +240,7 @@ pub fn make(kernel: &Arc<Kernel>, task: &Arc<Task>, domain: u32, kind: u32, prot
     match domain {
         n::AF_UNIX => Ok(unix::socket(kernel, task, kind, protocol)?),
         n::AF_INET | n::AF_INET6 => inet::socket(kernel, task, domain, kind, protocol),
+        n::AF_NETLINK => Ok(netlink::socket(kernel, task, kind, protocol)?),
         n::AF_PACKET if !task.credentials().has(insula_abi::general::CAP_NET_RAW) => Err(Errno::EPERM),
         _ => Err(Errno::EAFNOSUPPORT),
     }

@@ -2,6 +2,7 @@
 
 mod hostile;
 mod inet;
+mod netlink;
 mod unix;
 
 use crate::testing::{self, Call, World};

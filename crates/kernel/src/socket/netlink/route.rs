@@ -1,0 +1,377 @@
+//! What is asked about interfaces, addresses and routes, rtnetlink(7).
+
+use super::message::{Attributes, Message, Writer, done, error, flags};
+use crate::socket::inet::interfaces::{Interface, LOOPBACK, flags as iff};
+use crate::task::Task;
+use crate::{Errno, Kernel, Result};
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+use insula_abi::general as c;
+use insula_abi::net as n;
+
+#[allow(missing_docs)] // As in `linux/rtnetlink.h`.
+mod kind {
+    pub(super) const NEWLINK: u16 = 16;
+    pub(super) const DELLINK: u16 = 17;
+    pub(super) const GETLINK: u16 = 18;
+    pub(super) const SETLINK: u16 = 19;
+    pub(super) const NEWADDR: u16 = 20;
+    pub(super) const DELADDR: u16 = 21;
+    pub(super) const GETADDR: u16 = 22;
+    pub(super) const NEWROUTE: u16 = 24;
+    pub(super) const GETROUTE: u16 = 26;
+    pub(super) const GETNEIGH: u16 = 30;
+    pub(super) const GETRULE: u16 = 34;
+    pub(super) const NEWRULE: u16 = 32;
+    pub(super) const GETQDISC: u16 = 38;
+}
+
+/// Attributes: `IFLA_*`, `IFA_*`, `RTA_*`, `FRA_*`.
+const IFLA_ADDRESS: u16 = 1;
+const IFLA_BROADCAST: u16 = 2;
+const IFLA_IFNAME: u16 = 3;
+const IFLA_MTU: u16 = 4;
+const IFLA_QDISC: u16 = 6;
+const IFLA_STATS: u16 = 7;
+const IFLA_TXQLEN: u16 = 13;
+const IFLA_OPERSTATE: u16 = 16;
+const IFLA_LINKMODE: u16 = 17;
+const IFLA_STATS64: u16 = 23;
+const IFLA_GROUP: u16 = 27;
+const IFLA_NUM_TX_QUEUES: u16 = 31;
+const IFLA_NUM_RX_QUEUES: u16 = 32;
+const IFLA_ALT_IFNAME: u16 = 53;
+const IFA_ADDRESS: u16 = 1;
+const IFA_LOCAL: u16 = 2;
+const IFA_LABEL: u16 = 3;
+const IFA_CACHEINFO: u16 = 6;
+const IFA_FLAGS: u16 = 8;
+const RTA_DST: u16 = 1;
+const RTA_OIF: u16 = 4;
+const RTA_PRIORITY: u16 = 6;
+const RTA_PREFSRC: u16 = 7;
+const RTA_TABLE: u16 = 15;
+const FRA_PRIORITY: u16 = 6;
+const FRA_TABLE: u16 = 15;
+
+/// `IFA_F_PERMANENT`.
+const PERMANENT: u8 = 0x80;
+/// `RT_TABLE_MAIN` and `RT_TABLE_LOCAL`.
+const MAIN: u8 = 254;
+const LOCAL: u8 = 255;
+/// `RT_SCOPE_*`.
+const SCOPE_HOST: u8 = 254;
+const SCOPE_LINK: u8 = 253;
+
+/// Bytes of the structures after the heads.
+const IFINFO: usize = 16;
+const IFADDR: usize = 8;
+
+/// Answers to a request, each one datagram.
+pub fn answer(task: &Arc<Task>, request: &Message<'_>, number: u32, capped: bool) -> Vec<Vec<u8>> {
+    // What isn't a request, or is for nobody, has no answer.
+    if request.flags & flags::REQUEST == 0 || request.kind < 16 {
+        return if request.flags & flags::ACK != 0 { vec![error(request, number, 0, true)] } else { Vec::new() };
+    }
+    let answered = match carry_out(task, request, number) {
+        Ok(answers) => answers,
+        Err(errno) => return vec![error(request, number, errno.0.into(), capped)],
+    };
+    let dump = request.flags & flags::DUMP == flags::DUMP && is_get(request.kind);
+    if dump {
+        return in_parts(answered, done(request.sequence, number));
+    }
+    let mut answers = answered;
+    if request.flags & flags::ACK != 0 {
+        answers.push(error(request, number, 0, capped));
+    }
+    answers
+}
+
+fn is_get(kind: u16) -> bool {
+    kind & 3 == 2
+}
+
+/// Several messages to a datagram, as many as programs have room for.
+fn in_parts(messages: Vec<Vec<u8>>, done: Vec<u8>) -> Vec<Vec<u8>> {
+    const ROOM: usize = 8192;
+    let mut parts: Vec<Vec<u8>> = vec![Vec::new()];
+    for message in messages {
+        match parts.last_mut() {
+            Some(last) if last.is_empty() || last.len() + message.len() <= ROOM => last.extend(message),
+            _ => parts.push(message),
+        }
+    }
+    parts.retain(|part| !part.is_empty());
+    parts.push(done);
+    parts
+}
+
+fn carry_out(task: &Arc<Task>, request: &Message<'_>, number: u32) -> Result<Vec<Vec<u8>>> {
+    let kernel = task.kernel();
+    if !is_get(request.kind) && !task.credentials().has(c::CAP_NET_ADMIN) {
+        return Err(Errno::EPERM);
+    }
+    let family = request.body().first().copied().unwrap_or(0);
+    let dump = request.flags & flags::DUMP == flags::DUMP;
+    let reply = Reply { flags: if dump { flags::MULTI } else { 0 }, sequence: request.sequence, number };
+    match request.kind {
+        kind::GETLINK if dump => Ok(kernel.sockets.inet.interfaces.all().iter().map(|one| reply.link(one)).collect()),
+        kind::GETLINK => Ok(vec![reply.link(&named(kernel, request)?)]),
+        kind::NEWLINK | kind::SETLINK => change_link(kernel, request),
+        kind::DELLINK => Err(Errno::EOPNOTSUPP),
+        kind::GETADDR => Ok(reply.addresses(kernel, family)),
+        kind::NEWADDR | kind::DELADDR => change_address(kernel, request),
+        kind::GETROUTE if dump => Ok(reply.routes(kernel, family)),
+        kind::GETROUTE => reply.route_to(kernel, request, family),
+        kind::GETRULE if dump => Ok(reply.rules(family)),
+        // There are no neighbours, and no queues.
+        kind::GETNEIGH | kind::GETQDISC if dump => Ok(Vec::new()),
+        _ => Err(Errno::EOPNOTSUPP),
+    }
+}
+
+fn word(bytes: &[u8], at: usize) -> Result<u32> {
+    let word = bytes.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
+    word.map(u32::from_ne_bytes).ok_or(Errno::EINVAL)
+}
+
+/// The interface that a request is about.
+fn named(kernel: &Kernel, request: &Message<'_>) -> Result<Interface> {
+    let index = word(request.body(), 4)?;
+    let interfaces = &kernel.sockets.inet.interfaces;
+    if index != 0 {
+        return interfaces.numbered(index).ok_or(Errno::ENODEV);
+    }
+    let name = request.attributes(IFINFO).find(|(kind, _)| matches!(*kind, IFLA_IFNAME | IFLA_ALT_IFNAME));
+    let (_, name) = name.ok_or(Errno::EINVAL)?;
+    interfaces.named(name.strip_suffix(&[0]).unwrap_or(name)).ok_or(Errno::ENODEV)
+}
+
+/// Sets an interface up or down, and its MTU.
+fn change_link(kernel: &Kernel, request: &Message<'_>) -> Result<Vec<Vec<u8>>> {
+    let found = match named(kernel, request) {
+        // Interfaces can't be made.
+        Err(Errno::ENODEV | Errno::EINVAL) if request.flags & flags::CREATE != 0 => return Err(Errno::EOPNOTSUPP),
+        found => found?,
+    };
+    let (wanted, mask) = (word(request.body(), 8)?, word(request.body(), 12)?);
+    let mtu = request.attributes(IFINFO).find(|(kind, _)| *kind == IFLA_MTU).map(|(_, value)| word(value, 0)).transpose()?;
+    if mtu.is_some_and(|mtu| !(68..=65536).contains(&mtu)) {
+        return Err(Errno::EINVAL);
+    }
+    kernel.sockets.inet.interfaces.change(found.index, |interface| {
+        let mask = mask & iff::UP;
+        interface.flags = interface.flags & !mask | wanted & mask;
+        interface.mtu = mtu.unwrap_or(interface.mtu);
+        Ok(())
+    })?;
+    Ok(Vec::new())
+}
+
+fn ip(bytes: &[u8]) -> Option<IpAddr> {
+    match bytes.len() {
+        4 => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
+        16 => <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from),
+        _ => None,
+    }
+}
+
+fn octets(ip: IpAddr) -> Vec<u8> {
+    match ip {
+        IpAddr::V4(ip) => ip.octets().to_vec(),
+        IpAddr::V6(ip) => ip.octets().to_vec(),
+    }
+}
+
+fn family_of(ip: IpAddr) -> u8 {
+    if ip.is_ipv4() { n::AF_INET as u8 } else { n::AF_INET6 as u8 }
+}
+
+/// Gives an interface an address, or takes one from it.
+fn change_address(kernel: &Kernel, request: &Message<'_>) -> Result<Vec<Vec<u8>>> {
+    let head = request.body().get(..IFADDR).ok_or(Errno::EINVAL)?;
+    let index = word(head, 4)?;
+    let find = |attributes: Attributes<'_>, wanted| {
+        let mut attributes = attributes;
+        attributes.find(|(kind, _)| *kind == wanted).and_then(|(_, value)| ip(value))
+    };
+    let local = find(request.attributes(IFADDR), IFA_LOCAL).or_else(|| find(request.attributes(IFADDR), IFA_ADDRESS));
+    let local = local.filter(|local| family_of(*local) == head[0]).ok_or(Errno::EINVAL)?;
+    let prefix = head[1];
+    if prefix > if local.is_ipv4() { 32 } else { 128 } {
+        return Err(Errno::EINVAL);
+    }
+    let interfaces = &kernel.sockets.inet.interfaces;
+    if request.kind == kind::DELADDR {
+        interfaces.remove_address(index, local)?;
+    } else {
+        match interfaces.add_address(index, local, prefix) {
+            Err(Errno::EEXIST) if request.flags & flags::EXCL == 0 => {}
+            outcome => outcome?,
+        }
+    }
+    Ok(Vec::new())
+}
+
+/// How answers begin.
+struct Reply {
+    flags: u16,
+    sequence: u32,
+    number: u32,
+}
+
+/// A network that is reached.
+struct Route {
+    to: IpAddr,
+    prefix: u8,
+    table: u8,
+    kind: u8,
+    scope: u8,
+    interface: u32,
+    source: Option<IpAddr>,
+}
+
+/// `RTN_UNICAST`, `RTN_LOCAL`.
+const UNICAST: u8 = 1;
+const LOCAL_HOST: u8 = 2;
+/// `RTPROT_KERNEL`.
+const BY_KERNEL: u8 = 2;
+
+/// All routes: to each address of ours, and to the network of each.
+fn all_routes(kernel: &Kernel) -> Vec<Route> {
+    let mut routes = Vec::new();
+    for interface in kernel.sockets.inet.interfaces.all() {
+        for (own, prefix) in interface.addresses {
+            let index = interface.index;
+            let loopback = own.is_loopback();
+            let whole = if own.is_ipv4() { 32 } else { 128 };
+            if prefix < whole {
+                let (table, kind, scope) = if loopback { (LOCAL, LOCAL_HOST, SCOPE_HOST) } else { (MAIN, UNICAST, SCOPE_LINK) };
+                routes.push(Route { to: network(own, prefix), prefix, table, kind, scope, interface: index, source: Some(own) });
+            }
+            let (table, kind, scope) = (LOCAL, LOCAL_HOST, if own.is_ipv4() { SCOPE_HOST } else { 0 });
+            let source = own.is_ipv4().then_some(own);
+            routes.push(Route { to: own, prefix: whole, table, kind, scope, interface: index, source });
+        }
+    }
+    routes
+}
+
+fn network(ip: IpAddr, prefix: u8) -> IpAddr {
+    match ip {
+        IpAddr::V4(ip) => {
+            let mask = u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0);
+            core::net::Ipv4Addr::from(u32::from(ip) & mask).into()
+        }
+        IpAddr::V6(ip) => {
+            let mask = u128::MAX.checked_shl(128 - u32::from(prefix.min(128))).unwrap_or(0);
+            core::net::Ipv6Addr::from(u128::from(ip) & mask).into()
+        }
+    }
+}
+
+impl Reply {
+    fn begin(&self, kind: u16) -> Writer {
+        Writer::new(kind, self.flags, self.sequence, self.number)
+    }
+
+    fn link(&self, one: &Interface) -> Vec<u8> {
+        let mut name = one.name.clone();
+        name.push(0);
+        let up = one.flags & iff::UP != 0;
+        let mut head = vec![0; 2];
+        head.extend(one.hardware.to_ne_bytes());
+        head.extend(one.index.to_ne_bytes());
+        head.extend(one.flags.to_ne_bytes());
+        head.extend(0u32.to_ne_bytes());
+        // The state of an interface that needs no cable is unknown (IF_OPER_UNKNOWN), or up.
+        let state = if one.index == LOOPBACK || !up { 0 } else { 6 };
+        self.begin(kind::NEWLINK)
+            .bytes(&head)
+            .attribute(IFLA_IFNAME, &name)
+            .number(IFLA_TXQLEN, one.queue)
+            .attribute(IFLA_OPERSTATE, &[state])
+            .attribute(IFLA_LINKMODE, &[0])
+            .number(IFLA_MTU, one.mtu)
+            .number(IFLA_GROUP, 0)
+            .number(IFLA_NUM_TX_QUEUES, 1)
+            .number(IFLA_NUM_RX_QUEUES, 1)
+            .attribute(IFLA_QDISC, b"noqueue\0")
+            .attribute(IFLA_ADDRESS, &one.mac)
+            .attribute(IFLA_BROADCAST, &if one.index == LOOPBACK { [0; 6] } else { [0xff; 6] })
+            // Packets and bytes: nothing between two sockets of a sandbox is one.
+            .attribute(IFLA_STATS64, &[0; 24 * 8])
+            .attribute(IFLA_STATS, &[0; 24 * 4])
+            .finish()
+    }
+
+    fn addresses(&self, kernel: &Kernel, family: u8) -> Vec<Vec<u8>> {
+        let mut answers = Vec::new();
+        for interface in kernel.sockets.inet.interfaces.all() {
+            let mut name = interface.name.clone();
+            name.push(0);
+            for (ip, prefix) in &interface.addresses {
+                if family != 0 && family != family_of(*ip) {
+                    continue;
+                }
+                let scope = if ip.is_loopback() { SCOPE_HOST } else { 0 };
+                let head = [family_of(*ip), *prefix, PERMANENT, scope];
+                let mut writer = self.begin(kind::NEWADDR).bytes(&head).bytes(&interface.index.to_ne_bytes());
+                writer = writer.attribute(IFA_ADDRESS, &octets(*ip));
+                if ip.is_ipv4() {
+                    writer = writer.attribute(IFA_LOCAL, &octets(*ip)).attribute(IFA_LABEL, &name);
+                }
+                // It is valid, and preferred, for ever.
+                let mut lifetimes = [0xff; 16];
+                lifetimes[8..].fill(0);
+                answers.push(writer.number(IFA_FLAGS, PERMANENT.into()).attribute(IFA_CACHEINFO, &lifetimes).finish());
+            }
+        }
+        answers
+    }
+
+    fn route(&self, route: &Route) -> Vec<u8> {
+        let head = [family_of(route.to), route.prefix, 0, 0, route.table, BY_KERNEL, route.scope, route.kind, 0, 0, 0, 0];
+        let mut writer = self.begin(kind::NEWROUTE).bytes(&head).number(RTA_TABLE, route.table.into());
+        writer = writer.attribute(RTA_DST, &octets(route.to));
+        if route.to.is_ipv6() {
+            writer = writer.number(RTA_PRIORITY, if route.table == LOCAL { 0 } else { 256 });
+        }
+        if let Some(source) = route.source {
+            writer = writer.attribute(RTA_PREFSRC, &octets(source));
+        }
+        writer.number(RTA_OIF, route.interface).finish()
+    }
+
+    fn routes(&self, kernel: &Kernel, family: u8) -> Vec<Vec<u8>> {
+        let wanted = |route: &Route| family == 0 || family == family_of(route.to);
+        all_routes(kernel).iter().filter(|route| wanted(route)).map(|route| self.route(route)).collect()
+    }
+
+    /// How one address is reached: `ip route get`.
+    fn route_to(&self, kernel: &Kernel, request: &Message<'_>, family: u8) -> Result<Vec<Vec<u8>>> {
+        let to = request.attributes(12).find(|(kind, _)| *kind == RTA_DST).and_then(|(_, value)| ip(value));
+        let to = to.filter(|to| family_of(*to) == family).ok_or(Errno::EINVAL)?;
+        let interfaces = &kernel.sockets.inet.interfaces;
+        if !interfaces.is_local(to) {
+            return Err(Errno::ENETUNREACH);
+        }
+        let prefix = if to.is_ipv4() { 32 } else { 128 };
+        let source = Some(interfaces.source_for(to));
+        let route = Route { to, prefix, table: LOCAL, kind: LOCAL_HOST, scope: 0, interface: LOOPBACK, source };
+        Ok(vec![self.route(&route)])
+    }
+
+    /// Which table is looked at: that of our own addresses first.
+    fn rules(&self, family: u8) -> Vec<Vec<u8>> {
+        let families = [n::AF_INET as u8, n::AF_INET6 as u8].into_iter().filter(|one| family == 0 || family == *one);
+        let rule = |family: u8, table: u8, priority: u32| {
+            let head = [family, 0, 0, 0, table, 0, 0, 1, 0, 0, 0, 0];
+            self.begin(kind::NEWRULE).bytes(&head).number(FRA_TABLE, table.into()).number(FRA_PRIORITY, priority).finish()
+        };
+        families.flat_map(|family| [rule(family, LOCAL, 0), rule(family, MAIN, 32766)]).collect()
+    }
+}

@@ -7,8 +7,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
-/// The program that is run inside, built along with this crate.
-const WORKLOAD: &[u8] = include_bytes!(env!("WORKLOAD"));
+/// The program that is run inside, built along with this crate. By its name the linker puts it where no start maps it.
+static WORKLOAD_PROGRAM: [u8; include_bytes!(env!("WORKLOAD")).len()] = *include_bytes!(env!("WORKLOAD"));
 
 /// The directories of a run.
 pub(crate) struct Scratch {
@@ -31,7 +31,7 @@ impl Scratch {
             fs::create_dir_all(&path).map_err(Error::file("create", path))?;
         }
         let program = scratch.workload();
-        fs::write(&program, WORKLOAD).map_err(Error::file("write", &program))?;
+        fs::write(&program, WORKLOAD_PROGRAM).map_err(Error::file("write", &program))?;
         fs::set_permissions(&program, Permissions::from_mode(0o755)).map_err(Error::file("make executable", &program))?;
         Ok(scratch)
     }

@@ -8,8 +8,8 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-/// The guest's first program: static, and of no library.
-const GUEST_INIT: &[u8] = include_bytes!(env!("GUEST_INIT"));
+/// The guest's first program: static, and of no library. By its name the linker puts it where no start maps it.
+static GUEST_INIT_PROGRAM: [u8; include_bytes!(env!("GUEST_INIT")).len()] = *include_bytes!(env!("GUEST_INIT"));
 
 /// Writes one for these modules; false if a guest of this kernel needs none.
 pub(super) fn write(from: &Path, to: &Path) -> anyhow::Result<bool> {
@@ -19,7 +19,7 @@ pub(super) fn write(from: &Path, to: &Path) -> anyhow::Result<bool> {
     }
     let failed = || format!("can't write {}", to.display());
     let mut archive = Archive::new(BufWriter::new(File::create(to).with_context(failed)?));
-    archive.file("init", 0o755, GUEST_INIT).with_context(failed)?;
+    archive.file("init", 0o755, &GUEST_INIT_PROGRAM).with_context(failed)?;
     archive.folder("modules").with_context(failed)?;
     let folders: BTreeSet<&Path> =
         order.iter().flat_map(|path| path.ancestors().skip(1)).filter(|path| *path != Path::new("")).collect();

@@ -28,7 +28,7 @@ fn a_start_keeps_to_its_own_part_of_the_program() {
     let Some(world) = World::new() else { return };
     let mut child = world.insula(["run", "--name", "small", "--memory", "64m", "--", "sleep", "1000"]);
     let mut child = child.stdin(Stdio::null()).spawn().unwrap();
-    world.until("small", "running");
+    support::eventually("it runs", || support::stdout(&world.output(["state", "small"])).contains("\"running\""));
     let parts = code(child.id());
     world.ok(["delete", "--force", "small"]);
     child.wait().unwrap();

@@ -10,6 +10,7 @@ use std::io::{IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use support::bundle::Bundle;
 use support::runtime::{Runtime, alike};
@@ -418,4 +419,45 @@ fn a_new_configuration_runs() {
     assert!(output(world.insula(["spec", "--rootless"]).current_dir(&here)).status.success());
     let config: Value = serde_json::from_str(&read(here.join("config.json"))).unwrap();
     assert!(config["linux"]["uidMappings"].is_array());
+}
+
+#[test]
+fn a_program_can_wait_for_a_paused_container() {
+    let Some(world) = World::new() else { return };
+    world.ok(["run", "-d", "--name", "still", "--memory", "64m", "--", "sleep", "1000"]);
+    world.ok(["pause", "still"]);
+    let refused = world.fails(125, ["exec", "still", "echo", "now"]);
+    assert!(refused.contains("still is paused"), "{refused}");
+    let waiting = world.insula(["exec", "--ignore-paused", "still", "echo", "now"]).stdout(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    world.ok(["resume", "still"]);
+    let output = support::finish(waiting);
+    assert_eq!((output.status.code(), support::stdout(&output)), (Some(0), "now\n"), "{}", support::told(&output));
+}
+
+#[test]
+fn an_added_program_gets_no_device_of_the_host() {
+    let Some(world) = World::new() else { return };
+    world.ok(["run", "-d", "--name", "bare", "--", "sleep", "1000"]);
+    let refused = world.fails(125, ["exec", "--cap", "MKNOD", "bare", "true"]);
+    assert!(refused.contains("bare was made without rules for devices") && refused.contains("--cap-add"), "{refused}");
+    world.ok(["run", "-d", "--name", "ruled", "--cap-add", "MKNOD", "--", "sleep", "1000"]);
+    let script = "mknod /tmp/kmsg c 1 11 && ! head -c 1 /tmp/kmsg 2>/dev/null";
+    world.ok(["exec", "--cap", "MKNOD", "ruled", "sh", "-c", script]);
+}
+
+#[test]
+fn labels_of_a_security_module_that_is_not_there_are_refused() {
+    let Some(world) = World::new() else { return };
+    world.ok(["run", "-d", "--name", "labelled", "--", "sleep", "1000"]);
+    let enabled = |file: &str| std::fs::read_to_string(file).is_ok_and(|text| text.trim() == "Y" || text.trim() == "1");
+    if !enabled("/sys/module/apparmor/parameters/enabled") {
+        let refused = world.fails(125, ["exec", "--apparmor", "some-profile", "labelled", "true"]);
+        assert!(refused.contains("AppArmor isn't enabled"), "{refused}");
+    }
+    if !Path::new("/sys/fs/selinux/enforce").exists() {
+        let refused = world.fails(125, ["exec", "--process-label", "system_u:system_r:x_t:s0", "labelled", "true"]);
+        assert!(refused.contains("SELinux isn't enabled"), "{refused}");
+    }
+    world.ok(["exec", "--apparmor", "unconfined", "labelled", "true"]);
 }

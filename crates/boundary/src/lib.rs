@@ -167,6 +167,8 @@ pub struct ExecOptions {
     pub session: Session,
     /// As [`Options::stdio`].
     pub stdio: Option<[OwnedFd; 3]>,
+    /// A paused sandbox is no reason against it; it begins when that is resumed.
+    pub ignore_paused: bool,
 }
 
 /// A process that the caller waits for.

@@ -17,6 +17,7 @@
 use insula_boundary::Error;
 use insula_sys::seccomp::Instruction;
 use insula_sys::{Context, Errno};
+use rustix::event::{PollFd, PollFlags};
 use rustix::fd::OwnedFd;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
@@ -67,6 +68,13 @@ impl Channel {
     /// Around a socket that is open already.
     pub(crate) fn from_socket(socket: OwnedFd) -> Channel {
         Channel(socket)
+    }
+
+    /// Whether nobody is left to hear us, whatever has been said before.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        let mut fds = [PollFd::new(&self.0, PollFlags::empty())];
+        let now = rustix::time::Timespec::default();
+        rustix::event::poll(&mut fds, Some(&now)).is_ok() && fds[0].revents().contains(PollFlags::HUP)
     }
 
     /// Sends one of the messages without content.

@@ -296,7 +296,7 @@ fn connect(path: &Path) -> rustix::io::Result<OwnedFd> {
 }
 
 /// Labels of a security module that isn't there would silently not protect.
-fn check_labels(process: &Process) -> Result<(), Error> {
+pub(crate) fn check_labels(process: &Process) -> Result<(), Error> {
     let apparmor = || std::fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.trim() == "Y");
     if process.apparmor.as_ref().is_some_and(|name| name != "unconfined") && !apparmor() {
         return Err(Error::Unsupported(

@@ -27,6 +27,8 @@ pub(crate) fn exec(
 ) -> Result<Job> {
     process.seccomp = process.seccomp.or_else(|| plan.process.seccomp.clone());
     process.reaper = false;
+    crate::create::check_labels(&process)?;
+    check_devices(plan, &process)?;
     let console = options.console_socket.as_deref().map(|path| {
         let mut of_process = plan.clone();
         of_process.process.terminal = process.terminal;
@@ -62,6 +64,19 @@ pub(crate) fn exec(
             Err(error)
         }
     }
+}
+
+/// Who can make device nodes needs rules for them: without any, each device of the host would be open. A container gets them when it is
+/// made, if its own program can.
+fn check_devices(plan: &Plan, process: &Process) -> Result<()> {
+    let makes_nodes = |process: &Process| process.capabilities.bounding.has("MKNOD");
+    let free = plan.resources.devices.is_empty() && !plan.namespaces.has(Namespace::User);
+    if free && makes_nodes(process) && !makes_nodes(&plan.process) {
+        let problem = "was made without rules for devices, so CAP_MKNOD would open every device of the host; leave it out, or make the \
+            container anew with it (--cap-add MKNOD), or with linux.resources.devices";
+        return Err(Error::Unsupported(format!("{} {problem}", plan.id)));
+    }
+    Ok(())
 }
 
 /// Follows the new process until its program runs; its terminal, if it is ours to keep.
@@ -108,6 +123,10 @@ impl Parts<'_> {
     /// Becomes the program inside; returns only the reason for which it couldn't.
     fn enter(self, channel: &Channel) -> std::result::Result<Infallible, Error> {
         let Parts { plan, groups, pidfd, spaces, process, listener, options } = self;
+        if !options.detached {
+            // Until it is followed, its end is read from the channel.
+            init::die_with_parent()?;
+        }
         let Message::OnRecord(pid) = channel.receive()? else { process::exit(1) };
         init::before_root_is_gone(&process)?;
         // From here on the container's processes can see us.

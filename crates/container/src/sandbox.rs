@@ -333,7 +333,9 @@ impl Sandbox for Container {
 
     fn exec(&mut self, process: Process, options: ExecOptions) -> Result<Job> {
         let (init, pidfd) = self.living("a process can only be added to a running container")?;
-        if ![Status::Running, Status::Created].contains(&self.status()) {
+        let status = self.status();
+        let fit = [Status::Running, Status::Created].contains(&status) || status == Status::Paused && options.ignore_paused;
+        if !fit {
             return Err(self.wrong_state("a process can only be added to a running container"));
         }
         match &self.runner {

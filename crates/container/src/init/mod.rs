@@ -13,7 +13,9 @@ mod sysctl;
 mod users;
 
 pub(crate) use console::open as open_console;
-pub(crate) use program::{Identity, Notified, Surroundings, before_root_is_gone, enter_program, identity, settle};
+pub(crate) use program::{
+    Identity, Notified, Surroundings, before_root_is_gone, die_with_parent, enter_program, identity, settle,
+};
 
 use crate::cgroup::Groups;
 use crate::channel::{Channel, Message, failed};

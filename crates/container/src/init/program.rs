@@ -159,7 +159,8 @@ pub(crate) fn enter_program(
     signals::reset();
     label(process)?;
     let filter = filter.map(|program| Filter { program, listener: around.listener });
-    become_user(process, &identity.user, filter, around.attached && !process.reaper)?;
+    let leader = if around.attached && !process.reaper { Some(told) } else { None };
+    become_user(process, &identity.user, filter, leader)?;
     let errno = process::exec(&identity.program, &identity.args, &identity.env);
     Err(cant_run(&identity.program, errno))
 }
@@ -189,7 +190,7 @@ pub(crate) fn settle(
 }
 
 /// If the caller ends, so does the program: nobody would clean up after it.
-pub(super) fn die_with_parent() -> Result<(), Error> {
+pub(crate) fn die_with_parent() -> Result<(), Error> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).on("follow", "the caller").map_err(failed)
 }
 
@@ -284,21 +285,34 @@ fn label(process: &Process) -> Result<(), Error> {
         let proc = mount::make("proc", "proc", &[], 0).map_err(failed)?;
         let path = format!("{}/attr/{file}", rustix::process::getpid().as_raw_pid());
         let opened = rustix::fs::openat(&proc, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
+        // Nothing confines where there is no such module.
+        if matches!(opened, Err(Errno::NOENT)) && text == "exec unconfined" {
+            continue;
+        }
         let mut opened = std::fs::File::from(opened.on("set", "the security label").map_err(failed)?);
         opened.write_all(text.as_bytes()).on("set the security label", &text).map_err(failed)?;
     }
     Ok(())
 }
 
-fn become_user(process: &Process, user: &User, mut filter: Option<Filter<'_>>, attached: bool) -> Result<(), Error> {
+/// Gives up what the program isn't to have. `leader` is whom it follows, if it does: the caller, at the other end of a channel.
+fn become_user(
+    process: &Process,
+    user: &User,
+    mut filter: Option<Filter<'_>>,
+    leader: Option<Option<&Channel>>,
+) -> Result<(), Error> {
     let Capabilities { bounding, effective, inheritable, permitted, ambient } = process.capabilities;
     capability::limit_bounding(bounding.bits()).map_err(failed)?;
     rustix::thread::set_keep_capabilities(true).on("keep", "capabilities").map_err(failed)?;
     set_ids(user)?;
     rustix::process::umask(Mode::from_raw_mode(user.umask.unwrap_or(0o022)));
-    if attached {
-        // Becoming another user has undone it.
+    if let Some(told) = leader {
+        // Becoming another user has undone it; and who ended before this is not followed by it.
         die_with_parent()?;
+        if told.is_some_and(Channel::is_abandoned) {
+            process::exit(1);
+        }
     }
     // Without no-new-privileges, only who has CAP_SYS_ADMIN may load a filter.
     if !process.no_new_privileges {

@@ -46,6 +46,15 @@ pub(crate) struct Args {
     /// Allow it no more privileges than it starts with
     #[arg(long)]
     no_new_privs: bool,
+    /// Put it under this AppArmor profile
+    #[arg(long, value_name = "PROFILE")]
+    apparmor: Option<String>,
+    /// Give it this SELinux label
+    #[arg(long, value_name = "LABEL")]
+    process_label: Option<String>,
+    /// Add it to a paused sandbox, too: it begins when that is resumed
+    #[arg(long)]
+    ignore_paused: bool,
     /// Take everything from this file, a process in OCI's JSON
     #[arg(short, long, value_name = "FILE", conflicts_with_all = ["words", "cwd", "env", "user", "cap"])]
     process: Option<PathBuf>,
@@ -83,6 +92,7 @@ fn run(global: &Global, args: Args) -> anyhow::Result<ExitCode> {
         detached: args.detach,
         session: Session::Own,
         stdio: None,
+        ignore_paused: args.ignore_paused,
     };
     let job = sandbox.exec(process, options)?;
     if let Some(path) = &args.pid_file {
@@ -100,6 +110,7 @@ fn process(args: &Args, like: &Process) -> anyhow::Result<Process> {
         let json = read_limited(path, oci::MAX_CONFIG).with_context(|| format!("--process: can't read {}", path.display()))?;
         let mut process = oci::exec_process(&path.to_string_lossy(), &json)?;
         process.terminal |= args.tty;
+        label(args, &mut process);
         return Ok(process);
     }
     ensure!(!args.words.is_empty(), "no program is named; for example: insula exec {} ls -l", args.id);
@@ -130,5 +141,12 @@ fn process(args: &Args, like: &Process) -> anyhow::Result<Process> {
         Capabilities { bounding: with(bounding), effective: with(effective), permitted: with(permitted), inheritable, ambient };
     process.no_new_privileges |= args.no_new_privs;
     process.console_size = None;
+    label(args, &mut process);
     Ok(process)
+}
+
+/// What a security module is told of it.
+fn label(args: &Args, process: &mut Process) {
+    process.apparmor = args.apparmor.clone().or(process.apparmor.take());
+    process.selinux = args.process_label.clone().or(process.selinux.take());
 }

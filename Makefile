@@ -33,6 +33,7 @@ unit:
 lab:
 	cargo build --package xtask --package insula
 	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="$(OUT)/debug/xtask lab --" cargo test --package insula --test cgroup_v2 --test vm --test vm_life --test vm_network --test confinement
+	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="$(OUT)/debug/xtask lab --systemd --" cargo test --package insula --test systemd
 
 install: build
 	install -D -m 755 $(INSULA) $(DESTDIR)$(PREFIX)/bin/insula

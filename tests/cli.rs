@@ -104,7 +104,7 @@ fn errors_say_what_and_where_and_what_to_do() {
         (&["state", "a/b"], &["\"a/b\"", "letters"]),
         (&["kill", "x", "NONSENSE"], &["NONSENSE", "TERM"]),
         (&["create", "--bundle", "/none/such", "x"], &["/none/such", "No such file or directory"]),
-        (&["--systemd-cgroup", "list"], &["--systemd-cgroup", "linux.cgroupsPath"]),
+        (&["--systemd-cgroup", "vm", "ps"], &["--systemd-cgroup", "virtual machine"]),
         (&["update", "x"], &["insula update --memory"]),
     ] {
         let error = world.fails(1, args);

@@ -295,3 +295,17 @@ fn a_removed_sandbox_is_gone_whoever_still_watches_it() {
         assert_eq!(world.ok(["list", "-q"]), "");
     }
 }
+
+#[test]
+fn a_scope_needs_systemd_on_cgroup_v2() {
+    let Some(world) = World::new() else { return };
+    if std::path::Path::new("/run/systemd/system").exists() {
+        eprintln!("skipped: systemd runs here");
+        return;
+    }
+    let error = world.fails(125, ["--systemd-cgroup", "run", "--name", "scoped", "--", "true"]);
+    let unified = std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+    let why = if unified { "can't reach systemd at unix:path=" } else { "needs a host with cgroup v2 alone" };
+    assert!(error.contains(why) && error.contains("--systemd-cgroup"), "{error}");
+    assert!(world.fails(1, ["state", "scoped"]).contains("does not exist"), "nothing is left");
+}

@@ -167,7 +167,7 @@ impl Parts {
     fn accompany(self, container: &mut Container, pid: Pid) -> Result<(), Error> {
         let init = process::start_time(pid).map(|started| Init { pid: pid.as_raw_pid(), started });
         // Whatever fails from here on, the first process ends when the channel closes.
-        self.groups.create_v1(&container.plan().resources)?;
+        self.groups.create_around(container.plan(), pid)?;
         container.slot().write_init(init.map_err(failed)?)?;
         let namespaces = &container.plan().namespaces;
         if namespaces.creates(Namespace::User) {

@@ -167,9 +167,18 @@ impl Container {
         self.end_first();
         // Somebody may have removed it, and made another of the name.
         if self.slot.lock().is_ok() {
-            let _ = cgroup::remove(&self.entry.cgroups);
-            let _ = self.slot.remove();
+            // What can't be removed stays on record.
+            if self.remove_groups(&self.entry.cgroups).is_ok() {
+                let _ = self.slot.remove();
+            }
         }
+    }
+
+    fn remove_groups(&self, paths: &[PathBuf]) -> Result<()> {
+        if let Some(scope) = &self.plan().scope {
+            cgroup::scope::remove(scope, paths)?;
+        }
+        cgroup::remove(paths)
     }
 
     /// Kills the first process, if this process made it.
@@ -396,6 +405,9 @@ impl Sandbox for Container {
     fn update(&mut self, resources: &Resources) -> Result<()> {
         self.slot.lock()?;
         let (init, _) = self.living("only a container with processes can be changed")?;
+        if let (Some(scope), Some(group)) = (&self.plan().scope, self.entry.cgroups.first()) {
+            cgroup::scope::update(scope, group, resources)?;
+        }
         let more = self.groups()?.lacking(self.plan(), init.pid, resources)?;
         if !more.is_empty() {
             self.put_into(&more, resources, init, false)?;
@@ -452,7 +464,7 @@ impl Sandbox for Container {
             // Ours to reap; who waited for it before has done so.
             let _ = process::reap(&making.child.pidfd);
         }
-        cgroup::remove(&self.all_cgroups()?)?;
+        self.remove_groups(&self.all_cgroups()?)?;
         let poststop = &self.plan().hooks.poststop;
         if !poststop.is_empty() {
             hooks::run_and_report(poststop, "poststop", &hooks::state(self.plan(), Status::Stopped, 0));

@@ -126,7 +126,7 @@ pub(crate) fn main() -> ExitCode {
     let Some((verb, of_verb)) = verb else {
         return ExitCode::from(2);
     };
-    let result = global.check().and_then(|()| (verb.main)(&global, of_verb));
+    let result = global.check(verb.name).and_then(|()| (verb.main)(&global, of_verb));
     result.unwrap_or_else(|error| {
         global.report(&error);
         let ours = error.downcast_ref::<Coded>().map(Coded::code);

@@ -4,6 +4,8 @@ use clap::ValueEnum;
 use insula_boundary::Store;
 use insula_container::Containers;
 use insula_sentry::runner::Sentry;
+use insula_spec::Plan;
+use insula_spec::plan::Scope;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -30,7 +32,7 @@ pub(crate) struct Global {
     /// Write what is done to --log too
     #[arg(long, global = true, help_heading = "Global options")]
     pub(crate) debug: bool,
-    /// Have systemd make the cgroups
+    /// Have systemd make the cgroup, as a scope; linux.cgroupsPath is SLICE:PREFIX:NAME then
     #[arg(long, global = true, help_heading = "Global options")]
     pub(crate) systemd_cgroup: bool,
 }
@@ -85,12 +87,19 @@ impl Global {
         self.root.clone().unwrap_or_else(default_root)
     }
 
-    /// Refuses what this version can't do.
-    pub(crate) fn check(&self) -> anyhow::Result<()> {
+    /// Refuses what a verb can't honour.
+    pub(crate) fn check(&self, verb: &str) -> anyhow::Result<()> {
+        if self.systemd_cgroup && verb == "vm" {
+            anyhow::bail!("--systemd-cgroup: a virtual machine has no cgroup of its own; leave the option out");
+        }
+        Ok(())
+    }
+
+    /// With --systemd-cgroup, puts a new container into a scope: root's of the host's systemd, another user's of their own.
+    pub(crate) fn place(&self, plan: &mut Plan) -> anyhow::Result<()> {
         if self.systemd_cgroup {
-            anyhow::bail!(
-                "--systemd-cgroup: cgroups are made directly in this version; leave the option out, and name them with linux.cgroupsPath"
-            );
+            let of_user = !rustix::process::geteuid().is_root();
+            plan.scope = Some(Scope::new(&plan.id, plan.cgroup_path.take().as_deref(), of_user)?);
         }
         Ok(())
     }

@@ -20,6 +20,7 @@ pub mod id;
 pub mod oci;
 pub mod plan;
 pub mod resources;
+mod scope;
 pub mod seccomp;
 
 pub use caps::CapSet;

@@ -31,6 +31,9 @@ pub struct Plan {
     pub devices: Vec<Device>,
     /// Its cgroup: absolute in the hierarchy, or relative to the caller's; by default one named after it.
     pub cgroup_path: Option<PathBuf>,
+    /// systemd makes its cgroup, as the cgroup of this scope; then [`Plan::cgroup_path`] is none.
+    #[serde(default)]
+    pub scope: Option<Scope>,
     /// What it may use.
     pub resources: Resources,
     /// Paths made unreadable.
@@ -47,6 +50,17 @@ pub struct Plan {
     pub time_offsets: BTreeMap<String, (i64, u32)>,
     /// Free-form notes that `state` gives back.
     pub annotations: BTreeMap<String, String>,
+}
+
+/// A unit of systemd's around a sandbox's processes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scope {
+    /// The slice it is in, `NAME.slice`.
+    pub slice: String,
+    /// Its own name, `NAME.scope`.
+    pub unit: String,
+    /// It belongs to the user's own systemd, not the host's.
+    pub of_user: bool,
 }
 
 /// What is a sandbox's `/`.

@@ -8,19 +8,23 @@
 //! - on v2 it is made inside its group ([`Groups::unified`]);
 //! - on v1 it writes `0` into `tasks` ([`Groups::join_v1`]). Moving a process by its number through `cgroup.procs` waits until every
 //!   processor has passed a quiet state (7 to 15 ms); a thread that moves itself needs no such wait, and our first process has one.
+//!
+//! Where systemd is to make the group, [`scope`] has it do so.
 
 mod devices;
 mod files;
 mod later;
+pub(crate) mod scope;
 mod v1;
 mod v2;
 
 use insula_boundary::{Error, Stats};
-use insula_spec::plan::Namespace;
+use insula_spec::plan::{Namespace, Scope};
 use insula_spec::resources::Resources;
 use insula_spec::{Id, Plan};
 use insula_sys::host::cgroup::{Hierarchy, Layout, hierarchies, layout, parse_membership, parse_mountinfo};
 use rustix::fd::OwnedFd;
+use rustix::process::Pid;
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -43,10 +47,15 @@ pub(crate) struct Group {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Groups {
     list: Vec<Group>,
+    /// systemd makes the group, when the first process is there.
+    scope: Option<Scope>,
 }
 
 /// Decides which groups a container gets; makes nothing.
 pub(crate) fn plan(plan: &Plan) -> Result<Groups, Error> {
+    if let Some(scope) = &plan.scope {
+        return scope::plan(plan, scope);
+    }
     let needed = needed(&plan.resources);
     // Without a PID namespace nothing else keeps the container's processes together.
     let tracked = !plan.namespaces.has(Namespace::Pid);
@@ -200,8 +209,11 @@ impl Groups {
         self.list.iter().map(|group| group.path.clone()).collect()
     }
 
-    /// Makes the v2 group and writes its limits; opened, for a process to be made in.
+    /// Makes the v2 group, unless systemd does, and writes its limits; opened, for a process to be made in.
     pub(crate) fn create_unified(&self, resources: &Resources) -> Result<Option<OwnedFd>, Error> {
+        if self.scope.is_some() {
+            return Ok(None);
+        }
         self.list.iter().filter(|group| group.version == 2).try_for_each(|group| v2::create(group, resources))?;
         self.unified()
     }
@@ -209,6 +221,14 @@ impl Groups {
     /// Makes the v1 groups and writes their limits.
     pub(crate) fn create_v1(&self, resources: &Resources) -> Result<(), Error> {
         self.list.iter().filter(|group| group.version == 1).try_for_each(|group| v1::create(group, resources))
+    }
+
+    /// Makes what could not be made before the first process, and puts it in.
+    pub(crate) fn create_around(&self, plan: &Plan, pid: Pid) -> Result<(), Error> {
+        match &self.scope {
+            Some(scope) => scope::create(self, scope, plan, pid),
+            None => self.create_v1(&plan.resources),
+        }
     }
 
     /// The v2 group, opened, for a process to be made in.
@@ -260,7 +280,7 @@ pub(crate) fn recorded(paths: &[PathBuf]) -> Groups {
         };
         Group { path: path.clone(), version, controllers, name: String::new(), mount_point: PathBuf::new() }
     };
-    Groups { list: paths.iter().map(group).collect() }
+    Groups { list: paths.iter().map(group).collect(), scope: None }
 }
 
 impl Groups {

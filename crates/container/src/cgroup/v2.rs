@@ -9,6 +9,28 @@ use std::time::{Duration, Instant};
 
 /// Makes a group, with its controllers switched on along the way, and writes its limits.
 pub(super) fn create(group: &Group, resources: &Resources) -> Result<(), Error> {
+    enable(group, &wanted(group, resources))?;
+    files::make(&group.path)?;
+    limit(group, resources)
+}
+
+/// Switches on what the limits need of a group that is there, and writes them.
+pub(super) fn fill(group: &Group, resources: &Resources) -> Result<(), Error> {
+    enable(group, &wanted(group, resources))?;
+    limit(group, resources)
+}
+
+fn limit(group: &Group, resources: &Resources) -> Result<(), Error> {
+    write(group, resources)?;
+    if group.controllers.contains(&"devices") {
+        let program = devices::program(&devices::with_defaults(&resources.devices));
+        insula_sys::bpf::attach_device_program(files::open_dir(&group.path)?, &program).map_err(crate::channel::failed)?;
+    }
+    Ok(())
+}
+
+/// The controllers of a group's limits.
+fn wanted<'w>(group: &'w Group, resources: &'w Resources) -> Vec<&'w str> {
     let mut controllers: Vec<&str> = group.controllers.iter().filter_map(|name| v2_name(name)).collect();
     for file in resources.unified.keys() {
         let controller = file.split('.').next().unwrap_or_default();
@@ -16,14 +38,7 @@ pub(super) fn create(group: &Group, resources: &Resources) -> Result<(), Error> 
             controllers.push(controller);
         }
     }
-    enable(group, &controllers)?;
-    files::make(&group.path)?;
-    write(group, resources)?;
-    if group.controllers.contains(&"devices") {
-        let program = devices::program(&devices::with_defaults(&resources.devices));
-        insula_sys::bpf::attach_device_program(files::open_dir(&group.path)?, &program).map_err(crate::channel::failed)?;
-    }
-    Ok(())
+    controllers
 }
 
 /// Switches on what a group that exists is to carry, too.
@@ -155,12 +170,9 @@ fn cpu(dir: &Path, cpu: &Cpu) -> Result<(), Error> {
     put(dir, "cpu.idle", cpu.idle)?;
     put(dir, "cpu.weight", cpu.shares.map(weight_of_shares))?;
     if cpu.quota.is_some() || cpu.period.is_some() {
-        let now = files::read(&dir.join("cpu.max"))?;
-        let mut now = now.split_whitespace();
-        let (quota_now, period_now) = (now.next().unwrap_or("max").to_owned(), now.next().unwrap_or("100000").to_owned());
-        let quota = cpu.quota.map_or(quota_now, or_max);
-        let period = cpu.period.map_or(period_now, |period| period.to_string());
-        files::write(&dir.join("cpu.max"), &format!("{quota} {period}"))?;
+        let (quota, period) = quota_and_period(dir)?;
+        let (quota, period) = (cpu.quota.unwrap_or(quota), cpu.period.unwrap_or(period));
+        files::write(&dir.join("cpu.max"), &format!("{} {period}", or_max(quota)))?;
     }
     put(dir, "cpu.max.burst", cpu.burst)?;
     if cpu.realtime_runtime.is_some() || cpu.realtime_period.is_some() {
@@ -168,6 +180,14 @@ fn cpu(dir: &Path, cpu: &Cpu) -> Result<(), Error> {
         return Err(Error::Unsupported(problem.into()));
     }
     Ok(())
+}
+
+/// Microseconds of processor time a period, −1 being no limit, and microseconds of a period, as they are.
+pub(super) fn quota_and_period(dir: &Path) -> Result<(i64, u64), Error> {
+    let now = files::read(&dir.join("cpu.max"))?;
+    let mut now = now.split_whitespace();
+    let quota = now.next().and_then(|word| word.parse().ok()).unwrap_or(-1);
+    Ok((quota, now.next().and_then(|word| word.parse().ok()).unwrap_or(100_000)))
 }
 
 fn cpuset(dir: &Path, cpu: &Cpu) -> Result<(), Error> {

@@ -26,7 +26,7 @@ pub(crate) fn main(_: Args) -> anyhow::Result<ExitCode> {
         "linux": {
             "namespaces": words("cgroup ipc mount network pid time user uts"),
             "capabilities": caps::all_names(),
-            "cgroup": {"v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": true},
+            "cgroup": {"v1": true, "v2": true, "systemd": true, "systemdUser": true, "rdma": true},
             "seccomp": {
                 "enabled": true,
                 "actions": words("SCMP_ACT_ALLOW SCMP_ACT_ERRNO SCMP_ACT_KILL SCMP_ACT_KILL_PROCESS SCMP_ACT_KILL_THREAD SCMP_ACT_LOG \

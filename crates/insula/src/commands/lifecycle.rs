@@ -35,7 +35,8 @@ pub(crate) struct Create {
 
 pub(crate) fn create(global: &Global, args: Create) -> anyhow::Result<ExitCode> {
     check_preserved(args.preserve_fds)?;
-    let plan = plan_of_bundle(args.id.parse()?, &args.bundle)?;
+    let mut plan = plan_of_bundle(args.id.parse()?, &args.bundle)?;
+    global.place(&mut plan)?;
     if plan.process.terminal && args.console_socket.is_none() {
         bail!("process.terminal is true, so --console-socket is needed: nobody would hold the terminal's other end");
     }

@@ -65,6 +65,7 @@ pub fn plan(id: Id, bundle: &Path, config: &[u8]) -> Result<Plan, Error> {
         domainname: spec.domainname().clone().filter(|name| !name.is_empty()),
         devices: devices(linux.devices().as_deref().unwrap_or_default())?,
         cgroup_path: cgroup_path(linux.cgroups_path().as_deref())?,
+        scope: None,
         resources: linux.resources().as_ref().map(resources::plan).transpose()?.unwrap_or_default(),
         masked_paths: inside_paths("linux.maskedPaths", linux.masked_paths().as_deref())?,
         readonly_paths: inside_paths("linux.readonlyPaths", linux.readonly_paths().as_deref())?,

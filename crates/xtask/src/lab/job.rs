@@ -28,6 +28,8 @@ pub(super) struct Job<'a> {
     pub(super) folders: &'a Folders,
     pub(super) copies: &'a [PathBuf],
     pub(super) icount: bool,
+    /// systemd is to be the first process.
+    pub(super) systemd: bool,
     pub(super) shares: &'a [Share],
 }
 
@@ -41,8 +43,10 @@ impl Job<'_> {
         archive.file("lab/lab.sh", 0o755, LAB)?;
         archive.file("lab/mounts", 0o644, &self.mounts()?)?;
         archive.file("lab/job", 0o644, &self.script()?)?;
-        if self.icount {
-            archive.file("lab/icount", 0o644, b"")?;
+        for (name, is_set) in [("lab/icount", self.icount), ("lab/systemd", self.systemd)] {
+            if is_set {
+                archive.file(name, 0o644, b"")?;
+            }
         }
         archive.folder("copy")?;
         for path in self.copies.iter().chain(self.own_program().as_ref()) {

@@ -56,6 +56,9 @@ pub(crate) struct Args {
     /// the target folder) and of what --copy names. Output and work folder come when the command has ended.
     #[arg(long)]
     icount: bool,
+    /// Have systemd be the machine's first process, with a message bus, when the command starts.
+    #[arg(long, conflicts_with = "icount")]
+    systemd: bool,
     /// A file or folder of the host to be copied into the machine's memory, at its real path.
     #[arg(long, value_name = "PATH")]
     copy: Vec<PathBuf>,
@@ -106,7 +109,26 @@ impl Args {
     pub(crate) fn in_virtual_time(package: Vec<String>, copy: Vec<PathBuf>, env: Vec<String>, command: Vec<OsString>) -> Args {
         const MEMORY: u64 = 2 << 30;
         const TIMEOUT: u64 = 3600;
-        Args { cpus: None, memory: MEMORY, icount: true, copy, timeout: TIMEOUT, keep: false, work: None, env, package, command }
+        let systemd = false;
+        Args {
+            cpus: None,
+            memory: MEMORY,
+            icount: true,
+            systemd,
+            copy,
+            timeout: TIMEOUT,
+            keep: false,
+            work: None,
+            env,
+            package,
+            command,
+        }
+    }
+
+    /// Packages beside those of every lab.
+    fn packages(&self) -> Vec<String> {
+        let of_systemd = ["dbus", "systemd"].iter().filter(|_| self.systemd).map(|name| (*name).to_owned());
+        self.package.iter().cloned().chain(of_systemd).collect()
     }
 }
 
@@ -134,7 +156,7 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
     ensure!(!args.icount || cpus == 1, "--icount runs on one CPU: its time is one count of instructions");
     let folders = Folders::find()?;
     let tools = tools::Tools::find()?;
-    let image = root::Image::get(&folders.lab, &args.package)?;
+    let image = root::Image::get(&folders.lab, &args.packages())?;
 
     let mut run = run::Run::new(&folders.lab, args.work.as_deref())?;
     match boot(args, cpus, &folders, &tools, &image, &run) {
@@ -165,6 +187,7 @@ fn boot(
         folders,
         copies: &copies.collect::<Result<Vec<_>>>()?,
         icount: args.icount,
+        systemd: args.systemd,
         shares: &shares,
     };
     job.write_initrd(&image.initrd, &initrd)?;

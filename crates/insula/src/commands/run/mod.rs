@@ -20,7 +20,8 @@ use std::process::ExitCode;
 pub(crate) fn main(global: &Global, args: Args) -> anyhow::Result<ExitCode> {
     let run = || {
         super::check_preserved(args.preserve_fds)?;
-        let plan = plan::make(&args)?;
+        let mut plan = plan::make(&args)?;
+        global.place(&mut plan)?;
         insula_container::protect_program_file(&plan)?;
         global.note(&format!("run {}", plan.id));
         if args.detach { detached(global, &args, plan) } else { foreground(global, &args, plan) }

@@ -61,6 +61,7 @@ fn of_words(args: &Args) -> anyhow::Result<Plan> {
         domainname: None,
         devices,
         cgroup_path: None,
+        scope: None,
         resources,
         masked_paths: defaults::MASKED_PATHS.map(PathBuf::from).to_vec(),
         readonly_paths: defaults::READONLY_PATHS.map(PathBuf::from).to_vec(),

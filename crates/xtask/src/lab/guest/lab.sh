@@ -3,6 +3,8 @@
 #
 # The host hears of it on the second serial port: "up", then "exit CODE" or "fail WHY".
 #
+# With systemd (there is a file /.lab/systemd) that becomes process 1 when all is prepared; the rest goes on beside it.
+#
 # In virtual time (there is a file /.lab/icount) nothing may depend on the host until the command has ended. Then no driver of a device
 # that the host answers for is loaded before; the output waits in memory, and so does the work folder.
 
@@ -39,7 +41,7 @@ fail() {
 mount_own() {
     # As on any host that systemd has started: mounts go on to new namespaces.
     mount --make-rshared /
-    mkdir -p /dev/pts /dev/shm /run/lock /run/lab
+    mkdir -p /dev/pts /dev/shm /run/lock
     mount -t devpts -o gid=5,mode=620,ptmxmode=666,nosuid,noexec devpts /dev/pts
     mount -t tmpfs -o mode=1777,nosuid,nodev shm /dev/shm
     mount -t tracefs trace /sys/kernel/tracing
@@ -102,14 +104,14 @@ run_command() {
 run_streaming() {
     modprobe -a virtiofs virtio_console || fail "cannot load the modules for the host's folders"
     mount_folders
-    mkfifo /run/lab/stdout /run/lab/stderr
+    mkfifo /.lab/stdout /.lab/stderr
     find_ports
-    cat /run/lab/stdout >"$stdout_port" &
+    cat /.lab/stdout >"$stdout_port" &
     stdout=$!
-    cat /run/lab/stderr >"$stderr_port" &
+    cat /.lab/stderr >"$stderr_port" &
     stderr=$!
     echo up >/dev/ttyS1
-    run_command /run/lab/stdout /run/lab/stderr
+    run_command /.lab/stdout /.lab/stderr
     # What the command put out of our reach may hold a pipe open for ever; it gets a moment to finish.
     (
         sleep 2
@@ -119,16 +121,28 @@ run_streaming() {
     wait $stderr
 }
 
+# The message bus is the last that systemd is asked for, and what the command wants.
+run_beside_systemd() {
+    for _ in $(seq 6000); do
+        if busctl status >/dev/null 2>&1; then
+            run_streaming
+            return
+        fi
+        sleep 0.1
+    done
+    fail "systemd has brought no message bus up within ten minutes"
+}
+
 run_in_virtual_time() {
     work=/var/lib/lab/work
     echo up >/dev/ttyS1
-    run_command /run/lab/stdout /run/lab/stderr
+    run_command /.lab/stdout /.lab/stderr
     modprobe -a virtiofs virtio_console || fail "cannot load the modules for the host's folders"
     find_ports
-    cat /run/lab/stdout >"$stdout_port"
-    cat /run/lab/stderr >"$stderr_port"
-    mkdir /run/lab/host
-    mount -t virtiofs work /run/lab/host && cp -a $work/. /run/lab/host/ || fail "cannot hand the work folder to the host"
+    cat /.lab/stdout >"$stdout_port"
+    cat /.lab/stderr >"$stderr_port"
+    mkdir /.lab/host
+    mount -t virtiofs work /.lab/host && cp -a $work/. /.lab/host/ || fail "cannot hand the work folder to the host"
 }
 
 umask 022
@@ -139,11 +153,23 @@ hostname lab
 ip link set lo up
 mkdir -p /home/lab
 chown lab:lab /home/lab
-if [ -e /.lab/icount ]; then
+finish() {
+    # The host reads the files only after the machine has ended; they are written by then.
+    sync
+    end "exit $code"
+}
+
+if [ -e /.lab/systemd ]; then
+    (run_beside_systemd && finish) &
+    # From here on it is the command's time.
+    echo up >/dev/ttyS1
+    # A system without a number asks its user who it is to be.
+    tr -d - </proc/sys/kernel/random/uuid >/etc/machine-id
+    # Nothing of a system's start but what the bus needs.
+    exec /usr/lib/systemd/systemd --unit=dbus.service --show-status=no
+elif [ -e /.lab/icount ]; then
     run_in_virtual_time
 else
     run_streaming
 fi
-# The host reads the files only after the machine has ended; they are written by then.
-sync
-end "exit $code"
+finish

@@ -9,7 +9,7 @@ PEERS := runc crun bubblewrap
 # Programs that only tests need.
 TOOLS := strace procps qemu-system-x86 busybox-static
 
-.PHONY: build demo test check unit lab install clean peers tools
+.PHONY: build demo test check unit lab lab-systemd install clean peers tools
 .DEFAULT_GOAL := build
 
 build:
@@ -33,6 +33,10 @@ unit:
 lab:
 	cargo build --package xtask --package insula
 	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="$(OUT)/debug/xtask lab --" cargo test --package insula --test cgroup_v2 --test vm --test vm_life --test vm_network --test confinement
+
+# The same under systemd, as process 1 of the machine: it takes long to come up.
+lab-systemd:
+	cargo build --package xtask --package insula
 	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="$(OUT)/debug/xtask lab --systemd --" cargo test --package insula --test systemd
 
 install: build

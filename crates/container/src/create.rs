@@ -289,7 +289,7 @@ pub(crate) fn connect_listener(process: &Process) -> Result<Option<OwnedFd>, Err
     connect(&listener.path).on("connect to linux.seccomp.listenerPath", listener.path.display()).map(Some).map_err(failed)
 }
 
-fn connect(path: &Path) -> rustix::io::Result<OwnedFd> {
+pub(crate) fn connect(path: &Path) -> rustix::io::Result<OwnedFd> {
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
     Ok(socket)

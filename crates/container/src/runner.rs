@@ -3,13 +3,14 @@
 //! The container gives it what every program gets: a root with all mounts, namespaces, groups with limits, a record that survives a
 //! crash, a terminal, standard streams. Where a container's first process would exec its program, it calls [`Runner::run`] instead.
 
-use crate::channel::{Channel, Message};
+use crate::channel::{Channel, Message, failed};
 use crate::init::{Identity, Surroundings, settle};
 use insula_boundary::{Error, ExecOptions, Job, Result};
 use insula_spec::Plan;
 use insula_spec::plan::{Process, User};
+use insula_sys::Context;
 use rustix::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Another kernel.
 pub trait Runner: std::fmt::Debug + Send + Sync {
@@ -82,6 +83,23 @@ impl Started {
     pub fn descriptor(&self) -> Option<rustix::fd::BorrowedFd<'_>> {
         self.0.as_ref().map(AsFd::as_fd)
     }
+}
+
+/// Sends a terminal's outer end to the socket that wants it (runc's `--console-socket`).
+///
+/// # Errors
+/// Nobody listens there.
+pub fn send_console(path: &Path, outer: &OwnedFd) -> Result<()> {
+    let socket = crate::create::connect(path).on("connect to --console-socket", path.display()).map_err(failed)?;
+    crate::channel::send_descriptor(&socket, b"/dev/pts/ptmx", outer).map_err(failed)
+}
+
+/// Who `user[:group]` is, by the text of a passwd and a group file.
+///
+/// # Errors
+/// There is nobody of that name.
+pub fn find_user(passwd: &str, group: &str, text: &str, like: &User) -> Result<User> {
+    crate::init::find_user(passwd, group, text, like)
 }
 
 /// Hands the container over; returns only why that failed.

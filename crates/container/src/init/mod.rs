@@ -23,7 +23,7 @@ use crate::runner::{self, Runner};
 use crate::{hooks, seccomp};
 use insula_boundary::Error;
 use insula_spec::Plan;
-use insula_spec::plan::Namespace;
+use insula_spec::plan::{Namespace, User};
 use insula_sys::process::{self, Spaces};
 use insula_sys::{Context, net};
 use rustix::fd::OwnedFd;
@@ -31,6 +31,11 @@ use rustix::net::SocketFlags;
 use rustix::process::DumpableBehavior;
 use std::convert::Infallible;
 use std::path::Path;
+
+/// Who `user[:group]` is, by the text of a passwd and a group file.
+pub(crate) fn find_user(passwd: &str, group: &str, text: &str, like: &User) -> Result<User, Error> {
+    users::find(passwd, group, text, like).map(|found| found.user)
+}
 
 /// What the first process is given.
 pub(crate) struct Start<'p> {

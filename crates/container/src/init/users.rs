@@ -38,7 +38,7 @@ fn read(root: impl AsFd, path: &str) -> Result<String, Error> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-fn find(passwd: &str, group: &str, text: &str, like: &User) -> Result<Found, Error> {
+pub(super) fn find(passwd: &str, group: &str, text: &str, like: &User) -> Result<Found, Error> {
     let (user, wanted_group) = match text.split_once(':') {
         Some((user, group)) => (user, Some(group).filter(|group| !group.is_empty())),
         None => (text, None),

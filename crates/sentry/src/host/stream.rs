@@ -60,6 +60,11 @@ impl Stream {
         if fds[0].revents().is_empty() { Err(Errno::EAGAIN) } else { Ok(()) }
     }
 
+    /// Whoever of the host's has the same open file goes on behind what was read or written here.
+    fn stand_at(&self, position: u64) {
+        let _ = rustix::fs::seek(&self.fd, rustix::fs::SeekFrom::Start(position));
+    }
+
     /// Whether reading and writing it are a matter of positions, and never wait.
     fn is_plain(&self) -> bool {
         matches!(self.kind, FileType::Regular | FileType::Block)
@@ -97,7 +102,9 @@ impl File for Stream {
             return Ok(0);
         }
         let count = if self.is_plain() {
-            rustix::io::retry_on_intr(|| rustix::io::pread(&self.fd, &mut *bytes, at)).map_err(errno)?
+            let count = rustix::io::retry_on_intr(|| rustix::io::pread(&self.fd, &mut *bytes, at)).map_err(errno)?;
+            self.stand_at(at + count as u64);
+            count
         } else {
             self.ready(PollFlags::IN)?;
             rustix::io::retry_on_intr(|| rustix::io::read(&self.fd, &mut *bytes)).map_err(errno)?
@@ -119,7 +126,11 @@ impl File for Stream {
             true => rustix::io::pwrite(&self.fd, &bytes[..count], at),
             false => rustix::io::write(&self.fd, &bytes[..count]),
         };
-        rustix::io::retry_on_intr(write).map_err(errno)
+        let count = rustix::io::retry_on_intr(write).map_err(errno)?;
+        if self.is_plain() {
+            self.stand_at(at + count as u64);
+        }
+        Ok(count)
     }
 
     fn append(&self, _: &Io<'_>, buffer: &mut UserBuf) -> Result<(usize, u64)> {

@@ -5,6 +5,8 @@
 //! 3. The root is left, privileges are given up, the filter is loaded: only then is anything of the guest's looked at.
 //! 4. The program is loaded, its task started; this thread passes signals on and waits for the end.
 
+mod control;
+mod exec;
 mod exports;
 mod sandbox;
 mod streams;
@@ -59,8 +61,8 @@ impl Runner for Sentry {
         sandbox::run(inside)
     }
 
-    fn exec(&self, _: &Plan, _: OwnedFd, _: Process, _: ExecOptions) -> Result<Job> {
-        Err(Error::Unsupported("exec into a sentry is not in this version yet".into()))
+    fn exec(&self, _: &Plan, control: OwnedFd, process: Process, options: ExecOptions) -> Result<Job> {
+        exec::exec(control, process, options)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The sandbox's processes, from the container's first one on.
 
+use super::control::Control;
 use super::exports::{self, Exported};
 use super::{streams, tree};
 use crate::driver;
@@ -18,6 +19,7 @@ use insula_kernel::task::{Credentials, Limits, Task};
 use insula_kernel::wait::{Events, Observer, Pollable};
 use insula_kernel::{Errno, Kernel};
 use insula_spec::Plan;
+use insula_spec::plan::{Process, User};
 use insula_sys::Context as _;
 use insula_sys::signals::{self, SignalFd};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -58,6 +60,8 @@ struct Parts {
     memory: Arc<Memory>,
     platform: Ptrace,
     seed: Seed,
+    /// What new address spaces are made from.
+    nursery: Seed,
     client: Client,
     exported: Vec<Exported>,
     signals: SignalFd,
@@ -91,7 +95,8 @@ fn make_parts(plan: &Plan) -> Result<Parts, Error> {
     let memory = Arc::new(Memory::new(MEMORY).map_err(platform)?);
     let ptrace = Ptrace::new(memory.clone()).map_err(platform)?;
     let seed = ptrace.first().map_err(platform)?;
-    Ok(Parts { memory, platform: ptrace, seed, client, exported, signals, watcher, ended })
+    let nursery = ptrace.first().map_err(platform)?;
+    Ok(Parts { memory, platform: ptrace, seed, nursery, client, exported, signals, watcher, ended })
 }
 
 /// Gives up all calls but those the sentry needs. Threads that are made from here on inherit that.
@@ -109,7 +114,7 @@ fn confine_all(attached: bool) -> Result<(), Error> {
 
 /// Runs the program, and stays until it has ended.
 fn serve(parts: Parts, inside: &mut Inside<'_>) -> Result<Infallible, Error> {
-    let Parts { memory, platform, seed, client, exported, signals, watcher, ended } = parts;
+    let Parts { memory, platform, seed, nursery, client, exported, signals, watcher, ended } = parts;
     let clock = Arc::new(HostClock::default());
     let kernel = Kernel::new(Host {
         clock: clock.clone(),
@@ -123,6 +128,10 @@ fn serve(parts: Parts, inside: &mut Inside<'_>) -> Result<Infallible, Error> {
     ended.watch(&task);
     driver::start(seed, task.clone(), regs, driver::Token::default()).map_err(failed("start the program"))?;
     let _platform = platform;
+    if let Some(socket) = inside.control.take() {
+        let control = Control { kernel: kernel.clone(), first: task.clone(), watcher };
+        control.listen(socket, nursery).map_err(failed("listen for more processes"))?;
+    }
     std::mem::replace(&mut inside.started, Started::nobody()).say();
     stay(&task, &signals, &ended, inside.news.as_ref())
 }
@@ -163,8 +172,8 @@ fn boot(
         arguments: inside.args.iter().map(|text| text.clone().into_bytes()).collect(),
         environment: inside.env.iter().map(|text| text.clone().into_bytes()).collect(),
         fs,
-        credentials: credentials(inside),
-        limits: limits(inside.plan),
+        credentials: credentials_of(&inside.plan.process, &inside.user),
+        limits: limits_of(&inside.plan.process),
         descriptors,
     };
     kernel.boot(boot).map_err(|errno| {
@@ -181,10 +190,9 @@ fn describe(errno: Errno) -> String {
     insula_sys::error::describe(rustix::io::Errno::from_raw_os_error(i32::from(errno.0)))
 }
 
-fn credentials(inside: &Inside<'_>) -> Credentials {
-    let process = &inside.plan.process;
+/// Who a process is in the kernel.
+pub(super) fn credentials_of(process: &Process, user: &User) -> Credentials {
     let caps = &process.capabilities;
-    let user = &inside.user;
     let mut credentials = Credentials::root(caps.permitted.bits());
     credentials.uid = insula_kernel::task::credentials::Ids::all(user.uid);
     credentials.gid = insula_kernel::task::credentials::Ids::all(user.gid);
@@ -202,9 +210,10 @@ fn credentials(inside: &Inside<'_>) -> Credentials {
     credentials
 }
 
-fn limits(plan: &Plan) -> Limits {
+/// What a process may use.
+pub(super) fn limits_of(process: &Process) -> Limits {
     let mut limits = Limits::default();
-    for limit in &plan.process.rlimits {
+    for limit in &process.rlimits {
         limits.set(limit.resource, insula_abi::process::Rlimit { soft: limit.soft, hard: limit.hard });
     }
     limits

@@ -1,0 +1,128 @@
+//! One more process in a sandbox: the caller's side.
+//!
+//! The sandbox's processes aren't the host's, so there is nothing to join. A process of ours stands for the new one: it hands streams and
+//! wishes to the sentry over the sandbox's control socket, passes signals on, and ends as the other one does.
+
+use super::control::{Answer, Request};
+use insula_boundary::{Error, ExecOptions, Job, Result};
+use insula_spec::plan::Process;
+use insula_sys::process::{self, Fork, Spaces};
+use insula_sys::signals::{self, SignalFd};
+use insula_sys::{Context, tty};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+use rustix::process::Signal;
+use rustix::pty::OpenptFlags;
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
+
+/// The longest answer, in bytes.
+const LONGEST: usize = 4096;
+
+/// Has the sandbox that `control` leads to run a process; returns when it runs.
+pub(super) fn exec(control: OwnedFd, process: Process, mut options: ExecOptions) -> Result<Job> {
+    if options.preserve_fds > 0 {
+        return Err(Error::Unsupported("--preserve-fds: a descriptor of the host's can't be used behind the sentry".into()));
+    }
+    let (outer, inner) = terminal(&process)?;
+    let given = options.stdio.take();
+    let ours = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
+    let streams: [BorrowedFd<'_>; 3] = match (&inner, &given) {
+        (Some(inner), _) => [inner.as_fd(), inner.as_fd(), inner.as_fd()],
+        (None, Some([input, output, errors])) => [input.as_fd(), output.as_fd(), errors.as_fd()],
+        (None, None) => ours,
+    };
+    send(&control, &Request { process }, streams)?;
+    // Whether it runs is heard before anybody stands for it.
+    match receive(&control)? {
+        Answer::Runs => {}
+        Answer::Failed { code, text } => return Err(of_code(code, text)),
+        Answer::Ended { .. } => return Err(Error::Failed("the sandbox's kernel answers nonsense".into())),
+    }
+    let failed = |error: insula_sys::Error| Error::Failed(error.to_string());
+    let child = match process::fork(Spaces::empty(), None).map_err(failed)? {
+        Fork::Child => stand_in(&control, options.detached),
+        Fork::Parent(child) => child,
+    };
+    let terminal = match (outer, &options.console_socket) {
+        (Some(outer), Some(path)) => {
+            insula_container::runner::send_console(path, &outer)?;
+            None
+        }
+        (outer, _) => outer,
+    };
+    Ok(Job { pid: child.pid.as_raw_pid(), pidfd: child.pidfd, terminal, news: None })
+}
+
+/// A terminal of the host's: our end, and the process's.
+fn terminal(process: &Process) -> Result<(Option<OwnedFd>, Option<OwnedFd>)> {
+    if !process.terminal {
+        return Ok((None, None));
+    }
+    let open = || {
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let outer = rustix::pty::openpt(flags)?;
+        rustix::pty::unlockpt(&outer)?;
+        let inner = rustix::pty::ioctl_tiocgptpeer(&outer, flags)?;
+        Ok::<_, rustix::io::Errno>((outer, inner))
+    };
+    let (outer, inner) = open().on("open", "a terminal").map_err(|error| Error::Failed(error.to_string()))?;
+    if let Some((columns, rows)) = process.console_size {
+        tty::set_size(&inner, columns, rows);
+    }
+    Ok((Some(outer), Some(inner)))
+}
+
+fn send(control: &OwnedFd, request: &Request, streams: [BorrowedFd<'_>; 3]) -> Result<()> {
+    let json = serde_json::to_vec(request).map_err(|error| Error::Failed(format!("can't describe the process: {error}")))?;
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    ancillary.push(SendAncillaryMessage::ScmRights(&streams));
+    let sent = rustix::net::sendmsg(control, &[IoSlice::new(&json)], &mut ancillary, SendFlags::NOSIGNAL);
+    sent.on("ask", "the sandbox's kernel").map(drop).map_err(|error| Error::Failed(error.to_string()))
+}
+
+fn receive(control: &OwnedFd) -> Result<Answer> {
+    let mut bytes = [0; LONGEST];
+    let got = rustix::io::retry_on_intr(|| rustix::net::recv(control, &mut bytes[..], RecvFlags::empty()));
+    let (_, count) = got.on("hear from", "the sandbox's kernel").map_err(|error| Error::Failed(error.to_string()))?;
+    serde_json::from_slice(&bytes[..count]).map_err(|_| Error::Failed("the sandbox has ended".into()))
+}
+
+fn of_code(code: u8, text: String) -> Error {
+    match code {
+        127 => Error::NoProgram(text),
+        126 => Error::CantRun(text),
+        _ => Error::Failed(text),
+    }
+}
+
+/// Stands for the process; ends as it does. If the caller ends, so does this, and with it the process.
+fn stand_in(control: &OwnedFd, detached: bool) -> ! {
+    if detached {
+        let _ = rustix::process::setsid();
+    } else {
+        let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+    }
+    process::close_all_except(3, &[control.as_fd()]);
+    let Ok(incoming) = SignalFd::new(signals::blockable()) else { process::exit(125) };
+    loop {
+        let _ = poll(&mut [PollFd::new(control, PollFlags::IN), PollFd::new(&incoming, PollFlags::IN)], None);
+        while let Some(received) = incoming.read() {
+            let _ = rustix::net::send(control, &received.signal.to_le_bytes(), SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+        }
+        let mut bytes = [0; LONGEST];
+        match rustix::net::recv(control, &mut bytes[..], RecvFlags::DONTWAIT) {
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
+            Ok((_, count)) if count > 0 => {
+                if let Ok(Answer::Ended { status }) = serde_json::from_slice(&bytes[..count]) {
+                    let signal = status & 0x7f;
+                    process::exit(if signal == 0 { status >> 8 & 0xff } else { 128 + signal })
+                }
+            }
+            // The sandbox has ended, and all its processes with it.
+            _ => process::exit(137),
+        }
+    }
+}

@@ -293,8 +293,8 @@ fn absolute_timers() {
     until(|| signal::count() == 1);
     for clock in [CLOCK_MONOTONIC, CLOCK_BOOTTIME, CLOCK_PROCESS_CPUTIME_ID] {
         gives!(timer_create(clock, &event(SIGEV_SIGNAL, SIGUSR1, 0, 0), &mut id) => 0);
-        gives!(timer_settime(id, 0, &timer(0, 1_000_000), 0) => 0);
         signal::forget();
+        gives!(timer_settime(id, 0, &timer(0, 1_000_000), 0) => 0);
         while signal::count() == 0 {
             std::hint::spin_loop();
         }

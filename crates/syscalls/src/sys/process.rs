@@ -102,9 +102,9 @@ pub(crate) fn state(pid: c_int) -> Option<char> {
     text.rsplit_once(')')?.1.trim_start().chars().next()
 }
 
-/// Waits until a process or thread sleeps in a call.
+/// Waits until a process or thread sleeps in a call, or has ended: on a slow machine it may be through already.
 pub(crate) fn until_asleep(pid: c_int) {
-    until(|| state(pid) == Some('S'));
+    until(|| matches!(state(pid), Some('S' | 'Z' | 'X') | None));
 }
 
 /// Waits until a child has ended, and leaves it to be waited for.

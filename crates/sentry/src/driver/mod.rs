@@ -26,6 +26,7 @@ use insula_kernel::{Errno, Flow, Kernel, Regs};
 use park::Waiter;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Stack of a task's thread, in bytes: calls are shallow, and what is never touched costs nothing.
 const STACK: usize = 256 << 10;
@@ -110,7 +111,11 @@ where
         if self.show().is_err() {
             return self.gone();
         }
-        match self.context.enter() {
+        let before = self.kernel.host.clock.monotonic();
+        let event = self.context.enter();
+        let after = self.kernel.host.clock.monotonic();
+        self.task.user_time.fetch_add(after - before, Ordering::Relaxed);
+        match event {
             Event::Syscall(call) => self.call(&call),
             Event::Fault(fault) => self.fault(&fault),
             Event::Exception(exception) => {
@@ -168,23 +173,22 @@ where
 
     /// Places a new task; answers its number, once its maker may go on.
     fn bear(&mut self, newborn: Newborn) -> insula_kernel::Result<u64> {
-        let Newborn { task, regs, memory, wait } = newborn;
-        let number = task.tid() as u64;
-        let (kind, token) = match memory {
+        let (kind, token) = match newborn.memory {
             NewbornMemory::Shared => (SpawnKind::Thread, self.token.clone()),
             NewbornMemory::Copied => (SpawnKind::Copy, Token::default()),
         };
         let Log { ops, kept } = self.mm.take_log();
         let seed = self.context.spawn(kind, &translated(&ops));
         drop(kept);
-        let started = seed.map_err(|_| ()).and_then(|seed| start(seed, task.clone(), regs, token).map_err(|_| ()));
-        if started.is_err() {
-            task.exit(KILLED);
+        let started = seed.is_ok_and(|seed| start(seed, newborn.task.clone(), newborn.regs, token).is_ok());
+        if !started {
+            newborn.abandon();
             return Err(Errno::EAGAIN);
         }
+        let Newborn { task, wait, .. } = newborn;
         match wait {
             Some(future) => self.waiter.wait(&self.task, future),
-            None => Ok(number),
+            None => Ok(task.tid() as u64),
         }
     }
 
@@ -203,6 +207,7 @@ where
             _ => self.mm.fault(fault.address, access),
         };
         let Err(why) = outcome else { return ControlFlow::Continue(()) };
+        self.task.signals().fault = told_of(fault, access);
         let (signo, code) = match why {
             mm::Fault::NotMapped => (c::SIGSEGV, c::SEGV_MAPERR),
             mm::Fault::NotAllowed => (c::SIGSEGV, c::SEGV_ACCERR),
@@ -268,6 +273,19 @@ where
         self.task.interrupt();
         Ok(())
     }
+}
+
+/// What a signal frame tells of a fault: the processor's exception for pages, its error code as far as it is known, the address.
+fn told_of(fault: &platform::Fault, access: mm::Access) -> signal::FaultRegisters {
+    const PAGE_FAULT: u64 = 14;
+    const PRESENT: u64 = 1;
+    const FROM_USER: u64 = 4;
+    let why = match access {
+        mm::Access::Read => 0,
+        mm::Access::Write => PRESENT | 2,
+        mm::Access::Execute => PRESENT | 16,
+    };
+    signal::FaultRegisters { trap: PAGE_FAULT, error: FROM_USER | why, address: fault.address }
 }
 
 /// As the platform has them.

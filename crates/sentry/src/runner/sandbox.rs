@@ -32,6 +32,9 @@ use std::sync::Arc;
 /// All memory of a sandbox's programs, at most, in bytes: address space, not memory; what limits memory is the container's group.
 const MEMORY: u64 = 1 << 38;
 
+/// Places that the allocator has: threads hold its lock for moments, and each place keeps memory of its own.
+const ARENAS: i32 = 2;
+
 /// Runs the container's program in a sandbox; ends with it. Returns only why it couldn't be run.
 pub(super) fn run(inside: Inside<'_>) -> Error {
     match prepare(inside) {
@@ -85,6 +88,7 @@ fn make_parts(plan: &Plan) -> Result<Parts, Error> {
     let gofer = |error: insula_gofer::Error| Error::Failed(format!("the file server: {error}"));
     let (starting, client) = insula_gofer::spawn(&list, &Confinement::default()).map_err(gofer)?;
     confine::raise_descriptors();
+    insula_sys::process::limit_arenas(ARENAS);
     let signals = SignalFd::new(signals::blockable()).map_err(host)?;
     let watcher = Watcher::new().map_err(failed("watch the standard streams"))?;
     let ended = Ended::new().map_err(failed("wait for the program"))?;

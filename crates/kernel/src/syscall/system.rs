@@ -154,4 +154,16 @@ impl crate::Kernel {
         self.name.lock().nodename = field(name);
         Ok(())
     }
+
+    /// The sandbox's NIS domain, as uname(2) tells it.
+    ///
+    /// # Errors
+    /// `EINVAL`: longer than 64 bytes.
+    pub fn set_domain_name(&self, name: &[u8]) -> Result<()> {
+        if name.len() > 64 {
+            return Err(Errno::EINVAL);
+        }
+        self.name.lock().domainname = field(name);
+        Ok(())
+    }
 }

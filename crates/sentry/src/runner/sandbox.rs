@@ -126,6 +126,7 @@ fn serve(parts: Parts, inside: &mut Inside<'_>) -> Result<Infallible, Error> {
         memory: Arc::new(HostMemory(memory.clone())),
         machine: machine(),
     });
+    name(&kernel, inside.plan).map_err(|errno| Error::Failed(format!("can't name the sandbox: {errno}")))?;
     clock.serve(&kernel).map_err(failed("start the timer"))?;
     watcher.serve().map_err(failed("watch the standard streams"))?;
     let (task, regs) = boot(&kernel, &watcher, &client, &memory, &exported, inside)?;
@@ -138,6 +139,12 @@ fn serve(parts: Parts, inside: &mut Inside<'_>) -> Result<Infallible, Error> {
     }
     std::mem::replace(&mut inside.started, Started::nobody()).say();
     stay(&task, &signals, &ended, inside.news.as_ref())
+}
+
+/// Calls the sandbox what the plan calls it; the plan's names are short enough.
+fn name(kernel: &Kernel, plan: &Plan) -> Result<(), Errno> {
+    plan.hostname.as_ref().map_or(Ok(()), |name| kernel.set_host_name(name.as_bytes()))?;
+    plan.domainname.as_ref().map_or(Ok(()), |name| kernel.set_domain_name(name.as_bytes()))
 }
 
 /// The machine that programs see: the host's processors.

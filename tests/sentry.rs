@@ -1,0 +1,111 @@
+//! `--isolation sentry` as a user meets it: programs run, and what a container gives them (volumes, limits of what they see, a record) is there.
+
+mod support;
+
+use std::process::Stdio;
+use support::{World, ended, eventually, output, read, stdout, told};
+
+/// A script behind the sentry with these options; what it wrote.
+#[track_caller]
+fn script(world: &World, options: &[&str], script: &str) -> String {
+    world.ok(["--isolation", "sentry", "run"].iter().chain(options).chain(&["--", "sh", "-c", script]))
+}
+
+#[test]
+fn a_kernel_of_ours_answers() {
+    let Some(world) = World::new() else { return };
+    assert!(script(&world, &[], "uname -a").contains("Insula"));
+    assert_eq!(script(&world, &["--name", "island"], "hostname"), "island\n");
+    // Nobody is there but the program.
+    assert_eq!(script(&world, &[], "echo $$; set -- /proc/[0-9]*; echo $#"), "1\n1\n");
+    assert_eq!(script(&world, &[], "echo one | cat; (exit 3) || echo $?; x=$(echo two); echo $x"), "one\n3\ntwo\n");
+}
+
+#[test]
+fn ends_are_told_as_a_shell_tells_them() {
+    let Some(world) = World::new() else { return };
+    let code = |words: &[&str]| {
+        let run = world.output(["--isolation", "sentry", "run", "--"].iter().chain(words));
+        run.status.code().unwrap_or_else(|| panic!("{}", told(&run)))
+    };
+    assert_eq!(code(&["sh", "-c", "exit 42"]), 42);
+    assert_eq!(code(&["nosuch-program"]), 127);
+    assert_eq!(code(&["/etc/passwd"]), 126);
+    assert_eq!(code(&["sh", "-c", "sh -c 'kill -9 $$'; exit $?"]), 137);
+}
+
+#[test]
+fn what_is_written_is_thrown_away_or_kept() {
+    let Some(world) = World::new() else { return };
+    let kept = world.path("kept");
+    let made = world.path("made");
+    script(&world, &[], "echo x > made; cat made");
+    assert!(!made.exists());
+    world.ok(["--isolation", "sentry", "run", "--keep", kept.to_str().unwrap(), "--", "sh", "-c", "echo x > made"]);
+    assert!(world.ok(["diff", kept.to_str().unwrap()]).contains("made"));
+}
+
+#[test]
+fn a_volume_is_the_hosts() {
+    let Some(world) = World::new() else { return };
+    let shared = world.directory("shared");
+    std::fs::write(shared.join("from-host"), "hello").unwrap();
+    let volume = format!("{}:/mnt", shared.display());
+    let seen =
+        script(&world, &["-v", &volume], "cat /mnt/from-host; echo written > /mnt/from-guest; mv /mnt/from-guest /mnt/moved");
+    assert_eq!(seen, "hello");
+    assert_eq!(read(shared.join("moved")), "written\n");
+    let read_only = format!("{}:/mnt:ro", shared.display());
+    let refused = script(&world, &["-v", &read_only], "echo x > /mnt/moved; cat /mnt/moved");
+    assert_eq!(refused, "written\n");
+    assert_eq!(read(shared.join("moved")), "written\n");
+}
+
+#[test]
+fn input_comes_in_and_output_goes_on() {
+    let Some(world) = World::new() else { return };
+    let mut command = world.insula(["--isolation", "sentry", "run", "--", "sh", "-c", "read line; echo got $line; wc -c"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"first\nrest of it\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(stdout(&output), "got first\n11\n", "{}", told(&output));
+}
+
+#[test]
+fn more_processes_join() {
+    let Some(world) = World::new() else { return };
+    world.hands_off([
+        "--isolation",
+        "sentry",
+        "run",
+        "-d",
+        "--name",
+        "s",
+        "--",
+        "sh",
+        "-c",
+        "echo here > /tmp/place; sleep 1000",
+    ]);
+    world.until("s", "running");
+    eventually("the first process has written", || world.output(["exec", "s", "cat", "/tmp/place"]).stdout == b"here\n");
+    assert_eq!(world.output(["exec", "s", "sh", "-c", "exit 9"]).status.code(), Some(9));
+    assert_eq!(world.fails(127, ["exec", "s", "nosuch-program"]).lines().count(), 1);
+    assert_eq!(world.ok(["exec", "-u", "nobody", "s", "id", "-un"]), "nobody\n");
+    // One that was started by exec sees the others.
+    assert!(world.ok(["exec", "s", "cat", "/proc/1/cmdline"]).contains("sleep"));
+    world.ok(["delete", "--force", "s"]);
+}
+
+#[test]
+fn nothing_is_left_when_the_caller_is_killed() {
+    let Some(world) = World::new() else { return };
+    let mut caller = world.insula(["--isolation", "sentry", "run", "--name", "k", "--", "sleep", "1000"]).spawn().unwrap();
+    eventually("it runs", || world.output(["state", "k"]).status.success() && world.state("k")["status"] == "running");
+    let pid = world.state("k")["pid"].as_i64().unwrap();
+    caller.kill().unwrap();
+    ended(&mut caller);
+    eventually("the sandbox is gone", || !std::path::Path::new(&format!("/proc/{pid}")).exists());
+    world.ok(["delete", "--force", "k"]);
+    let list = output(&mut world.insula(["list", "--quiet"]));
+    assert_eq!(stdout(&list), "", "{}", told(&list));
+}

@@ -211,6 +211,11 @@ unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
     }
 }
 
+/// Why the last call of the C library's failed.
+fn last_error() -> Errno {
+    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -247,9 +252,4 @@ mod tests {
         memory.read(0, &mut buffer).expect("in range");
         assert_eq!((buffer[4095], buffer[4096], buffer[4097]), (0, 0, 1));
     }
-}
-
-/// Why the last call of the C library's failed.
-fn last_error() -> Errno {
-    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
 }

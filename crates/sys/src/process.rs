@@ -428,6 +428,13 @@ pub fn set_scheduler(mut attr: SchedAttr) -> rustix::io::Result<()> {
     Errno::result(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attr, 0) }).map(drop)
 }
 
+/// From now on the allocator has this many places to take memory from, however many threads there are: fewer hold less that nobody
+/// uses. It also needn't ask how many processors there are, for which it would open a file. Source: mallopt(3).
+pub fn limit_arenas(count: i32) {
+    // SAFETY: sets a number; before other threads exist nobody reads it at the same time.
+    unsafe { libc::mallopt(libc::M_ARENA_MAX, count) };
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -443,11 +450,4 @@ mod tests {
     fn codes_are_a_shells() {
         assert_eq!((Ended::Exited(3).code(), Ended::Killed(9).code()), (3, 137));
     }
-}
-
-/// From now on the allocator has this many places to take memory from, however many threads there are: fewer hold less that nobody
-/// uses. It also needn't ask how many processors there are, for which it would open a file. Source: mallopt(3).
-pub fn limit_arenas(count: i32) {
-    // SAFETY: sets a number; before other threads exist nobody reads it at the same time.
-    unsafe { libc::mallopt(libc::M_ARENA_MAX, count) };
 }

@@ -1,5 +1,6 @@
 //! The open file of a socket.
 
+use super::inet::interfaces;
 use super::{Incoming, Outgoing, Sink, Socket, Source};
 use crate::fs::{Attributes, Description, File, FileType, Io};
 use crate::mm::UserBuf;
@@ -92,7 +93,11 @@ impl File for SocketFile {
         match request {
             ioctl::FIONREAD => put(self.socket.unread()?),
             ioctl::TIOCOUTQ => put(self.socket.unsent()?),
-            request => self.socket.ioctl(io.task, request, argument),
+            request => match self.socket.ioctl(io.task, request, argument) {
+                // Any socket is good to ask about interfaces, if_nametoindex(3).
+                Err(Errno::ENOTTY) => interfaces::control(&io.task.kernel().sockets.inet.interfaces, io.task, request, argument),
+                outcome => outcome,
+            },
         }
     }
 

@@ -40,13 +40,20 @@ pub struct Inet {
     pub tcp: Ports<tcp::Tcp>,
     /// Ports of UDP.
     pub udp: Ports<udp::Udp>,
+    /// Ports of UDP-Lite.
+    pub udp_lite: Ports<udp::Udp>,
     /// Network interfaces.
     pub interfaces: Interfaces,
 }
 
 impl Default for Inet {
     fn default() -> Self {
-        Inet { tcp: Ports::new(ports::Rules::Tcp), udp: Ports::new(ports::Rules::Udp), interfaces: Interfaces::default() }
+        Inet {
+            tcp: Ports::new(ports::Rules::Tcp),
+            udp: Ports::new(ports::Rules::Udp),
+            udp_lite: Ports::new(ports::Rules::Udp),
+            interfaces: Interfaces::default(),
+        }
     }
 }
 
@@ -64,7 +71,8 @@ pub fn socket(kernel: &Arc<Kernel>, task: &Arc<Task>, domain: u32, kind: u32, nu
     let uid = task.credentials().uid.fs;
     match (kind, number as u32) {
         (n::SOCK_STREAM, 0 | protocol::TCP) => Ok(tcp::Tcp::new(kernel, uid, domain)),
-        (n::SOCK_DGRAM, 0 | protocol::UDP) => Ok(udp::Udp::new(kernel, uid, domain)),
+        (n::SOCK_DGRAM, 0 | protocol::UDP) => Ok(udp::Udp::new(kernel, uid, domain, protocol::UDP)),
+        (n::SOCK_DGRAM, protocol::UDPLITE) => Ok(udp::Udp::new(kernel, uid, domain, protocol::UDPLITE)),
         // Nobody is in the groups that may have one (`net.ipv4.ping_group_range`, by default).
         (n::SOCK_DGRAM, protocol::ICMP) if domain == n::AF_INET => Err(Errno::EACCES),
         (n::SOCK_DGRAM, protocol::ICMPV6) if domain == n::AF_INET6 => Err(Errno::EACCES),

@@ -1,10 +1,10 @@
 //! TCP within a sandbox, tcp(7).
 
+use super::Inet;
 use super::endpoint::{self, Local};
 use super::ip_options::{self, IpOptions};
 use super::ports::{Claim, Taken, check_privilege};
 use super::tcp_options::TcpOptions;
-use super::{Inet, interfaces};
 use crate::socket::options::number;
 use crate::socket::stream::{Connection, Rules, Take, take_of};
 use crate::socket::{Address, Common, Connect, Incoming, Outgoing, Received, Shutdown, Sink, Socket};
@@ -593,7 +593,7 @@ impl Socket for Tcp {
             task.mm().put(argument, &i32::from(mark))?;
             return Ok(Flow::Done(0));
         }
-        interfaces::control(&self.inet.interfaces, task, request, argument)
+        Err(Errno::ENOTTY)
     }
 }
 

@@ -1,8 +1,8 @@
-//! UDP within a sandbox, udp(7).
+//! UDP within a sandbox, udp(7), and UDP-Lite, udplite(7).
 
 use super::endpoint::{self, Local};
 use super::ip_options::{self, IpOptions};
-use super::ports::{Claim, Taken, check_privilege};
+use super::ports::{Claim, Ports, Taken, check_privilege};
 use super::{Inet, interfaces};
 use crate::socket::control::Item;
 use crate::socket::inbox::{Datagram, Inbox};
@@ -11,7 +11,7 @@ use crate::socket::{Address, Common, Connect, Incoming, Outgoing, Received, Shut
 use crate::sync::Mutex;
 use crate::task::Task;
 use crate::wait::{Events, Observer, Pollable, Registration};
-use crate::{Errno, Kernel, Result, SysResult};
+use crate::{Errno, Kernel, Result};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -26,6 +26,10 @@ const MOST6: usize = 65535 - 8;
 
 /// `UDP_CORK`.
 const UDP_CORK: u32 = 1;
+
+/// `UDPLITE_SEND_CSCOV` and `UDPLITE_RECV_CSCOV`: bytes that a checksum covers. Nothing within a sandbox has one, so they are only kept.
+const UDPLITE_SEND_COVERAGE: u32 = 10;
+const UDPLITE_RECEIVE_COVERAGE: u32 = 11;
 
 /// A UDP socket.
 pub struct Udp {
@@ -47,17 +51,19 @@ struct State {
     no_read: bool,
     no_write: bool,
     corked: bool,
+    /// See [`UDPLITE_SEND_COVERAGE`].
+    coverage: [u16; 2],
     /// What is gathered until it is sent as one (`MSG_MORE`), and for whom.
     gathered: Option<(Vec<u8>, SocketAddr)>,
 }
 
 impl Udp {
-    pub(super) fn new(kernel: &Arc<Kernel>, uid: u32, domain: u32) -> Arc<Self> {
+    pub(super) fn new(kernel: &Arc<Kernel>, uid: u32, domain: u32, protocol: u32) -> Arc<Self> {
         Arc::new_cyclic(|this| Udp {
             this: this.clone(),
             kernel: Arc::downgrade(kernel),
             inet: kernel.sockets.inet.clone(),
-            common: Common::new(kernel, uid, domain, n::SOCK_DGRAM, protocol::UDP),
+            common: Common::new(kernel, uid, domain, n::SOCK_DGRAM, protocol),
             inbox: Inbox::default(),
             ip: Mutex::default(),
             state: Mutex::default(),
@@ -66,6 +72,11 @@ impl Udp {
 
     fn kernel(&self) -> Result<Arc<Kernel>> {
         self.kernel.upgrade().ok_or(Errno::ENETDOWN)
+    }
+
+    /// Ports of its protocol.
+    fn ports(&self) -> &Ports<Udp> {
+        if self.common.protocol == protocol::UDPLITE { &self.inet.udp_lite } else { &self.inet.udp }
     }
 
     /// Takes a port, if it has none.
@@ -83,7 +94,7 @@ impl Udp {
             receives: true,
             remote: None,
         };
-        let taken = self.inet.udp.take(&*self.kernel()?, claim, self.this.clone())?;
+        let taken = self.ports().take(&*self.kernel()?, claim, self.this.clone())?;
         let local = Local { port: taken.port, ..local };
         state.bound = Some((taken, local));
         Ok(local)
@@ -116,13 +127,13 @@ impl Udp {
         if to.ip().is_multicast() {
             if self.ip.lock().multicast_loop {
                 let member = |socket: &Udp| socket.ip.lock().groups.contains(&to.ip());
-                for target in self.inet.udp.find_all(from, to, member) {
+                for target in self.ports().find_all(from, to, member) {
                     target.take(data.clone(), from, to, hops);
                 }
             }
             return;
         }
-        match self.inet.udp.find(from, to) {
+        match self.ports().find(from, to) {
             Some(target) => target.take(data, from, to, hops),
             // "Port unreachable" comes back; only who has one peer is told.
             None if connected => {
@@ -267,7 +278,7 @@ impl Socket for Udp {
     fn close(&self) {
         let before = core::mem::take(&mut *self.state.lock());
         if let (Some((taken, _)), Some(kernel)) = (before.bound, self.kernel.upgrade()) {
-            self.inet.udp.release(&kernel, taken, false);
+            self.ports().release(&kernel, taken, false);
         }
         drop(self.inbox.close());
     }
@@ -300,9 +311,9 @@ impl Socket for Udp {
             if let Some((taken, local)) = state.bound.take() {
                 // A port that nobody asked for is given back; an address that connect(2) chose is forgotten.
                 if state.chosen {
-                    self.inet.udp.release(&kernel, taken, false);
+                    self.ports().release(&kernel, taken, false);
                 } else {
-                    self.inet.udp.change(&kernel, taken, |claim| claim.remote = None)?;
+                    self.ports().change(&kernel, taken, |claim| claim.remote = None)?;
                     state.bound = Some((taken, local));
                 }
             }
@@ -321,7 +332,7 @@ impl Socket for Udp {
         let own = self.source(&local, to)?;
         if let Some((taken, local)) = &mut state.bound {
             local.ip = own.ip();
-            self.inet.udp.change(&kernel, *taken, |claim| (claim.remote, claim.local.ip) = (Some(to), own.ip()))?;
+            self.ports().change(&kernel, *taken, |claim| (claim.remote, claim.local.ip) = (Some(to), own.ip()))?;
         }
         state.peer = Some(to);
         Ok(Connect::Done)
@@ -433,7 +444,18 @@ impl Socket for Udp {
                 }
                 Ok(())
             }
-            (protocol::UDP, _) => Err(Errno::ENOPROTOOPT),
+            (protocol::UDPLITE, UDPLITE_SEND_COVERAGE | UDPLITE_RECEIVE_COVERAGE)
+                if self.common.protocol == protocol::UDPLITE =>
+            {
+                // Less than the head can't be covered; more than there is, is all.
+                let bytes = match number(value)? {
+                    0 => 0,
+                    bytes => bytes.clamp(8, 0xffff) as u16,
+                };
+                self.state.lock().coverage[usize::from(name == UDPLITE_RECEIVE_COVERAGE)] = bytes;
+                Ok(())
+            }
+            (protocol::UDP | protocol::UDPLITE, _) => Err(Errno::ENOPROTOOPT),
             (protocol::IPV6, n::IPV6_V6ONLY) if self.state.lock().bound.is_some() => Err(Errno::EINVAL),
             _ => ip_options::set(&self.ip, &self.inet, self.common.domain, task, level, name, value),
         }
@@ -442,13 +464,15 @@ impl Socket for Udp {
     fn option(&self, _: &Arc<Task>, level: u32, name: u32, asked: &[u8]) -> Result<Vec<u8>> {
         match (level, name) {
             (protocol::UDP, UDP_CORK) => Ok(i32::from(self.state.lock().corked).to_ne_bytes().to_vec()),
-            (protocol::UDP, _) => Err(Errno::ENOPROTOOPT),
+            (protocol::UDPLITE, UDPLITE_SEND_COVERAGE | UDPLITE_RECEIVE_COVERAGE)
+                if self.common.protocol == protocol::UDPLITE =>
+            {
+                let bytes = self.state.lock().coverage[usize::from(name == UDPLITE_RECEIVE_COVERAGE)];
+                Ok(i32::from(bytes).to_ne_bytes().to_vec())
+            }
+            (protocol::UDP | protocol::UDPLITE, _) => Err(Errno::ENOPROTOOPT),
             _ => ip_options::get(&self.ip, self.common.domain, self.state.lock().peer.is_some(), level, name, asked),
         }
-    }
-
-    fn ioctl(&self, task: &Arc<Task>, request: u32, argument: u64) -> SysResult {
-        interfaces::control(&self.inet.interfaces, task, request, argument)
     }
 }
 

@@ -18,7 +18,7 @@ use crate::socket::control::Item;
 use crate::sync::Mutex;
 use crate::task::Task;
 use crate::wait::{Events, Observer, Pollable, Registration};
-use crate::{Errno, Kernel, Result, SysResult};
+use crate::{Errno, Kernel, Result};
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
@@ -282,10 +282,5 @@ impl Socket for Netlink {
             _ => return Err(Errno::ENOPROTOOPT),
         };
         Ok(value.to_ne_bytes().to_vec())
-    }
-
-    fn ioctl(&self, task: &Arc<Task>, request: u32, argument: u64) -> SysResult {
-        let kernel = self.kernel.upgrade().ok_or(Errno::ENETDOWN)?;
-        super::inet::interfaces::control(&kernel.sockets.inet.interfaces, task, request, argument)
     }
 }

@@ -26,6 +26,8 @@ mod kind {
     pub(super) const GETRULE: u16 = 34;
     pub(super) const NEWRULE: u16 = 32;
     pub(super) const GETQDISC: u16 = 38;
+    /// `RTM_MAX`.
+    pub(super) const LAST: u16 = 123;
 }
 
 /// Attributes: `IFLA_*`, `IFA_*`, `RTA_*`, `FRA_*`.
@@ -111,6 +113,9 @@ fn in_parts(messages: Vec<Vec<u8>>, done: Vec<u8>) -> Vec<Vec<u8>> {
 
 fn carry_out(task: &Arc<Task>, request: &Message<'_>, number: u32) -> Result<Vec<Vec<u8>>> {
     let kernel = task.kernel();
+    if request.kind > kind::LAST {
+        return Err(Errno::EOPNOTSUPP);
+    }
     if !is_get(request.kind) && !task.credentials().has(c::CAP_NET_ADMIN) {
         return Err(Errno::EPERM);
     }

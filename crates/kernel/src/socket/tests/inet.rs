@@ -321,6 +321,18 @@ fn datagrams_go_to_whom_they_are_for() {
 }
 
 #[test]
+fn udp_lite_has_ports_of_its_own() {
+    let p = Program::new();
+    let (_, taken) = udp(&p);
+    let lite = p.call(Sysno::socket, &[2, 2, protocol::UDPLITE.into()]).expect("a socket");
+    assert_eq!(p.bind(lite, &ip4(HOME, taken)), Ok(0));
+    assert_eq!(p.send_to(lite, b"lite", 0, &ip4(HOME, taken)), Ok(4));
+    assert_eq!(p.receive(lite, 9, 0).as_deref(), Ok(&b"lite"[..]));
+    assert_eq!(p.set_option(lite, protocol::UDPLITE, 10, &3i32.to_ne_bytes()), Ok(0));
+    assert_eq!(p.option(lite, protocol::UDPLITE, 10), Ok(8), "the head at least");
+}
+
+#[test]
 fn what_is_told_beside_datagrams() {
     let p = Program::new();
     let (server, port) = udp(&p);
@@ -361,6 +373,8 @@ fn interfaces_and_sockets_are_shown() {
     assert_eq!(ask(ioctl::SIOCGIFADDR, request(b"lo")).map(|r| r[20..24].to_vec()), Ok(HOME.to_vec()));
     assert_eq!(ask(ioctl::SIOCGIFNETMASK, request(b"lo")).map(|r| r[20..24].to_vec()), Ok([255, 0, 0, 0].to_vec()));
     assert_eq!(ask(ioctl::SIOCGIFFLAGS, request(b"lo")).map(|r| r[16] & 9), Ok(9));
+    let unix = p.task.file(p.socket(n::AF_UNIX, n::SOCK_DGRAM) as i32).expect("open");
+    assert!(unix.file.ioctl(&io, ioctl::SIOCGIFINDEX, request(b"lo")).is_ok(), "as if_nametoindex(3) asks");
     assert_eq!(ask(ioctl::SIOCGIFFLAGS, request(b"none")), Err(Errno::ENODEV));
     assert_eq!(ask(ioctl::TCGETS, request(b"lo")), Err(Errno::ENOTTY));
     let shown = |name: &str| {

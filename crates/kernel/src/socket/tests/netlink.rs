@@ -88,6 +88,7 @@ fn requests_are_checked_and_carried_out() {
     nobody.capabilities.effective = 0;
     p.task.set_credentials(nobody);
     assert_eq!(error(ask(&p, fd, lo(20))), Errno::EPERM.0.into());
+    assert_eq!(error(ask(&p, fd, Writer::new(999, 1, 77, 0).bytes(&[0; 20]))), Errno::EOPNOTSUPP.0.into(), "nobody has it");
     assert_eq!(p.call(Sysno::socket, &[16, 1, 0]), Err(Errno::ESOCKTNOSUPPORT));
     assert_eq!(p.call(Sysno::socket, &[16, 3, 999]), Err(Errno::EPROTONOSUPPORT));
     assert_eq!(p.write(fd, b"no message"), Ok(10));

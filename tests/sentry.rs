@@ -109,3 +109,10 @@ fn nothing_is_left_when_the_caller_is_killed() {
     let list = output(&mut world.insula(["list", "--quiet"]));
     assert_eq!(stdout(&list), "", "{}", told(&list));
 }
+
+#[test]
+fn what_it_cant_do_it_refuses() {
+    let Some(world) = World::new() else { return };
+    let refused = world.fails(125, ["--isolation", "sentry", "run", "-t", "--", "true"]);
+    assert!(refused.contains("process.terminal") && refused.contains("leave -t out"), "{refused}");
+}

@@ -214,7 +214,7 @@ impl Mm {
     pub fn brk(&self, end: u64, most: u64) -> u64 {
         let mut state = self.state.lock();
         let now = state.brk.clone();
-        if end < now.start || end - now.start > most {
+        if end < now.start || end - now.start > most || end > state.layout.high {
             return now.end;
         }
         let (from, to) = (now.end.next_multiple_of(PAGE), end.next_multiple_of(PAGE));
@@ -297,6 +297,16 @@ impl Mm {
             return Err(Errno::ENOMEM);
         }
         Ok(state.areas.within(range).collect())
+    }
+
+    /// The area at `start`, and where it begins, for changes that reach to its end (`PROT_GROWSDOWN`).
+    ///
+    /// # Errors
+    /// `ENOMEM`: nothing is mapped there, or there is no such range.
+    pub fn area_from(&self, start: u64, len: u64) -> Result<(u64, Area)> {
+        start.checked_add(pages(len)?).ok_or(Errno::ENOMEM)?;
+        let state = self.state.lock();
+        state.areas.get(start).map(|(range, area)| (range.start, area.clone())).ok_or(Errno::ENOMEM)
     }
 
     /// Which pages of a range are in memory (mincore(2)); pages of files count as such.

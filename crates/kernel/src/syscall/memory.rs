@@ -28,6 +28,23 @@ pub(super) const CALLS: &[Entry] = &[
 
 const KNOWN_PROTECTION: u64 = (c::PROT_READ | c::PROT_WRITE | c::PROT_EXEC | c::PROT_SEM) as u64;
 
+/// What `MAP_SHARED_VALIDATE` lets pass (Linux: `LEGACY_MAP_MASK`): what was there before flags were looked at.
+const KNOWN_FLAGS: u32 = c::MAP_TYPE
+    | c::MAP_FIXED
+    | c::MAP_ANONYMOUS
+    | c::MAP_DENYWRITE
+    | c::MAP_EXECUTABLE
+    | c::MAP_GROWSDOWN
+    | c::MAP_LOCKED
+    | c::MAP_NORESERVE
+    | c::MAP_POPULATE
+    | c::MAP_NONBLOCK
+    | c::MAP_STACK
+    | c::MAP_HUGETLB
+    | c::MAP_32BIT
+    | c::MAP_HUGE_2MB
+    | c::MAP_HUGE_1GB;
+
 fn protection(bits: u64) -> Protection {
     Protection::from_bits_truncate(bits as u8)
 }
@@ -37,7 +54,8 @@ fn mmap(cx: &mut Cx<'_>, [address, len, prot, flags, fd, offset]: Args) -> SysRe
     if !offset.is_multiple_of(PAGE) || len == 0 {
         return Err(Errno::EINVAL);
     }
-    let padded = len.checked_next_multiple_of(PAGE).ok_or(Errno::ENOMEM)?;
+    let most = cx.task.mm().layout().high;
+    let padded = len.checked_next_multiple_of(PAGE).filter(|padded| *padded <= most).ok_or(Errno::ENOMEM)?;
     if offset.checked_add(padded).is_none_or(|end| end > i64::MAX as u64) {
         return Err(Errno::EOVERFLOW);
     }
@@ -74,6 +92,9 @@ fn mapped(cx: &mut Cx<'_>, prot: u64, flags: u32, fd: i32, offset: u64, len: u64
         return Ok(area);
     }
     let description = cx.task.file(fd)?;
+    if flags & c::MAP_TYPE == c::MAP_SHARED_VALIDATE && flags & !KNOWN_FLAGS != 0 {
+        return Err(Errno::EOPNOTSUPP);
+    }
     if !description.readable() {
         return Err(if description.flags() & c::O_PATH != 0 { Errno::EBADF } else { Errno::EACCES });
     }
@@ -99,7 +120,16 @@ fn mprotect(cx: &mut Cx<'_>, [start, len, prot, ..]: Args) -> SysResult {
     if prot & !(KNOWN_PROTECTION | GROWS) != 0 || prot & GROWS == GROWS {
         return Err(Errno::EINVAL);
     }
-    cx.task.mm().protect(start, len, protection(prot)).map(Flow::from)
+    let mm = cx.task.mm();
+    let mut from = start;
+    if prot & GROWS != 0 && len != 0 && start.is_multiple_of(PAGE) {
+        let (area_start, area) = mm.area_from(start, len)?;
+        if prot & u64::from(c::PROT_GROWSUP) != 0 || !area.traits.contains(Traits::GROWS_DOWN) {
+            return Err(Errno::EINVAL);
+        }
+        from = area_start;
+    }
+    mm.protect(from, len + (start - from), protection(prot)).map(Flow::from)
 }
 
 fn mremap(cx: &mut Cx<'_>, [old, old_len, new_len, flags, new, ..]: Args) -> SysResult {

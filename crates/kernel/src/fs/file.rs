@@ -266,12 +266,13 @@ impl Description {
 
     /// Whether it was opened for reading.
     pub fn readable(&self) -> bool {
-        self.flags() & (c::O_ACCMODE | c::O_PATH) != c::O_WRONLY && self.flags() & c::O_PATH == 0
+        self.flags() & c::O_PATH == 0 && matches!(self.flags() & c::O_ACCMODE, c::O_RDONLY | c::O_RDWR)
     }
 
     /// Whether it was opened for writing.
     pub fn writable(&self) -> bool {
-        self.flags() & c::O_ACCMODE != c::O_RDONLY && self.flags() & c::O_PATH == 0
+        // Mode 3 allows neither: such a descriptor is for ioctl(2) alone.
+        self.flags() & c::O_PATH == 0 && matches!(self.flags() & c::O_ACCMODE, c::O_WRONLY | c::O_RDWR)
     }
 
     /// Whether it blocks no one.

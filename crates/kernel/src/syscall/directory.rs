@@ -103,9 +103,9 @@ fn getdents(cx: &mut Cx<'_>, [fd, to, len, ..]: Args, record: Record) -> SysResu
     if bytes.is_empty() && full {
         return Err(Errno::EINVAL);
     }
-    *position = next;
-    drop(position);
     cx.task.mm().write(to, &bytes)?;
+    // Entries that couldn't be given come again.
+    *position = next;
     Ok(bytes.len().into())
 }
 

@@ -25,32 +25,42 @@ pub(super) const CALLS: &[Entry] = &[
     full(Sysno::pwritev, |cx, [fd, vector, count, at, ..]| {
         write(cx, fd, UserBuf::vectored(&cx.task.mm(), vector, count), Some(at))
     }),
-    Entry { number: Sysno::preadv2, level: Level::Partial("flags are hints, but RWF_NOWAIT"), handler: preadv2 },
+    Entry { number: Sysno::preadv2, level: Level::Partial("RWF_HIPRI, RWF_DSYNC and RWF_SYNC are hints"), handler: preadv2 },
     Entry { number: Sysno::pwritev2, level: Level::Partial("flags are hints, but RWF_APPEND"), handler: pwritev2 },
     full(Sysno::lseek, lseek),
 ];
 
-/// A position, as the three kinds of calls give it: none uses and moves the file's own.
-fn checked(position: Option<u64>) -> Result<Option<u64>> {
-    match position {
-        Some(at) if at > i64::MAX as u64 => Err(Errno::EINVAL),
-        position => Ok(position),
+/// An open file, if it has the position that a call gives; none uses and moves the file's own. As on Linux that comes before whether it is
+/// open for reading or writing.
+fn opened(cx: &mut Cx<'_>, fd: u64, position: Option<u64>) -> Result<Arc<Description>> {
+    if position.is_some_and(|at| at > i64::MAX as u64) {
+        return Err(Errno::EINVAL);
     }
+    let description = cx.task.file(fd as i32)?;
+    if description.flags() & c::O_PATH != 0 {
+        return Err(Errno::EBADF);
+    }
+    let seekable = description.file.is_seekable() || description.file.file_type() == FileType::Directory;
+    if position.is_some() && !seekable { Err(Errno::ESPIPE) } else { Ok(description) }
 }
 
 fn read(cx: &mut Cx<'_>, fd: u64, buffer: Result<UserBuf>, position: Option<u64>) -> SysResult {
-    let description = cx.task.file(fd as i32)?;
+    read_with(cx, fd, buffer, position, true)
+}
+
+fn read_with(cx: &mut Cx<'_>, fd: u64, buffer: Result<UserBuf>, position: Option<u64>, waits: bool) -> SysResult {
+    let description = opened(cx, fd, position)?;
     if !description.readable() {
         return Err(Errno::EBADF);
-    }
-    let position = checked(position)?;
-    if position.is_some() && !description.file.is_seekable() {
-        return Err(Errno::ESPIPE);
     }
     let mut buffer = buffer?;
     if description.file.file_type() == FileType::Socket {
         let empty = buffer.left() == 0;
-        return if empty { Ok(Flow::Done(0)) } else { transfer::receive(cx.task, &description, buffer, Header::None, 0) };
+        let flags = if waits { 0 } else { insula_abi::net::MSG_DONTWAIT };
+        return if empty { Ok(Flow::Done(0)) } else { transfer::receive(cx.task, &description, buffer, Header::None, flags) };
+    }
+    if !waits {
+        return read_once(&description, cx.task, position, &mut buffer).map(Flow::Done);
     }
     description
         .attempt(cx.task, Events::READABLE, None, move |description, task| read_once(description, task, position, &mut buffer))
@@ -83,13 +93,9 @@ fn write(cx: &mut Cx<'_>, fd: u64, buffer: Result<UserBuf>, position: Option<u64
 }
 
 fn write_with(cx: &mut Cx<'_>, fd: u64, buffer: Result<UserBuf>, position: Option<u64>, append: bool) -> SysResult {
-    let description = cx.task.file(fd as i32)?;
+    let description = opened(cx, fd, position)?;
     if !description.writable() {
         return Err(Errno::EBADF);
-    }
-    let position = checked(position)?;
-    if position.is_some() && !description.file.is_seekable() {
-        return Err(Errno::ESPIPE);
     }
     let mut buffer = buffer?;
     if description.file.file_type() == FileType::Socket {
@@ -154,7 +160,8 @@ fn preadv2(cx: &mut Cx<'_>, [fd, vector, count, at, _, flags]: Args) -> SysResul
         return Err(Errno::EOPNOTSUPP);
     }
     let position = (at != u64::MAX).then_some(at);
-    read(cx, fd, UserBuf::vectored(&cx.task.mm(), vector, count), position)
+    let waits = flags & u64::from(c::RWF_NOWAIT) == 0;
+    read_with(cx, fd, UserBuf::vectored(&cx.task.mm(), vector, count), position, waits)
 }
 
 fn pwritev2(cx: &mut Cx<'_>, [fd, vector, count, at, _, flags]: Args) -> SysResult {

@@ -42,6 +42,6 @@ pub mod types;
 mod tests;
 
 pub use descriptors::Descriptors;
-pub use file::{AlwaysReady, Description, EachEntry, File, Io, Mapping};
+pub use file::{AlwaysReady, Description, EachEntry, File, Io, Mapping, limit_size, room};
 pub use inode::{Attributes, Changes, FileType, Inode, NewFile, Opening};
 pub use tree::{Context, Path};

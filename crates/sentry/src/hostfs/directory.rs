@@ -43,6 +43,10 @@ impl File for HostDirectory {
         let mut entries = RawDir::new(&*fd, &mut room);
         while let Some(entry) = entries.next() {
             let entry = entry.map_err(errno)?;
+            // The kernel adds these two itself.
+            if matches!(entry.file_name().to_bytes(), b"." | b"..") {
+                continue;
+            }
             let kind = FileType::of_mode(entry.file_type().as_raw_mode());
             if !each(entry.file_name().to_bytes(), entry.ino(), kind, entry.next_entry_cookie()) {
                 break;

@@ -3,7 +3,7 @@
 use super::attributes_of;
 use super::inode::HostInode;
 use crate::host::{HostDescriptor, errno};
-use insula_kernel::fs::{AlwaysReady, Attributes, File, FileType, Inode, Io, Mapping};
+use insula_kernel::fs::{AlwaysReady, Attributes, File, FileType, Inode, Io, Mapping, limit_size, room};
 use insula_kernel::host::HostFile;
 use insula_kernel::mm::{Access, Source, UserBuf};
 use insula_kernel::{Errno, Result};
@@ -91,13 +91,19 @@ impl File for HostOpen {
         Ok(done)
     }
 
-    fn write(&self, _: &Io<'_>, at: u64, buffer: &mut UserBuf) -> Result<usize> {
+    fn write(&self, io: &Io<'_>, at: u64, buffer: &mut UserBuf) -> Result<usize> {
+        if buffer.left() > 0 {
+            limit_size(io, at, buffer)?;
+        }
         self.write_all(at, buffer)
     }
 
-    fn append(&self, _: &Io<'_>, buffer: &mut UserBuf) -> Result<(usize, u64)> {
+    fn append(&self, io: &Io<'_>, buffer: &mut UserBuf) -> Result<(usize, u64)> {
         let _alone = self.inode.appending.lock();
         let end = self.end()?;
+        if buffer.left() > 0 {
+            limit_size(io, end, buffer)?;
+        }
         let count = self.write_all(end, buffer)?;
         Ok((count, end + count as u64))
     }
@@ -106,7 +112,9 @@ impl File for HostOpen {
         self.descriptor.read_at(at, into)
     }
 
-    fn write_bytes(&self, _: &Io<'_>, at: u64, from: &[u8]) -> Result<usize> {
+    fn write_bytes(&self, io: &Io<'_>, at: u64, from: &[u8]) -> Result<usize> {
+        let room = usize::try_from(room(io, at)?).unwrap_or(usize::MAX);
+        let from = &from[..from.len().min(room)];
         let count = self.descriptor.write_at(at, from);
         self.inode.forget();
         count

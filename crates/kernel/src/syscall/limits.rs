@@ -93,8 +93,9 @@ fn getrusage(cx: &mut Cx<'_>, [who, usage, ..]: Args) -> SysResult {
             used.pages.store(memory / insula_abi::PAGE, Ordering::Relaxed);
         }
         THREAD => {
-            used.user.store(cx.task.user_time.load(Ordering::Relaxed), Ordering::Relaxed);
-            used.system.store(cx.task.system_time.load(Ordering::Relaxed), Ordering::Relaxed);
+            let (user, system) = cx.task.times();
+            used.user.store(user, Ordering::Relaxed);
+            used.system.store(system, Ordering::Relaxed);
             used.memory.store(cx.task.mm().sizes().1, Ordering::Relaxed);
         }
         c::RUSAGE_CHILDREN => used.add(&process.children_usage),

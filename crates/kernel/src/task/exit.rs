@@ -1,7 +1,7 @@
 //! Ends of tasks and processes.
 
 use super::pids::{Node, Tree};
-use super::{Process, Task};
+use super::{Busy, Process, Task};
 use crate::fs::Descriptors;
 use crate::signal::action::IGNORE;
 use crate::signal::send::{Target, send};
@@ -32,8 +32,10 @@ impl Task {
         let (last, status) = {
             let mut state = self.process.lock();
             let usage = &self.process.usage;
-            usage.user.fetch_add(self.user_time.load(Ordering::Relaxed), Ordering::Relaxed);
-            usage.system.fetch_add(self.system_time.load(Ordering::Relaxed), Ordering::Relaxed);
+            self.busy(Busy::No);
+            let (user, system) = self.times();
+            usage.user.fetch_add(user, Ordering::Relaxed);
+            usage.system.fetch_add(system, Ordering::Relaxed);
             let memory = self.mm().sizes().1;
             usage.memory.fetch_max(memory, Ordering::Relaxed);
             state.threads.remove(&tid);

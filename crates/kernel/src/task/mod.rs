@@ -22,6 +22,7 @@ pub mod clone;
 pub mod credentials;
 pub mod exit;
 pub mod limits;
+pub mod meter;
 pub mod pidfd;
 pub mod pids;
 pub mod process;
@@ -34,6 +35,7 @@ mod tests;
 pub use boot::Boot;
 pub use credentials::Credentials;
 pub use limits::Limits;
+pub use meter::{Busy, Meter};
 pub use pids::{Session, Terminal};
 pub use process::{Process, Usage};
 pub use scheduling::Scheduling;
@@ -93,10 +95,8 @@ pub struct Task {
     kick: Mutex<Option<Arc<dyn Kick>>>,
     /// The moment at which its future wants to be polled, even if nobody wakes it.
     deadline: AtomicU64,
-    /// Nanoseconds of processor time in its program, and here for it; the placement counts them.
-    pub user_time: AtomicU64,
-    /// See `user_time`.
-    pub system_time: AtomicU64,
+    /// Processor time that it used.
+    pub meter: Meter,
     /// The processor that it runs on; the placement says so.
     pub processor: AtomicU32,
 }
@@ -147,8 +147,7 @@ impl Task {
             waker: Mutex::default(),
             kick: Mutex::default(),
             deadline: AtomicU64::new(u64::MAX),
-            user_time: AtomicU64::new(0),
-            system_time: AtomicU64::new(0),
+            meter: Meter::default(),
             processor: AtomicU32::new(0),
         })
     }

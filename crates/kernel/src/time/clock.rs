@@ -3,7 +3,6 @@
 use crate::task::Task;
 use crate::{Errno, Kernel, Result};
 use alloc::sync::Arc;
-use core::sync::atomic::Ordering;
 use insula_abi::general as c;
 
 /// How often coarse clocks tick, in nanoseconds: a Linux with 250 ticks a second.
@@ -79,8 +78,8 @@ impl Clock {
             Clock::Realtime => kernel.host.clock.realtime(),
             Clock::Monotonic => kernel.host.clock.monotonic(),
             Clock::Task(task, which) => {
-                let user = task.user_time.load(Ordering::Relaxed);
-                which.of(user, task.system_time.load(Ordering::Relaxed))
+                let (user, system) = task.times();
+                which.of(user, system)
             }
             Clock::Process(task, which) => {
                 let (user, system) = process_times(task);

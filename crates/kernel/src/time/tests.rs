@@ -22,8 +22,8 @@ fn clocks_tell_time_and_refuse_what_they_are_not() {
     assert_eq!(now(7), now(1));
     assert_eq!(now(10), Err(Errno::EINVAL));
     assert_eq!(now(99), Err(Errno::EINVAL));
-    task.user_time.store(30, Ordering::Relaxed);
-    task.system_time.store(12, Ordering::Relaxed);
+    task.meter.user.store(30, Ordering::Relaxed);
+    task.meter.system.store(12, Ordering::Relaxed);
     assert_eq!(now(3), Ok(Timespec::from_nanos(42)));
     // pthread_getcpuclockid(3) of itself.
     assert_eq!(now(!task_number(&task) << 3 | 6), Ok(Timespec::from_nanos(42)));
@@ -152,8 +152,8 @@ fn alarms_and_interval_timers_are_one() {
     assert_eq!(world.now(&task, Sysno::setitimer, &[2, at, 0]), Ok(0));
     world.advance(50_000_000);
     assert_eq!(pending(&task), []);
-    task.user_time.store(6_000_000, Ordering::Relaxed);
-    task.system_time.store(5_000_000, Ordering::Relaxed);
+    task.meter.user.store(6_000_000, Ordering::Relaxed);
+    task.meter.system.store(5_000_000, Ordering::Relaxed);
     world.advance(50_000_000);
     assert_eq!(pending(&task), [(27, -1, 0)]);
     assert_eq!(world.now(&task, Sysno::setitimer, &[3, at, 0]), Err(Errno::EINVAL));

@@ -21,12 +21,11 @@ use insula_kernel::flow::{Blocked, Newborn, NewbornMemory};
 use insula_kernel::mm::{self, Log, MapOp, MapSource, Mm};
 use insula_kernel::signal::{self, Next};
 use insula_kernel::syscall::{self, dispatch};
-use insula_kernel::task::Task;
+use insula_kernel::task::{Busy, Task};
 use insula_kernel::{Errno, Flow, Kernel, Regs};
 use park::Waiter;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// Stack of a task's thread, in bytes: calls are shallow, and what is never touched costs nothing.
 const STACK: usize = 256 << 10;
@@ -111,10 +110,9 @@ where
         if self.show().is_err() {
             return self.gone();
         }
-        let before = self.kernel.host.clock.monotonic();
+        self.task.busy(Busy::Program);
         let event = self.context.enter();
-        let after = self.kernel.host.clock.monotonic();
-        self.task.user_time.fetch_add(after - before, Ordering::Relaxed);
+        self.task.busy(Busy::Kernel);
         match event {
             Event::Syscall(call) => self.call(&call),
             Event::Fault(fault) => self.fault(&fault),

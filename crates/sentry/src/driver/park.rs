@@ -1,7 +1,7 @@
 //! A task's thread waits for what its system call waits for.
 
 use insula_kernel::host::Clock;
-use insula_kernel::task::Task;
+use insula_kernel::task::{Busy, Task};
 use insula_kernel::{Result, flow::Blocked};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -49,7 +49,9 @@ impl Waiter {
             if let Poll::Ready(value) = future.as_mut().poll(&mut context) {
                 return value;
             }
+            task.busy(Busy::No);
             self.sleep(task);
+            task.busy(Busy::Kernel);
         }
     }
 

@@ -83,10 +83,10 @@ impl Actions {
         self.get(signal).handler > IGNORE
     }
 
-    /// As execve(2) leaves them: handlers are gone, what is ignored stays so. With `all`, nothing stays (`CLONE_CLEAR_SIGHAND`).
-    pub fn reset(&mut self, all: bool) {
+    /// As execve(2) and `CLONE_CLEAR_SIGHAND` leave them: handlers are gone, what is ignored stays so.
+    pub fn reset(&mut self) {
         for action in &mut self.0 {
-            let handler = if action.handler == IGNORE && !all { IGNORE } else { BY_DEFAULT };
+            let handler = if action.handler == IGNORE { IGNORE } else { BY_DEFAULT };
             *action = Sigaction { handler, ..Sigaction::default() };
         }
     }

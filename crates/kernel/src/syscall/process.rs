@@ -132,7 +132,7 @@ fn wait(
         Err(errno) => Err(errno),
     };
     match attempt(cx.task) {
-        Err(Errno::EAGAIN) => {}
+        Err(Errno::EAGAIN) if options & c::WNOHANG == 0 => {}
         outcome => return outcome.map(Flow::Done),
     }
     let task = cx.task.clone();

@@ -171,7 +171,7 @@ fn new_process(maker: &Arc<Task>, request: &Request, pid: i32) -> Arc<Process> {
     if !request.has(c::CLONE_SIGHAND) {
         let mut copy = actions.lock().clone();
         if request.flags & c::CLONE_CLEAR_SIGHAND != 0 {
-            copy.reset(true);
+            copy.reset();
         }
         actions = Arc::new(Mutex::new(copy));
     }

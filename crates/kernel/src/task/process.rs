@@ -128,7 +128,7 @@ impl Process {
     /// From now on its actions are its own, as execve(2) leaves them.
     pub(crate) fn reset_actions(&self) {
         let mut actions = self.actions().lock().clone();
-        actions.reset(false);
+        actions.reset();
         *self.actions.lock() = Arc::new(Mutex::new(actions));
     }
 
@@ -171,8 +171,9 @@ impl Process {
         let state = self.lock();
         let (mut user, mut system) = (self.usage.user.load(Ordering::Relaxed), self.usage.system.load(Ordering::Relaxed));
         for task in state.threads.values() {
-            user += task.user_time.load(Ordering::Relaxed);
-            system += task.system_time.load(Ordering::Relaxed);
+            let (in_program, here) = task.times();
+            user += in_program;
+            system += here;
         }
         (user, system)
     }

@@ -25,7 +25,11 @@ use insula_abi::general as c;
 const MOST_TEXT: u64 = 1 << 20;
 
 /// What a task does, as ps(1) shows it.
-fn condition(task: &Task, reader: &Arc<Task>) -> (char, &'static str) {
+fn condition(subject: &Subject, task: &Task, reader: &Arc<Task>) -> (char, &'static str) {
+    if subject.tid() != task.tid() {
+        // The first task has ended; this one stands in for it.
+        return ('Z', "zombie");
+    }
     if task.process.lock().stop.is_some() {
         return ('T', "stopped");
     }
@@ -131,7 +135,7 @@ pub(super) fn stat(subject: &Subject, reader: &Arc<Task>) -> Result<Vec<u8>> {
     let image = mm.image();
     let (all, resident) = mm.sizes();
     let (user, system) = match of_task {
-        true => (task.user_time.load(Ordering::Relaxed), task.system_time.load(Ordering::Relaxed)),
+        true => task.times(),
         false => process.times(),
     };
     let children = &process.children_usage;
@@ -194,7 +198,7 @@ pub(super) fn stat(subject: &Subject, reader: &Arc<Task>) -> Result<Vec<u8>> {
         image.environment.1.into(),
         0,
     ];
-    text.extend(format!(") {}", condition(&task, reader).0).bytes());
+    text.extend(format!(") {}", condition(subject, &task, reader).0).bytes());
     for number in rest {
         text.extend(format!(" {number}").bytes());
     }
@@ -215,7 +219,7 @@ pub(super) fn status(subject: &Subject, reader: &Arc<Task>) -> Result<Vec<u8>> {
     };
     let (parent, group, session, ..) = relations(&task);
     let credentials = task.credentials();
-    let (letter, word) = condition(&task, reader);
+    let (letter, word) = condition(subject, &task, reader);
     let ids = |ids: crate::task::credentials::Ids| format!("{}\t{}\t{}\t{}", ids.real, ids.effective, ids.saved, ids.fs);
     let groups: String = credentials.groups.iter().map(|group| format!("{group} ")).collect();
     let umask = task.fs().lock().umask;

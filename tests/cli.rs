@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::process::{Command, Output, Stdio};
 use support::{World, output, read, stderr, stdout, told};
 
-const VERBS: [&str; 22] = [
+const VERBS: [&str; 23] = [
     "run",
     "exec",
     "list",
@@ -27,6 +27,7 @@ const VERBS: [&str; 22] = [
     "update",
     "spec",
     "features",
+    "debug",
     "completion",
     "man",
 ];

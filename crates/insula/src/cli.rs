@@ -1,7 +1,7 @@
 //! The command line: its verbs, and which of them is meant.
 
 use crate::commands::{
-    bench, completion, diff, doctor, exec, features, kernel, lifecycle, list, logs, man, ps, run, spec, update, vm,
+    bench, completion, debug, diff, doctor, exec, features, kernel, lifecycle, list, logs, man, ps, run, spec, update, vm,
 };
 use crate::global::{Coded, Global};
 use clap::error::ErrorKind;
@@ -45,7 +45,7 @@ macro_rules! verb {
 }
 
 /// Every verb, in the order in which help shows them.
-const VERBS: [Verb; 22] = [
+const VERBS: [Verb; 23] = [
     verb!("run", run::Args, run::main),
     verb!("exec", exec::Args, exec::main),
     verb!("list", list::Args, list::main),
@@ -66,6 +66,7 @@ const VERBS: [Verb; 22] = [
     verb!("spec", spec::Args, |_, args| spec::main(args)),
     verb!("features", features::Args, |_, args| features::main(args)),
     verb!("vm", vm::Args, vm::main),
+    verb!("debug", debug::Args, |_, args| debug::main(args)),
     verb!("completion", completion::Args, |_, args| completion::main(args)),
     verb!("man", man::Args, |_, args| man::main(args)),
 ];

@@ -2,6 +2,7 @@
 
 pub(crate) mod bench;
 pub(crate) mod completion;
+pub(crate) mod debug;
 pub(crate) mod diff;
 pub(crate) mod doctor;
 pub(crate) mod exec;

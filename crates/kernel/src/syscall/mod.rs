@@ -124,6 +124,12 @@ pub const FAMILIES: &[&[Entry]] = &[
     xattr::CALLS,
 ];
 
+/// Every call of Linux, by number, and how far it is supported; those without a level are answered with `ENOSYS`.
+pub fn support() -> impl Iterator<Item = (Sysno, Option<Level>)> {
+    let level = |call| FAMILIES.iter().copied().flatten().find(|entry| entry.number == call).map(|entry| entry.level);
+    Sysno::iter().map(move |call| (call, level(call)))
+}
+
 /// Calls answered with `ENOSYS`, counted by number.
 #[derive(Default)]
 pub struct Refusals(Mutex<BTreeMap<u64, u64>>);

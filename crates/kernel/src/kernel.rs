@@ -40,8 +40,6 @@ pub struct Kernel {
     pub pids: Pids,
     /// What uname(2) tells.
     pub(crate) name: Mutex<Utsname>,
-    /// When it began, in nanoseconds of the monotonic clock.
-    pub started: u64,
     /// File systems that can be mounted, devices that can be opened, and names that are known.
     pub file_systems: FileSystems,
     /// Locks on files.
@@ -68,7 +66,6 @@ impl Kernel {
             boot_id,
             pids: Pids::default(),
             name: Mutex::new(crate::syscall::system::names()),
-            started: host.clock.monotonic(),
             file_systems: FileSystems::default(),
             locks: Arc::default(),
             sockets: Sockets::default(),

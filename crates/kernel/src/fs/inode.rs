@@ -212,17 +212,17 @@ pub trait Inode: Send + Sync + Any {
 
     /// Removes a name of anything but a directory.
     fn unlink(&self, name: &[u8]) -> Result<()> {
-        Err(Errno::EROFS)
+        Err(Errno::EPERM)
     }
 
     /// Removes an empty directory.
     fn rmdir(&self, name: &[u8]) -> Result<()> {
-        Err(Errno::EROFS)
+        Err(Errno::EPERM)
     }
 
     /// Moves a name, `RENAME_*`; both directories are of one file system.
     fn rename(&self, name: &[u8], to: &Arc<dyn Inode>, new_name: &[u8], flags: u32) -> Result<()> {
-        Err(Errno::EROFS)
+        Err(Errno::EPERM)
     }
 
     /// Where a symbolic link leads.

@@ -100,6 +100,9 @@ fn mapped(cx: &mut Cx<'_>, prot: u64, flags: u32, fd: i32, offset: u64, len: u64
     }
     if shared {
         area.traits |= Traits::SHARED;
+        if description.file.seals().is_ok_and(|seals| seals & (c::F_SEAL_WRITE | c::F_SEAL_FUTURE_WRITE) != 0) {
+            area.traits |= Traits::NEVER_WRITE;
+        }
         if !description.writable() {
             if area.protection.contains(Protection::WRITE) {
                 return Err(Errno::EACCES);

@@ -28,7 +28,11 @@ pub(crate) const CALLS: &[Entry] = &[
     refused(Sysno::acct, |cx, _| only_with(cx, c::CAP_SYS_PACCT, Errno::ENOSYS)),
     refused(Sysno::swapon, |cx, _| only_with(cx, c::CAP_SYS_ADMIN, Errno::EPERM)),
     refused(Sysno::swapoff, |cx, _| only_with(cx, c::CAP_SYS_ADMIN, Errno::EPERM)),
-    refused(Sysno::iopl, |cx, _| only_with(cx, c::CAP_SYS_RAWIO, Errno::EPERM)),
+    refused(
+        Sysno::iopl,
+        |cx, [level, ..]| if level as u32 > 3 { Err(Errno::EINVAL) } else { only_with(cx, c::CAP_SYS_RAWIO, Errno::EPERM) },
+    ),
+    refused(Sysno::vhangup, |cx, _| only_with(cx, c::CAP_SYS_TTY_CONFIG, Errno::EPERM)),
     refused(Sysno::ioperm, |cx, _| only_with(cx, c::CAP_SYS_RAWIO, Errno::EPERM)),
     refused(Sysno::init_module, |cx, _| only_with(cx, c::CAP_SYS_MODULE, Errno::EPERM)),
     refused(Sysno::finit_module, |cx, _| only_with(cx, c::CAP_SYS_MODULE, Errno::EPERM)),
@@ -85,7 +89,7 @@ fn set_name(cx: &mut Cx<'_>, name: u64, len: u64, which: fn(&mut Utsname) -> &mu
 fn sysinfo(cx: &mut Cx<'_>, [address, ..]: Args) -> SysResult {
     let total = cx.kernel.host.memory.size();
     let info = Sysinfo {
-        uptime: ((cx.kernel.host.clock.monotonic() - cx.kernel.started) / SECOND) as i64,
+        uptime: (cx.kernel.host.clock.monotonic() / SECOND) as i64,
         totalram: total,
         freeram: total.saturating_sub(cx.kernel.frames.used()),
         procs: u16::try_from(cx.kernel.pids.lock().count()).unwrap_or(u16::MAX),

@@ -107,8 +107,10 @@ fn adjust(cx: &Cx<'_>, at: u64) -> SysResult {
 
 fn clock_nanosleep(cx: &mut Cx<'_>, [id, flags, at, left, ..]: Args) -> SysResult {
     let clock = match id as u32 {
-        c::CLOCK_THREAD_CPUTIME_ID => return Err(Errno::EINVAL),
-        c::CLOCK_MONOTONIC_RAW | c::CLOCK_MONOTONIC_COARSE | c::CLOCK_REALTIME_COARSE => return Err(Errno::EOPNOTSUPP),
+        // The manual page has EINVAL for the first.
+        c::CLOCK_THREAD_CPUTIME_ID | c::CLOCK_MONOTONIC_RAW | c::CLOCK_MONOTONIC_COARSE | c::CLOCK_REALTIME_COARSE => {
+            return Err(Errno::EOPNOTSUPP);
+        }
         c::CLOCK_REALTIME_ALARM | c::CLOCK_BOOTTIME_ALARM if !cx.task.credentials().has(c::CAP_WAKE_ALARM) => {
             return Err(Errno::EPERM);
         }

@@ -1,11 +1,11 @@
 //! A ring of bytes that takes memory only as it needs it.
 
-use crate::Result;
 use crate::mm::UserBuf;
+use crate::{Errno, Result};
 use alloc::vec;
 use alloc::vec::Vec;
 
-/// What a ring begins with.
+/// What a ring begins with, in bytes: a page.
 const FIRST: usize = 4096;
 
 /// Bytes, first in, first out.
@@ -67,16 +67,15 @@ impl Ring {
         while done < most {
             let room = self.free(most - done);
             let want = room.len();
-            match buffer.take(room) {
-                Ok(count) => {
-                    self.len += count;
-                    done += count;
-                    if count < want {
-                        break;
-                    }
-                }
-                Err(_) if done > 0 => break,
-                Err(errno) => return Err(errno),
+            let taken = buffer.take(room);
+            let count = *taken.as_ref().unwrap_or(&0);
+            self.len += count;
+            done += count;
+            if count < want {
+                // As on Linux, a page that can't be filled isn't written at all.
+                let whole = done - done % FIRST;
+                self.len -= done - whole;
+                return if whole == 0 { Err(taken.err().unwrap_or(Errno::EFAULT)) } else { Ok(whole) };
             }
         }
         Ok(done)

@@ -71,6 +71,19 @@ fn the_report_holds_together() {
 }
 
 #[test]
+fn the_sentry_is_in_this_version_where_programs_can_be_traced() {
+    let report = check(&doctor(&["--format", "json"]));
+    let sentry = &report["boundaries"][3];
+    assert_eq!(sentry["in_this_version"], true, "{sentry}");
+    let works = |fact: &Value| fact["works"].as_bool().or_else(|| fact.as_str().map(|word| word == "works"));
+    let (trace, container) = (&report["facts"]["process"]["ptrace_child"], &report["facts"]["rehearsal"]["container"]);
+    if let (Some(trace), Some(container)) = (works(trace), works(container)) {
+        assert!(sentry["status"] != "ok" || (trace && container), "{sentry}");
+    }
+    assert!(sentry["status"] != "ok" || text(&sentry["why"]).contains("ptrace"), "{sentry}");
+}
+
+#[test]
 fn a_plain_user_gets_a_report_of_their_own() {
     let Some(output) = doctor_as_nobody(&["--format", "json"]) else { return };
     let report = check(&output);

@@ -108,35 +108,32 @@ fn system(facts: &Facts) -> Boundary {
 }
 
 fn sentry(facts: &Facts) -> Boundary {
-    const WHAT: &str = "Insula's own kernel in a confined process answers the system calls";
-    let mut platforms = Vec::new();
-    let mut limits = Vec::new();
-    if facts.process.ptrace_child.works() {
-        platforms.push("ptrace");
-    } else {
-        limits.push(Limit::new(
+    let verdict = |status, why: String, limits| Boundary {
+        name: "sentry",
+        status,
+        in_this_version: true,
+        what: "Insula's own kernel in a confined process answers the system calls",
+        why,
+        limits,
+    };
+    // The sentry is what a container's first process becomes.
+    if !facts.rehearsal.container.works() {
+        let reason = sentence(&facts.rehearsal.container.reason());
+        let limit = Limit::new(format!("{reason}."), namespaces::users_remedy(facts));
+        return verdict(Status::Missing, "a rehearsal of the set-up around it failed".into(), vec![limit]);
+    }
+    if !facts.process.ptrace_child.works() {
+        let limit = Limit::new(
             format!("Platform ptrace: {}.", facts.process.ptrace_child.reason()),
             "sysctl kernel.yama.ptrace_scope=1, or a sandbox around us that allows it.",
-        ));
+        );
+        return verdict(Status::Missing, "its platform ptrace isn't to be had".into(), vec![limit]);
     }
-    let seccomp = &facts.security.seccomp;
-    if seccomp.filter.works() && seccomp.actions.iter().any(|action| action == "trap") {
-        platforms.push("systrap");
-    } else {
-        limits.push(Limit::new("Platform systrap: no seccomp filter that traps.", "A kernel with CONFIG_SECCOMP_FILTER."));
+    if !facts.security.seccomp.filter.works() {
+        let limit = Limit::new("No seccomp filter: the sentry would not be confined.", "A kernel with CONFIG_SECCOMP_FILTER.");
+        return verdict(Status::Missing, "it can't be confined".into(), vec![limit]);
     }
-    if facts.kvm.kind == HostKind::HardwareKvm {
-        platforms.push("kvm");
-    } else {
-        limits.push(Limit::new(format!("Platform kvm: {}.", no_guests(facts.kvm.kind)), virtualisation::remedy(facts)));
-    }
-    match platforms.as_slice() {
-        [] => later("sentry", WHAT, Status::Missing, "this host has none of its platforms".into(), limits),
-        names => {
-            let status = if limits.is_empty() { Status::Ok } else { Status::Limited };
-            later("sentry", WHAT, status, format!("this host has what its platforms {} need", and(names)), limits)
-        }
-    }
+    verdict(Status::Ok, "works, on the platform ptrace; systrap and kvm aren't in this version yet".into(), Vec::new())
 }
 
 fn no_guests(kind: HostKind) -> &'static str {

@@ -45,15 +45,16 @@ impl Launcher {
         Launcher { prefix, process: None }
     }
 
-    /// Runs a program to its end. What it prints goes to the scratch directory's files.
+    /// Runs a program to its end; `weigh` says whether it waits for the end of its input, and is to be weighed. What it prints goes to the scratch directory's files.
     pub(crate) fn run(
         &mut self,
         argv: Vec<String>,
+        weigh: bool,
         scratch: &Scratch,
         interrupt: &Interrupt,
         timeout: Duration,
     ) -> Result<Outcome, Error> {
-        let request = Request { argv, stdout: host::text(scratch.stdout()), stderr: host::text(scratch.stderr()) };
+        let request = Request { argv, stdout: host::text(scratch.stdout()), stderr: host::text(scratch.stderr()), weigh };
         let process = match self.process.take() {
             Some(process) => self.process.insert(process),
             None => self.process.insert(Process::start(&self.prefix, scratch)?),

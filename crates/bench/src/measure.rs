@@ -188,7 +188,7 @@ impl Session<'_> {
             Ok(argv) => argv,
             Err(reason) => return Ok(Err(reason)),
         };
-        let reason = match lane.launcher.run(argv, self.scratch, self.interrupt, timeout)? {
+        let reason = match lane.launcher.run(argv, matches!(job, Job::Idle), self.scratch, self.interrupt, timeout)? {
             Outcome::Ended(usage) if usage.code == 0 => return Ok(Ok(usage)),
             Outcome::Ended(usage) => self.scratch.complaint(usage.code),
             Outcome::Failed(reason) => reason,
@@ -273,29 +273,31 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Starts the program that does nothing, with and without limits, in random order. Without a pass's number nothing is recorded.
+    /// Starts the program that does nothing, with and without limits, and the one that waits, in random order. Without a pass's number nothing is recorded.
     fn starts(&mut self, index: usize, pass: Option<u32>) -> Result<(), Error> {
-        let mut kinds = Vec::new();
-        kinds.extend(self.chosen(rows::LIMITS).then_some(true));
-        let plain = [rows::PLAIN, rows::MEMORY, rows::CPU].iter().any(|row| self.chosen(row));
-        kinds.extend(plain.then_some(false));
-        self.rng.shuffle(&mut kinds);
-        for limits in kinds {
-            if let (true, Some(reason)) = (limits, self.lanes[index].unlimited.clone()) {
-                self.lost(rows::LIMITS, index, reason);
+        let mut jobs: Vec<Job<'static>> = Vec::new();
+        for job in [Job::Noop { limits: true }, Job::Noop { limits: false }, Job::Idle] {
+            jobs.extend(start_rows(&job).iter().any(|row| self.chosen(row)).then_some(job));
+        }
+        self.rng.shuffle(&mut jobs);
+        for job in jobs {
+            let lane = &self.lanes[index];
+            let hidden = lane.platform.hidden().filter(|_| matches!(job, Job::Idle)).map(str::to_owned);
+            if let Some(reason) = lane.unlimited.clone().filter(|_| job.limits()).or(hidden) {
+                start_rows(&job).iter().for_each(|row| self.lost(row, index, reason.clone()));
                 continue;
             }
-            let begun = self.on(index, |session, lane| session.start(lane, &Job::Noop { limits }, PATIENCE))?;
+            let begun = self.on(index, |session, lane| session.start(lane, &job, PATIENCE))?;
             if self.stopped {
                 return Ok(());
             }
-            self.started(index, limits, begun, pass);
+            self.started(index, &job, begun, pass);
         }
         Ok(())
     }
 
-    fn started(&mut self, index: usize, limits: bool, outcome: Result<Usage, String>, pass: Option<u32>) {
-        let names: &[&'static str] = if limits { &[rows::LIMITS] } else { &[rows::PLAIN, rows::MEMORY, rows::CPU] };
+    fn started(&mut self, index: usize, job: &Job<'_>, outcome: Result<Usage, String>, pass: Option<u32>) {
+        let names = start_rows(job);
         let usage = match outcome {
             Ok(usage) => usage,
             Err(reason) => return names.iter().for_each(|row| self.lost(row, index, reason.clone())),
@@ -304,6 +306,7 @@ impl Session<'_> {
         for &row in names {
             let value = match row {
                 rows::MEMORY => usage.rss as f64 / f64::from(1 << 20),
+                rows::IDLE => usage.idle.unwrap_or_default() as f64 / f64::from(1 << 20),
                 rows::CPU => usage.cpu_ns as f64 / 1e6,
                 _ => usage.wall_ns as f64 / 1e6,
             };
@@ -379,6 +382,16 @@ impl Session<'_> {
     fn farewell(&mut self) {
         self.progress.finish();
         self.farewells.iter().for_each(|argv| quietly(argv));
+    }
+}
+
+/// The rows that a start gives.
+fn start_rows(job: &Job<'_>) -> &'static [&'static str] {
+    match job {
+        Job::Noop { limits: true } => &[rows::LIMITS],
+        Job::Noop { limits: false } => &[rows::PLAIN, rows::MEMORY, rows::CPU],
+        Job::Idle => &[rows::IDLE],
+        Job::Rows { .. } => &[],
     }
 }
 

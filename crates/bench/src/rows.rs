@@ -56,6 +56,8 @@ pub(crate) const LIMITS: &str = "start.limits";
 pub(crate) const PLAIN: &str = "start.plain";
 /// Peak memory of the plain start.
 pub(crate) const MEMORY: &str = "start.memory";
+/// Memory of a sandbox whose program waits.
+pub(crate) const IDLE: &str = "start.idle";
 /// CPU time of the plain start.
 pub(crate) const CPU: &str = "start.cpu";
 
@@ -63,10 +65,11 @@ const fn start(name: &'static str, unit: &'static str, about: &'static str) -> R
     Row { name, section: Section::Start, unit, better: Better::Lower, about }
 }
 
-const STARTS: [Row; 4] = [
+const STARTS: [Row; 5] = [
     start(LIMITS, "ms", "start to exit of a static no-op, with cgroup limits on memory, processes and CPU"),
     start(PLAIN, "ms", "start to exit of a static no-op, without cgroup limits"),
     start(MEMORY, "MiB", "greatest resident set of any process of the runtime, without limits"),
+    start(IDLE, "MiB", "resident memory (Pss) of all processes of a sandbox in which a static program waits, without limits"),
     start(CPU, "ms", "CPU time of the runtime and all its children, without limits"),
 ];
 
@@ -98,7 +101,7 @@ mod tests {
             choose(&patterns).map(|rows| rows.iter().map(|row| row.name).collect::<Vec<_>>()).map_err(|error| error.to_string())
         };
         assert_eq!(names(&["start.p*", "cpu.float"]), Ok(vec!["start.plain", "cpu.float"]));
-        assert_eq!(names(&[]).map(|names| names.len()), Ok(4 + ROWS.len()));
+        assert_eq!(names(&[]).map(|names| names.len()), Ok(5 + ROWS.len()));
         assert!(names(&["cpu.*", "gpu.*"]).is_err_and(|message| message.contains("'gpu.*'")));
     }
 }

@@ -62,6 +62,7 @@ pub const ROWS: &[Row] = &[
     row("sys.open-close", Sys, "ns", Lower, "open a file by name and close it"),
     row("sys.pipe-ping", Sys, "ns", Lower, "write 1 byte into a pipe and read it back"),
     row("sys.futex-ping", Sys, "ns", Lower, "two threads hand a futex to and fro (one round trip)"),
+    row("sys.fork-wait", Sys, "us", Lower, "copy this process, and wait for the copy, which ends at once"),
     row("sys.spawn", Sys, "us", Lower, "start a program (this one) and wait for its end"),
     row("sys.mmap-64k", Sys, "ns", Lower, "map 64 KiB, touch each page, unmap"),
     row("cpu.integer", Cpu, "Mop/s", Higher, "64-bit multiply, rotate and xor, one thread"),

@@ -15,6 +15,10 @@ pub struct Request {
     pub stdout: String,
     /// The file its standard error goes to (emptied first).
     pub stderr: String,
+    /// Whether to weigh it: wait until it has printed something, add up what it and all below it have resident, and only then end
+    /// its standard input (which otherwise is empty from the start).
+    #[serde(default)]
+    pub weigh: bool,
 }
 
 /// What came of a [`Request`].
@@ -38,4 +42,8 @@ pub struct Usage {
     pub rss: u64,
     /// The exit code, or 128 and the signal's number.
     pub code: i32,
+    /// If it was weighed: the proportional set size of all its processes, in bytes (`Pss` of smaps_rollup, proc_pid_smaps(5)): a page
+    /// that several of them share counts once.
+    #[serde(default)]
+    pub idle: Option<u64>,
 }

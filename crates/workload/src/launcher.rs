@@ -1,5 +1,6 @@
 //! `workload launch`: starts programs, waits for them, and says what they used. See [`workload::launch`].
 
+use crate::weight;
 use std::fs::File;
 use std::io::{self, BufRead, Write};
 use std::os::unix::process::ExitStatusExt;
@@ -34,15 +35,26 @@ fn answer(request: &Request) -> Answer {
 
 fn start(request: &Request) -> io::Result<Usage> {
     let (program, args) = request.argv.split_first().ok_or_else(|| io::Error::other("no program given"))?;
+    if request.weigh {
+        weight::adopt_orphans()?;
+    }
+    let input = if request.weigh { Stdio::piped() } else { Stdio::null() };
     let mut command = Command::new(program);
-    command.args(args).stdin(Stdio::null()).stdout(File::create(&request.stdout)?).stderr(File::create(&request.stderr)?);
+    command.args(args).stdin(input).stdout(File::create(&request.stdout)?).stderr(File::create(&request.stderr)?);
     let begin = Instant::now();
-    let used = command.spawn()?.wait4()?;
+    let mut child = command.spawn()?;
+    let idle = if request.weigh { weight::weigh(&mut child, &request.stdout).map(Some) } else { Ok(None) };
+    drop(child.stdin.take());
+    let used = child.wait4()?;
     let wall = begin.elapsed();
+    if request.weigh {
+        weight::bury_orphans();
+    }
     Ok(Usage {
         wall_ns: wall.as_nanos() as u64,
         cpu_ns: (used.rusage.utime + used.rusage.stime).as_nanos() as u64,
         rss: used.rusage.maxrss,
         code: used.status.code().or_else(|| used.status.signal().map(|signal| 128 + signal)).unwrap_or(255),
+        idle: idle?,
     })
 }

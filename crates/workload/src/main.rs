@@ -1,13 +1,14 @@
 //! `workload`: does the measured work inside a boundary, and checks its own results.
 //!
-//! `workload noop` ends at once: what its start costs, the boundary's start costs. `workload run` does rows of the catalogue: [`clock`]
+//! `workload noop` ends at once: what its start costs, the boundary's start costs. `workload idle` only waits: what is resident then is the boundary's. `workload run` does rows of the catalogue: [`clock`]
 //! sizes the work and takes the samples, one file of [`rows`] for each group does it, and each row ends as one line of JSON.
-//! `workload launch` ([`launcher`]) starts and times other programs for the benchmark.
+//! `workload launch` ([`launcher`]) starts and times other programs for the benchmark, and adds up their memory ([`weight`]).
 
 mod clock;
 mod launcher;
 mod options;
 mod rows;
+mod weight;
 
 use std::process::ExitCode;
 
@@ -16,6 +17,7 @@ fn main() -> ExitCode {
     match args.next().as_deref() {
         // First, and before anything is allocated: this is what start-up is measured with.
         Some("noop") => ExitCode::SUCCESS,
+        Some("idle") => idle(),
         Some("list") => list(),
         Some("launch") => launcher::main(),
         Some("run") => match options::parse(args) {
@@ -24,6 +26,15 @@ fn main() -> ExitCode {
         },
         Some(other) => usage(&format!("'{other}' is not a command of workload")),
         None => usage("no command given"),
+    }
+}
+
+/// Says a word and waits for the end of standard input, as `workload launch` weighs it meanwhile.
+fn idle() -> ExitCode {
+    println!("idle");
+    match std::io::copy(&mut std::io::stdin(), &mut std::io::sink()) {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
     }
 }
 
@@ -36,6 +47,6 @@ fn list() -> ExitCode {
 
 fn usage(message: &str) -> ExitCode {
     eprintln!("workload: {message}");
-    eprintln!("usage: workload list | noop | launch | run ROW... [--seconds S] [--dir DIR] [--volume DIR] [--threads N]");
+    eprintln!("usage: workload list | noop | idle | launch | run ROW... [--seconds S] [--dir DIR] [--volume DIR] [--threads N]");
     ExitCode::from(2)
 }

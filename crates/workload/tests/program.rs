@@ -60,14 +60,16 @@ fn the_launcher_tells_ends_apart() {
     let mut child = Command::new(PROGRAM).arg("launch").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
     let mut requests = child.stdin.take().expect("a pipe");
     let mut answers = BufReader::new(child.stdout.take().expect("a pipe"));
-    let mut ask = |argv: &[&str]| {
+    let mut request = |argv: &[&str], weigh: bool| {
         let argv = argv.iter().map(|word| (*word).to_owned()).collect();
-        let request = Request { argv, stdout: file("out"), stderr: file("err") };
+        let request = Request { argv, stdout: file("out"), stderr: file("err"), weigh };
         writeln!(requests, "{}", serde_json::to_string(&request).expect("JSON")).expect("it listens");
         let mut line = String::new();
         answers.read_line(&mut line).expect("it answers");
         serde_json::from_str::<Answer>(&line).expect("an answer")
     };
+    weighs(|argv| request(argv, true));
+    let mut ask = |argv: &[&str]| request(argv, false);
     let code = |answer| match answer {
         Answer::Ended(usage) => Some(usage.code),
         Answer::Error(_) => None,
@@ -82,4 +84,18 @@ fn the_launcher_tells_ends_apart() {
     assert!(usage.code == 0 && usage.wall_ns > 0 && usage.rss < 16 << 20, "{usage:?}");
     drop(requests);
     assert!(child.wait().expect("it can be waited for").success(), "the launcher ends with its input");
+}
+
+/// What a program has resident is counted with its children's, and nobody is left waiting.
+fn weighs(mut weigh: impl FnMut(&[&str]) -> Answer) {
+    let mut idle = |argv: &[&str]| match weigh(argv) {
+        Answer::Ended(usage) if usage.code == 0 => usage.idle.expect("it was weighed"),
+        other => panic!("{other:?}"),
+    };
+    let one = idle(&[PROGRAM, "idle"]);
+    assert!((64 << 10..16 << 20).contains(&one), "{one} bytes");
+    // The inner shell's parent ends before it is weighed, and only the launcher is left above it.
+    let two = idle(&["sh", "-c", "(sh -c 'x=$(head -c 8000000 /dev/zero | tr \\\\0 x); echo idle; cat' 0<&3 &) 3<&0; cat"]);
+    assert!(two > 8_000_000, "{two} bytes");
+    assert!(matches!(weigh(&["true"]), Answer::Error(reason) if reason.contains("ended")), "what has ended weighs nothing");
 }

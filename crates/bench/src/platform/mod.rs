@@ -20,7 +20,8 @@ pub(crate) const NATIVE: &str = "native";
 /// The baseline once more, as if it were a platform of its own: what differs between the two is noise.
 pub(crate) const AGAIN: &str = "native-again";
 /// Every platform, in the order of the report.
-pub const NAMES: [&str; 9] = [NATIVE, AGAIN, "container", "runc", "crun", "youki", "bwrap", "docker", "podman"];
+pub const NAMES: [&str; 11] =
+    [NATIVE, AGAIN, "container", "sentry", "runc", "crun", "youki", "bwrap", "docker", "podman", "runsc"];
 /// How long a question to a peer (its version, an import) may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -32,6 +33,8 @@ pub(crate) enum Job<'a> {
         /// Under cgroup limits.
         limits: bool,
     },
+    /// The program that waits for the end of its input, without limits.
+    Idle,
     /// Rows of the workload, under limits where the platform has them.
     Rows {
         /// Their names.
@@ -49,6 +52,7 @@ impl Job<'_> {
     pub(crate) fn limits(&self) -> bool {
         match self {
             Job::Noop { limits } | Job::Rows { limits, .. } => *limits,
+            Job::Idle => false,
         }
     }
 
@@ -56,6 +60,7 @@ impl Job<'_> {
     pub(crate) fn args(&self, dir: &str, volume: &str) -> Vec<String> {
         match self {
             Job::Noop { .. } => vec!["noop".into()],
+            Job::Idle => vec!["idle".into()],
             Job::Rows { rows, seconds, threads, .. } => {
                 let options =
                     ["--seconds", &seconds.to_string(), "--threads", &threads.to_string(), "--dir", dir, "--volume", volume];
@@ -126,7 +131,7 @@ impl Errand<'_> {
     /// What a command prints; a reason if it fails.
     pub(crate) fn ask(&mut self, argv: &[&str]) -> Result<String, String> {
         let argv = argv.iter().map(|&word| word.to_owned()).collect();
-        match self.launcher.run(argv, self.scratch, self.interrupt, PATIENCE).map_err(|error| error.to_string())? {
+        match self.launcher.run(argv, false, self.scratch, self.interrupt, PATIENCE).map_err(|error| error.to_string())? {
             Outcome::Ended(usage) if usage.code == 0 => {
                 let text = std::fs::read(self.scratch.stdout()).map_err(|error| error.to_string())?;
                 Ok(String::from_utf8_lossy(&text).trim().to_owned())
@@ -145,16 +150,32 @@ impl Errand<'_> {
     }
 }
 
+/// A copy of our own program: of the program's file itself the benchmark has pages in use, which would make its processes look smaller.
+fn own_program(scratch: &Scratch) -> Result<String, String> {
+    let copy = scratch.beside("insula");
+    if !copy.exists() {
+        let own = std::env::current_exe().map_err(|error| format!("the own program can't be found: {error}"))?;
+        std::fs::copy(own, &copy).map_err(|error| format!("the own program can't be copied: {error}"))?;
+    }
+    Ok(host::text(copy))
+}
+
 /// Looks for the platform `name`; a reason if it is not there.
 pub(crate) fn find(name: &str, errand: &mut Errand<'_>, host: &host::Host) -> Result<Found, String> {
     let found = |platform: Box<dyn Platform>, version: String| Found { platform, version, otherwise: None };
     let hybrid = (host.cgroups == host::Cgroups::Hybrid).then(oci::without_unified);
     match name {
         NATIVE | AGAIN => Ok(found(Box::new(native::Native), "a plain process".into())),
-        "container" => {
-            let own = std::env::current_exe().map_err(|error| format!("the own program can't be found: {error}"))?;
+        "container" | "sentry" => {
+            let own = own_program(errand.scratch)?;
             let version = concat!("insula ", env!("CARGO_PKG_VERSION")).to_owned();
-            Ok(found(Box::new(oci::Oci::new(name, host::text(own))), version))
+            Ok(found(Box::new(oci::Oci::new(name, vec![own, "--isolation".into(), name.into()])), version))
+        }
+        "runsc" => {
+            let version = errand.version(name)?;
+            let command = ["runsc", "--platform=ptrace", "--network=none"].map(str::to_owned).to_vec();
+            let platform = Box::new(oci::Oci::new(name, command));
+            Ok(Found { platform, version, otherwise: Some(oci::without_net_sysctl()) })
         }
         "bwrap" => Ok(found(Box::new(bwrap::Bwrap), errand.version(name)?)),
         "docker" | "podman" => {
@@ -166,7 +187,7 @@ pub(crate) fn find(name: &str, errand: &mut Errand<'_>, host: &host::Host) -> Re
         runtime => {
             let version = errand.version(runtime)?;
             let otherwise = (runtime == "crun").then_some(hybrid).flatten();
-            Ok(Found { platform: Box::new(oci::Oci::new(name, runtime.into())), version, otherwise })
+            Ok(Found { platform: Box::new(oci::Oci::new(name, vec![runtime.into()])), version, otherwise })
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The runtimes that take an OCI bundle: ours, runc, crun, youki. All get the very same bundle.
+//! The runtimes that take an OCI bundle: ours, runc, crun, youki, runsc. All get the very same bundle.
 
 use super::{Job, Platform};
 use crate::host;
@@ -11,12 +11,13 @@ use std::fs;
 /// A runtime with runc's command line.
 pub(super) struct Oci {
     name: String,
-    program: String,
+    /// The program and its global options.
+    command: Vec<String>,
 }
 
 impl Oci {
-    pub(super) fn new(name: &str, program: String) -> Oci {
-        Oci { name: name.to_owned(), program }
+    pub(super) fn new(name: &str, command: Vec<String>) -> Oci {
+        Oci { name: name.to_owned(), command }
     }
 }
 
@@ -27,12 +28,25 @@ impl Platform for Oci {
         fs::create_dir_all(&bundle)
             .and_then(|()| fs::write(bundle.join("config.json"), text))
             .map_err(|error| error.to_string())?;
-        Ok(vec![self.program.clone(), "run".into(), "--bundle".into(), host::text(bundle), id.to_owned()])
+        Ok(self.words(&["run", "--bundle", &host::text(bundle), id]))
     }
 
     fn removal(&self, id: &str) -> Option<Vec<String>> {
-        Some(vec![self.program.clone(), "delete".into(), "--force".into(), id.to_owned()])
+        Some(self.words(&["delete", "--force", id]))
     }
+}
+
+impl Oci {
+    fn words(&self, verb: &[&str]) -> Vec<String> {
+        self.command.iter().map(String::as_str).chain(verb.iter().copied()).map(str::to_owned).collect()
+    }
+}
+
+/// For runsc where it may not write what it sets of the network in `/proc/sys/net`: what it writes goes to a tmpfs.
+pub(super) fn without_net_sysctl() -> (Vec<String>, &'static str) {
+    let script = "mount -t tmpfs none /proc/sys/net && exec \"$@\"";
+    let prefix = ["unshare", "--mount", "sh", "-c", script, "sh"].map(str::to_owned).to_vec();
+    (prefix, "run in a mount namespace with a tmpfs over /proc/sys/net, made once before all measurements")
 }
 
 /// For crun on a host with both versions of cgroups: it takes the unified tree for the one that counts even if that tree has no

@@ -5,6 +5,7 @@ use crate::clock::{per_operation, time};
 use crate::options::Options;
 use memmap2::MmapMut;
 use rustix::fs::{CWD, Mode, OFlags};
+use rustix::process::{Pid, WaitOptions};
 use rustix::thread::futex;
 use std::hint::black_box;
 use std::path::Path;
@@ -24,6 +25,7 @@ pub(super) fn run(kind: &str, options: &Options) -> Samples {
         "open-close" => open_close(seconds, options.dir.as_deref()),
         "pipe-ping" => pipe_ping(seconds),
         "futex-ping" => futex_ping(seconds),
+        "fork-wait" => fork_wait(seconds),
         "spawn" => spawn(seconds),
         "mmap-64k" => mmap(seconds),
         other => Err(Trouble::Unsupported(format!("no row sys.{other}"))),
@@ -125,6 +127,22 @@ fn take_turns(word: &AtomicU32, mine: u32, end: u32) -> Result<(), Trouble> {
             }
         }
     }
+}
+
+/// The rows before this one have waited for the end of their threads, so the copy has all there is.
+fn fork_wait(seconds: f64) -> Samples {
+    let samples = per_operation(seconds, |n| {
+        for _ in 0..n {
+            let copy = match fork::fork().map_err(Trouble::at("fork"))? {
+                fork::Fork::Child => std::process::exit(0),
+                fork::Fork::Parent(pid) => Pid::from_raw(pid),
+            };
+            let ended = rustix::process::waitpid(copy, WaitOptions::empty()).map_err(Trouble::at("wait for a copy"))?;
+            check(ended.is_some_and(|(pid, status)| Some(pid) == copy && status.exit_status() == Some(0)), "a copy got lost")?;
+        }
+        Ok(())
+    })?;
+    Ok(time(samples, US))
 }
 
 fn spawn(seconds: f64) -> Samples {

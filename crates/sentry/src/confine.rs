@@ -138,3 +138,44 @@ pub(crate) fn raise_descriptors() {
     limit.current = limit.maximum;
     let _ = rustix::process::setrlimit(Resource::Nofile, limit);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    /// The bar: gVisor's filters let 53 to 68 calls through.
+    const MOST: usize = 60;
+
+    #[test]
+    fn the_calls_are_few_and_each_stands_once() {
+        let names: BTreeSet<_> = CALLS.iter().map(|allowed| allowed.call.name()).collect();
+        assert!(names.len() == CALLS.len() && CALLS.len() <= MOST, "{} calls, {} names", CALLS.len(), names.len());
+    }
+
+    #[test]
+    fn memory_never_becomes_executable() {
+        for call in [Sysno::mmap, Sysno::mprotect] {
+            let allowed: Vec<_> = CALLS.iter().filter(|allowed| allowed.call == call).collect();
+            assert!(matches!(allowed[..], [one] if one.conditions == NOT_EXECUTABLE), "{}", call.name());
+        }
+        assert!(CALLS.iter().all(|allowed| allowed.call != Sysno::pkey_mprotect && allowed.call != Sysno::execve));
+    }
+
+    /// What `docs/security.md` says is what the lists say.
+    #[test]
+    fn the_document_lists_exactly_these() {
+        let sentry = CALLS.iter().map(|allowed| allowed.call.name());
+        assert_eq!(written("sentry"), sentry.collect::<BTreeSet<_>>(), "docs/security.md, the sentry's calls");
+        let gofer = insula_gofer::CALLS.iter().map(|call| call.call.name());
+        assert_eq!(written("gofer"), gofer.collect::<BTreeSet<_>>(), "docs/security.md, the gofer's calls");
+    }
+
+    /// The names between a list's marks: each line begins with one.
+    fn written(list: &str) -> BTreeSet<&'static str> {
+        let document = include_str!("../../../docs/security.md");
+        let (_, rest) = document.split_once(&format!("<!-- {list} calls -->\n")).expect("a mark before the list");
+        let (table, _) = rest.split_once(&format!("<!-- end of {list} calls -->")).expect("a mark behind the list");
+        table.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect()
+    }
+}

@@ -14,6 +14,7 @@ use crate::{Errno, Flow, Result};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
+use core::ops::{Deref, DerefMut};
 use core::sync::atomic::{AtomicU32, Ordering};
 use insula_abi::general as c;
 use insula_abi::signal::Siginfo;
@@ -188,6 +189,14 @@ pub trait File: Pollable + Any {
     /// `O_*` have changed (fcntl(2), `F_SETFL`).
     fn flags_changed(&self, flags: u32) {}
 
+    /// Where it stands, if somebody outside of this kernel has the same open file and may move it.
+    fn shared_position(&self) -> Option<u64> {
+        None
+    }
+
+    /// Its position was moved, which who shares it is to see.
+    fn moved(&self, position: u64) {}
+
     /// A descriptor of it was closed by `task`, while others may be left.
     fn flush(&self, task: &Arc<Task>) {}
 }
@@ -281,8 +290,12 @@ impl Description {
     }
 
     /// Its position, for who moves it: two readers of one open file take turns.
-    pub fn position(&self) -> MutexGuard<'_, u64> {
-        self.position.lock()
+    pub fn position(&self) -> Position<'_> {
+        let mut held = self.position.lock();
+        if let Some(shared) = self.file.shared_position() {
+            *held = shared;
+        }
+        Position { before: *held, held, file: &*self.file }
     }
 
     /// It takes a lock, which is given back when the last descriptor of it is closed.
@@ -343,6 +356,35 @@ impl Description {
                 Err(crate::wait::Ended::Interrupted) => Err(Errno::RESTARTSYS),
             }
         }))
+    }
+}
+
+/// An open file's position, held by who moves it.
+pub struct Position<'a> {
+    held: MutexGuard<'a, u64>,
+    before: u64,
+    file: &'a dyn File,
+}
+
+impl Deref for Position<'_> {
+    type Target = u64;
+
+    fn deref(&self) -> &u64 {
+        &self.held
+    }
+}
+
+impl DerefMut for Position<'_> {
+    fn deref_mut(&mut self) -> &mut u64 {
+        &mut self.held
+    }
+}
+
+impl Drop for Position<'_> {
+    fn drop(&mut self) {
+        if *self.held != self.before {
+            self.file.moved(*self.held);
+        }
     }
 }
 

@@ -48,11 +48,6 @@ impl Stream {
         rustix::fs::fcntl_getfl(&self.fd).map_or(c::O_RDWR, |flags| flags.bits())
     }
 
-    /// Where it stands, if it is a file that has positions: what was read or written before goes on there.
-    pub fn position(&self) -> u64 {
-        if self.is_plain() { rustix::fs::tell(&self.fd).unwrap_or(0) } else { 0 }
-    }
-
     fn ready(&self, wanted: PollFlags) -> Result<()> {
         let mut fds = [PollFd::new(&self.fd, wanted)];
         let zero = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -179,6 +174,17 @@ impl File for Stream {
                 Ok(Flow::Done(0))
             }
             _ => Err(Errno::ENOTTY),
+        }
+    }
+
+    // Output and errors are often one open file, which the caller writes to before and after us: its position is the host's.
+    fn shared_position(&self) -> Option<u64> {
+        self.is_plain().then(|| rustix::fs::tell(&self.fd).ok()).flatten()
+    }
+
+    fn moved(&self, position: u64) {
+        if self.is_plain() {
+            let _ = rustix::fs::seek(&self.fd, rustix::fs::SeekFrom::Start(position));
         }
     }
 

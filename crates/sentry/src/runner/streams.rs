@@ -19,9 +19,7 @@ pub(super) fn table(watcher: &Arc<Watcher>, streams: [BorrowedFd<'_>; 3]) -> Res
         let fd: OwnedFd = stream.try_clone_to_owned().map_err(|_| Errno::EMFILE)?;
         let stream = Stream::new(fd, watcher)?;
         let flags = stream.flags();
-        let position = stream.position();
         let description = Description::new(stream, None, flags);
-        *description.position() = position;
         table.put(number as i32, description, false, ROOM)?;
     }
     Ok(table)

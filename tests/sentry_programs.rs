@@ -1,0 +1,109 @@
+//! Programs of a distribution, unmodified, behind the sentry. One that isn't installed is skipped.
+
+mod support;
+
+use std::fs::{File, OpenOptions};
+use std::process::Command;
+use support::{World, ended, read};
+
+/// Whether the host has all these programs.
+fn installed(programs: &[&str]) -> bool {
+    let found = |program: &&&str| {
+        let found = Command::new("sh").args(["-c", "command -v \"$0\" >/dev/null", program]).status();
+        found.is_ok_and(|status| status.success())
+    };
+    match programs.iter().find(|program| !found(program)) {
+        Some(missing) => {
+            eprintln!("skipped: not installed: {missing}");
+            false
+        }
+        None => true,
+    }
+}
+
+/// Runs a script, which needs these programs, in an empty directory of the sandbox's own; it must end well, and write this.
+#[track_caller]
+fn check(programs: &[&str], script: &str, expected: &str) {
+    let Some(world) = World::new() else { return };
+    if !installed(programs) {
+        return;
+    }
+    let script = format!("set -e; cd $(mktemp -d); export HOME=$PWD; {script}");
+    assert_eq!(world.ok(["--isolation", "sentry", "run", "--", "sh", "-c", &script]), expected);
+}
+
+#[test]
+fn output_and_errors_share_a_files_position() {
+    let Some(world) = World::new() else { return };
+    let path = world.file("log", "");
+    let log = OpenOptions::new().write(true).open(&path).unwrap();
+    let mut before = &log;
+    std::io::Write::write_all(&mut before, b"before\n").unwrap();
+    let script = "echo one; sh -c 'echo two >&2'; echo three";
+    let mut command = world.insula(["--isolation", "sentry", "run", "--", "sh", "-c", script]);
+    command.stdout(log.try_clone().unwrap()).stderr(log.try_clone().unwrap());
+    assert!(ended(&mut command.spawn().unwrap()).success(), "{}", read(&path));
+    std::io::Write::write_all(&mut before, b"after\n").unwrap();
+    assert_eq!(read(&path), "before\none\ntwo\nthree\nafter\n");
+}
+
+#[test]
+fn what_one_program_left_of_its_input_is_the_callers() {
+    let Some(world) = World::new() else { return };
+    let input = File::open(world.file("input", "one\ntwo\nthree\n")).unwrap();
+    let run = |input: &File| {
+        let mut command = world.insula(["--isolation", "sentry", "run", "--", "sh", "-c", "read line; echo $line"]);
+        support::stdout(&support::output(command.stdin(input.try_clone().unwrap()))).to_owned()
+    };
+    assert_eq!((run(&input), run(&input)), ("one\n".to_owned(), "two\n".to_owned()));
+}
+
+#[test]
+fn shells() {
+    let script = "trap 'echo trapped' USR1; kill -USR1 $$; x=$(echo hi | tr a-z A-Z); echo $x";
+    check(&["dash"], &format!("dash -c '{}'", script.replace('\'', "'\\''")), "trapped\nHI\n");
+    check(&["busybox"], "busybox sh -c 'seq 3 | sed s/2/x/ | busybox tac'", "3\nx\n1\n");
+    let bash = "cat <(echo substituted) - <<< here; set -m; sleep 0.1 & jobs -p | wc -l; wait; echo $?";
+    check(&["bash"], &format!("bash -c '{bash}'"), "substituted\nhere\n1\n0\n");
+}
+
+#[test]
+fn many_short_programs() {
+    check(&["xargs"], "seq 1000 | xargs -n 50 -P 2 echo | wc -l", "20\n");
+}
+
+#[test]
+fn archives() {
+    let script = "mkdir -p a/b; seq 5000 > a/b/n; ln -s n a/b/l; ln a/b/n a/h; tar czf t.tgz a; tar cJf t.txz a; mkdir x; tar xzf t.tgz -C x; \
+                  diff -r a x/a; tar tJf t.txz | wc -l; readlink x/a/b/l; stat -c %h x/a/h";
+    check(&["tar", "gzip", "xz", "diff"], script, "5\nn\n2\n");
+}
+
+#[test]
+fn compilers() {
+    let source = r#"printf '#include <stdio.h>\nint main(void) { puts("made"); }\n' > a.c"#;
+    check(&["gcc", "make"], &format!("{source}; make -s -j2 a && ./a"), "made\n");
+}
+
+#[test]
+fn interpreters() {
+    check(&["perl"], "perl -e '$p = fork; exit 3 unless $p; waitpid $p, 0; print $? >> 8, \"\\n\"'", "3\n");
+    check(&["node"], "node -e 'setTimeout(() => console.log(6 * 7), 10)'", "42\n");
+}
+
+#[test]
+fn databases() {
+    let fill = "create table t(a); with recursive c(x) as (select 1 union all select x + 1 from c where x < 10000) insert into t select x from c;";
+    check(
+        &["sqlite3"],
+        &format!("sqlite3 db '{fill}'; sqlite3 db 'select sum(a) from t; pragma integrity_check;'"),
+        "50005000\nok\n",
+    );
+}
+
+#[test]
+fn version_control() {
+    let script = "git init -q r; cd r; git config user.email a@example.org; git config user.name a; echo x > f; git add f; \
+                  git commit -qm first; git clone -q . ../c; cat ../c/f; git -C ../c log --format=%s";
+    check(&["git"], script, "x\nfirst\n");
+}

@@ -32,6 +32,8 @@ fn ends_are_told_as_a_shell_tells_them() {
     assert_eq!(code(&["nosuch-program"]), 127);
     assert_eq!(code(&["/etc/passwd"]), 126);
     assert_eq!(code(&["sh", "-c", "sh -c 'kill -9 $$'; exit $?"]), 137);
+    // A command is no init: signals end it.
+    assert_eq!(code(&["sh", "-c", "kill -TERM $$"]), 143);
 }
 
 #[test]

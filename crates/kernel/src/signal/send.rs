@@ -5,6 +5,7 @@ use super::{FIRST_QUEUED, Pending, SigSet};
 use crate::task::{Credentials, Process, Task};
 use crate::{Errno, Result};
 use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
 use insula_abi::general as c;
 use insula_abi::signal::{Sigaction, Siginfo};
 
@@ -106,8 +107,12 @@ fn choose(state: &crate::task::process::State, pid: i32, signal: i32) -> Option<
     first.into_iter().chain(state.threads.values()).find(|task| task.signals().takes(signal)).cloned()
 }
 
-/// Whether the first process doesn't get this signal: from inside, it only gets those it has a handler for.
+/// Whether the first process doesn't get this signal: from inside, it only gets those it has a handler for, unless it is an
+/// [ordinary](Process::ordinary) command.
 pub(super) fn is_protected(process: &Process, signal: i32, outside: bool) -> bool {
+    if process.ordinary.load(Ordering::Relaxed) {
+        return false;
+    }
     let fatal = SigSet::UNSTOPPABLE.has(signal);
     process.pid == 1 && !(outside && fatal) && process.actions().lock().get(signal).handler == BY_DEFAULT
 }

@@ -24,6 +24,8 @@ pub struct Process {
     pub program: Mutex<Option<Arc<Description>>>,
     /// Whether others may look into it: 0 no, 1 yes, 2 only the superuser (prctl(2), `PR_SET_DUMPABLE`).
     pub dumpable: AtomicU8,
+    /// The first process is a command that is to be interrupted like any other, not an init that is shielded from signals it doesn't handle.
+    pub ordinary: AtomicBool,
     /// It becomes the parent of orphans below it (prctl(2), `PR_SET_CHILD_SUBREAPER`).
     pub subreaper: AtomicBool,
     /// When it began, in nanoseconds of the monotonic clock.
@@ -98,6 +100,7 @@ impl Process {
             actions: Mutex::new(actions),
             program: Mutex::default(),
             dumpable: AtomicU8::new(1),
+            ordinary: AtomicBool::new(false),
             subreaper: AtomicBool::new(false),
             started,
             uid: AtomicU32::new(0),

@@ -28,6 +28,7 @@ use rustix::process::Signal;
 use std::convert::Infallible;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// All memory of a sandbox's programs, at most, in bytes: address space, not memory; what limits memory is the container's group.
 const MEMORY: u64 = 1 << 38;
@@ -133,6 +134,7 @@ fn serve(parts: Parts, inside: &mut Inside<'_>) -> Result<Infallible, Error> {
     clock.serve(&kernel).map_err(failed("start the timer"))?;
     watcher.serve().map_err(failed("watch the standard streams"))?;
     let (task, regs) = boot(&kernel, &watcher, &client, &memory, &exported, inside)?;
+    task.process.ordinary.store(inside.plan.process.reaper, Ordering::Relaxed);
     ended.watch(&task);
     driver::start(seed, task.clone(), regs, driver::Token::default()).map_err(failed("start the program"))?;
     let _platform = platform;
@@ -271,8 +273,9 @@ fn stay(first: &Arc<Task>, incoming: &SignalFd, ended: &Ended, news: Option<&Own
         let mut word = [0; 16];
         let _ = rustix::io::read(ended.told.as_fd(), &mut word);
         while let Some(received) = incoming.read() {
-            const SIGCHLD: i32 = 17;
-            if received.signal != SIGCHLD {
+            // Nobody could tell the caller that the program is stopped, nor continue it.
+            const NOT_PASSED: [i32; 4] = [libc::SIGCHLD, libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];
+            if !NOT_PASSED.contains(&received.signal) {
                 let info = Siginfo::sent(received.signal, 0, 0, 0);
                 let _ = insula_kernel::signal::send::send_from_outside(Target::Process(&first.process), info);
             }

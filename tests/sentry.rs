@@ -117,4 +117,8 @@ fn what_it_cant_do_it_refuses() {
     let Some(world) = World::new() else { return };
     let refused = world.fails(125, ["--isolation", "sentry", "run", "-t", "--", "true"]);
     assert!(refused.contains("process.terminal") && refused.contains("leave -t out"), "{refused}");
+    let refused = world.fails(125, ["--isolation", "sentry", "run", "--network", "host", "--", "true"]);
+    assert!(refused.contains("network") && refused.contains("leave --network host out"), "{refused}");
+    let refused = world.fails(125, ["--isolation", "sentry", "run", "--device", "/dev/null", "--", "true"]);
+    assert!(refused.contains("linux.devices") && refused.contains("/dev/null"), "{refused}");
 }

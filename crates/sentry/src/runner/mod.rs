@@ -15,7 +15,7 @@ mod tree;
 use insula_boundary::{Error, ExecOptions, Job, Result};
 use insula_container::runner::{Inside, Runner};
 use insula_spec::Plan;
-use insula_spec::plan::{MountKind, Process};
+use insula_spec::plan::{MountKind, Namespace, Process};
 use rustix::fd::OwnedFd;
 use std::path::Path;
 
@@ -76,6 +76,16 @@ fn refuse(plan: &Plan) -> Result<()> {
             "process.apparmorProfile, process.selinuxLabel",
             "the sentry has no security modules; leave them out",
         );
+    }
+    if !plan.namespaces.has(Namespace::Net) {
+        return unsupported(
+            "network",
+            "the sentry has a loopback device and no way out in this version; leave --network host out",
+        );
+    }
+    if let Some(device) = plan.devices.first() {
+        let why = format!("the sentry has no devices of the host's; leave {} out", device.path.display());
+        return unsupported("linux.devices", &why);
     }
     if !plan.time_offsets.is_empty() {
         return unsupported("linux.timeOffsets", "the sentry's clocks are the host's; leave them out");

@@ -121,4 +121,10 @@ fn what_it_cant_do_it_refuses() {
     assert!(refused.contains("network") && refused.contains("leave --network host out"), "{refused}");
     let refused = world.fails(125, ["--isolation", "sentry", "run", "--device", "/dev/null", "--", "true"]);
     assert!(refused.contains("linux.devices") && refused.contains("/dev/null"), "{refused}");
+    let refused = world.fails(125, ["--isolation", "sentry", "run", "--security-opt", "seccomp=unconfined", "--", "true"]);
+    assert!(refused.contains("--security-opt seccomp"), "{refused}");
+    let refused = world.fails(125, ["--isolation", "sentry", "run", "--preserve-fds", "1", "--", "true"]);
+    assert!(refused.contains("--preserve-fds"), "{refused}");
+    let refused = world.fails(1, ["run", "--strace", "--", "true"]);
+    assert!(refused.contains("--isolation sentry"), "{refused}");
 }

@@ -89,9 +89,21 @@ impl Global {
 
     /// Refuses what a verb can't honour.
     pub(crate) fn check(&self, verb: &str) -> anyhow::Result<()> {
+        if self.strace && self.isolation != "sentry" {
+            anyhow::bail!("--strace: only the sentry can tell of calls; add --isolation sentry");
+        }
         if self.systemd_cgroup && verb == "vm" {
             anyhow::bail!("--systemd-cgroup: a virtual machine has no cgroup of its own; leave the option out");
         }
+        Ok(())
+    }
+
+    /// Refuses descriptors for a program that can't use the host's.
+    pub(crate) fn check_preserved(&self, count: u32) -> anyhow::Result<()> {
+        anyhow::ensure!(
+            count == 0 || self.isolation != "sentry",
+            "--preserve-fds: a descriptor of the host's can't be used behind the sentry; leave it out"
+        );
         Ok(())
     }
 

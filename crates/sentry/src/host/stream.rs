@@ -141,24 +141,7 @@ impl File for Stream {
     }
 
     fn attributes(&self) -> Result<Attributes> {
-        let stat = rustix::fs::fstat(&self.fd).map_err(errno)?;
-        let time = |sec, nsec: u64| insula_abi::time::Timespec { sec, nsec: nsec as i64 };
-        Ok(Attributes {
-            dev: stat.st_dev,
-            ino: stat.st_ino,
-            mode: stat.st_mode,
-            nlink: stat.st_nlink as u32,
-            uid: stat.st_uid,
-            gid: stat.st_gid,
-            rdev: stat.st_rdev,
-            size: stat.st_size as u64,
-            blksize: stat.st_blksize as u32,
-            blocks: stat.st_blocks as u64,
-            atime: time(stat.st_atime, stat.st_atime_nsec),
-            mtime: time(stat.st_mtime, stat.st_mtime_nsec),
-            ctime: time(stat.st_ctime, stat.st_ctime_nsec),
-            btime: None,
-        })
+        rustix::fs::fstat(&self.fd).map(|stat| crate::hostfs::attributes_of(&stat)).map_err(errno)
     }
 
     fn ioctl(&self, io: &Io<'_>, request: u32, argument: u64) -> SysResult {

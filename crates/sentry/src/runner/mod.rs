@@ -87,6 +87,11 @@ fn refuse(plan: &Plan) -> Result<()> {
         let why = format!("the sentry has no devices of the host's; leave {} out", device.path.display());
         return unsupported("linux.devices", &why);
     }
+    let process = &plan.process;
+    if process.scheduler.is_some() || process.io_priority.is_some() || process.personality.is_some() {
+        let fields = "process.scheduler, process.ioPriority, linux.personality";
+        return unsupported(fields, "the sentry has one way of scheduling and one personality; leave them out");
+    }
     if !plan.time_offsets.is_empty() {
         return unsupported("linux.timeOffsets", "the sentry's clocks are the host's; leave them out");
     }

@@ -20,6 +20,8 @@ use std::process::ExitCode;
 pub(crate) fn main(global: &Global, args: Args) -> anyhow::Result<ExitCode> {
     let run = || {
         super::check_preserved(args.preserve_fds)?;
+        global.check_preserved(args.preserve_fds)?;
+        check_policy(global, &args)?;
         let mut plan = plan::make(&args)?;
         global.place(&mut plan)?;
         insula_container::protect_program_file(&plan)?;
@@ -27,6 +29,14 @@ pub(crate) fn main(global: &Global, args: Args) -> anyhow::Result<ExitCode> {
         if args.detach { detached(global, &args, plan) } else { foreground(global, &args, plan) }
     };
     run().map_err(Coded::of_run)
+}
+
+/// Refuses a policy for calls that the host's kernel never sees.
+fn check_policy(global: &Global, args: &Args) -> anyhow::Result<()> {
+    let named = args.security_opt.iter().any(|option| option.starts_with("seccomp"));
+    let sentry = global.isolation == "sentry";
+    anyhow::ensure!(!(named && sentry), "--security-opt seccomp: the sentry answers all calls itself; leave it out");
+    Ok(())
 }
 
 /// The program as a foreground job; it is removed when it ends.

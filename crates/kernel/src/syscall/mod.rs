@@ -84,7 +84,6 @@ pub(crate) const fn full(number: Sysno, handler: Handler) -> Entry {
 }
 
 /// A table's row for a call that isn't supported whole.
-#[allow(dead_code)] // Until the first family has one.
 pub(crate) const fn partial(number: Sysno, missing: &'static str, handler: Handler) -> Entry {
     Entry { number, level: Level::Partial(missing), handler }
 }

@@ -55,6 +55,34 @@ pub fn set_size(terminal: impl AsFd, columns: u16, rows: u16) {
     let _ = rustix::termios::tcsetwinsize(terminal, Winsize { ws_col: columns, ws_row: rows, ws_xpixel: 0, ws_ypixel: 0 });
 }
 
+/// A terminal's settings as the kernel keeps them: the bytes of a `struct termios2` (ioctl_tty(2)).
+pub type Settings = [u8; 44];
+
+/// `TCGETS2` and `TCSETS2` of ioctl_tty(2), on x86-64.
+const GET_SETTINGS: libc::c_ulong = 0x802c_542a;
+const SET_SETTINGS: libc::c_ulong = 0x402c_542b;
+
+/// Reads a terminal's settings.
+///
+/// # Errors
+/// `ENOTTY`: it is none.
+pub fn settings(terminal: impl AsFd) -> rustix::io::Result<Settings> {
+    let mut settings: Settings = [0; 44];
+    // SAFETY: the call writes a `struct termios2`, which has the buffer's size.
+    let got = unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), GET_SETTINGS, settings.as_mut_ptr()) };
+    Errno::result(i64::from(got)).map(|_| settings)
+}
+
+/// Changes a terminal's settings at once.
+///
+/// # Errors
+/// `ENOTTY`: it is none.
+pub fn set_settings(terminal: impl AsFd, settings: &Settings) -> rustix::io::Result<()> {
+    // SAFETY: the call reads a `struct termios2`, which has the buffer's size.
+    let done = unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), SET_SETTINGS, settings.as_ptr()) };
+    Errno::result(i64::from(done)).map(drop)
+}
+
 /// The process group in a terminal's foreground, if it is our controlling terminal.
 pub fn foreground(terminal: impl AsFd) -> Option<Pid> {
     rustix::termios::tcgetpgrp(terminal).ok()

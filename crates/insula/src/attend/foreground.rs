@@ -76,11 +76,14 @@ fn is_inside(group: Pid, init: Pid) -> bool {
     namespace(group).is_some_and(|theirs| Some(theirs) == namespace(init))
 }
 
-/// The process group of the program behind our first process: its only child at the start, so its first.
+/// The process group of the program behind our first process: its only child at the start, so its first. If the first process is the
+/// program, for the kernel that runs it, its children have left our session.
 fn program_group(init: Pid) -> Option<Pid> {
     let pid = init.as_raw_pid();
     let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
-    Pid::from_raw(children.split_whitespace().next()?.parse().ok()?)
+    let first = children.split_whitespace().next().and_then(|text| Pid::from_raw(text.parse().ok()?));
+    let session = |pid| rustix::process::getsid(pid).ok();
+    first.filter(|first| session(Some(*first)) == session(None)).or(Some(init))
 }
 
 fn number(pidfd: &OwnedFd) -> Option<Pid> {

@@ -5,7 +5,6 @@ use super::{FIRST_QUEUED, Pending, SigSet};
 use crate::task::{Credentials, Process, Task};
 use crate::{Errno, Result};
 use alloc::sync::Arc;
-use core::sync::atomic::Ordering;
 use insula_abi::general as c;
 use insula_abi::signal::{Sigaction, Siginfo};
 
@@ -31,7 +30,7 @@ pub fn send(target: Target<'_>, info: Siginfo) -> Result<()> {
     send_from(target, info, false)
 }
 
-/// Sends a signal from outside the sandbox: `SIGKILL` and `SIGSTOP` reach even the first process.
+/// Sends a signal from outside the sandbox: `SIGKILL` and `SIGSTOP` reach even its init.
 ///
 /// # Errors
 /// See [`send`].
@@ -110,11 +109,8 @@ fn choose(state: &crate::task::process::State, pid: i32, signal: i32) -> Option<
 /// Whether the first process doesn't get this signal: from inside, it only gets those it has a handler for, unless it is an
 /// [ordinary](Process::ordinary) command.
 pub(super) fn is_protected(process: &Process, signal: i32, outside: bool) -> bool {
-    if process.ordinary.load(Ordering::Relaxed) {
-        return false;
-    }
     let fatal = SigSet::UNSTOPPABLE.has(signal);
-    process.pid == 1 && !(outside && fatal) && process.actions().lock().get(signal).handler == BY_DEFAULT
+    process.is_init() && !(outside && fatal) && process.actions().lock().get(signal).handler == BY_DEFAULT
 }
 
 /// Sends a signal that the task's own instructions caused: if it can't be taken, it ends the process.
@@ -130,9 +126,9 @@ pub fn force(task: &Arc<Task>, info: Siginfo) {
         }
         own.pending.push(info, 1);
     }
-    // Even the first process ends if it can't go on.
+    // Even an init ends if it can't go on.
     let deadly = !actions.lock().catches(signal) && matches!(DefaultAction::of(signal), DefaultAction::End | DefaultAction::Dump);
-    if deadly && task.process.pid == 1 {
+    if deadly && task.process.is_init() {
         task.process.end(status_of(signal, false));
     }
     task.interrupt();

@@ -142,6 +142,6 @@ pub(crate) fn check_complete(task: &Arc<Task>) {
         stop.complete = true;
         stop.signal
     };
-    task.process.changed.wake(Events::READABLE);
     tell_parent(task, &task.process, Report::Stopped(signal));
+    task.process.changed.wake(Events::READABLE);
 }

@@ -236,7 +236,7 @@ fn kill(cx: &mut Cx<'_>, [pid, signal, ..]: Args) -> SysResult {
     let targets: Vec<Arc<Process>> = match pid {
         i32::MIN => return Err(Errno::ESRCH),
         -1 => {
-            let others = |process: &Arc<Process>| process.pid != 1 && process.pid != cx.task.process.pid;
+            let others = |process: &Arc<Process>| !process.is_init() && process.pid != cx.task.process.pid;
             cx.kernel.pids.processes().into_iter().filter(others).collect()
         }
         0 => {

@@ -6,10 +6,12 @@ use crate::fs::{Context, Descriptors};
 use crate::mm::Mm;
 use crate::signal::{Actions, SigSet};
 use crate::sync::Mutex;
+use crate::tty::Tty;
 use crate::{Errno, Kernel, Regs, Result};
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
 use insula_abi::general as c;
 
 /// What such a process begins with.
@@ -30,6 +32,18 @@ pub struct Boot {
     pub descriptors: Arc<Descriptors>,
 }
 
+/// How such a process stands to the world outside.
+#[derive(Default)]
+pub struct Manner {
+    /// If it is the first, it is nevertheless no init ([`Process::ordinary`]): signals it doesn't handle end or stop it, and nobody waits for
+    /// orphans.
+    pub ordinary: bool,
+    /// The world outside stops and continues it, as a shell does its jobs.
+    pub job: bool,
+    /// The controlling terminal of its session.
+    pub terminal: Option<Arc<Tty>>,
+}
+
 impl Kernel {
     /// Makes a process with a session of its own, and loads its program: the first one made is the sandbox's first process, number 1. It has
     /// no parent here: [`Process::status`] tells how it ended, and the process is [ready](crate::wait::Pollable) then.
@@ -39,6 +53,14 @@ impl Kernel {
     /// # Errors
     /// Those of execve(2). `EAGAIN`: no number is left.
     pub fn boot(self: &Arc<Self>, boot: Boot) -> Result<(Arc<Task>, Regs)> {
+        self.boot_as(boot, Manner::default())
+    }
+
+    /// The same, as something else than an init.
+    ///
+    /// # Errors
+    /// Those of [`Kernel::boot`]. `EPERM`: its terminal is another session's.
+    pub fn boot_as(self: &Arc<Self>, boot: Boot, manner: Manner) -> Result<(Arc<Task>, Regs)> {
         let pid = self.pids.allocate()?;
         let made = self.make(pid, &boot).and_then(|task| {
             let image = crate::exec::Request {
@@ -53,7 +75,14 @@ impl Kernel {
         });
         match made {
             Ok((task, regs)) => {
+                task.process.ordinary.store(manner.ordinary, Ordering::Relaxed);
                 self.enlist(&task);
+                if let Some(node) = self.pids.lock().nodes.get_mut(&pid) {
+                    node.job = manner.job;
+                }
+                if let Some(terminal) = manner.terminal {
+                    terminal.take_control(&task, false).inspect_err(|_| drop(self.pids.lock().remove(pid)))?;
+                }
                 Ok((task, regs))
             }
             Err(errno) => {
@@ -101,6 +130,8 @@ impl Kernel {
             ended: false,
             report: None,
             executed: true,
+            adopted: false,
+            job: false,
         });
     }
 }

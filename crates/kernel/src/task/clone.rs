@@ -254,6 +254,8 @@ fn join(maker: &Arc<Task>, task: &Arc<Task>, request: &Request) -> Result<()> {
             ended: false,
             report: None,
             executed: false,
+            adopted: false,
+            job: false,
         };
         tree.insert(node);
     }

@@ -171,7 +171,8 @@ fn notify_end(
     unwanted
 }
 
-/// Children of a process that ends get another parent: the nearest above it that takes orphans, else the first process.
+/// Children of a process that ends get another parent: the nearest above it that takes orphans, else the sandbox's init, else
+/// the world outside, which doesn't ask how they end.
 fn give_children_away(tree: &mut Tree, process: &Arc<Process>, letters: &mut Letters) {
     let Some(node) = tree.nodes.get_mut(&process.pid) else { return };
     let (group, session) = (node.group, node.session.id);
@@ -185,6 +186,7 @@ fn give_children_away(tree: &mut Tree, process: &Arc<Process>, letters: &mut Let
         let Some(child) = tree.nodes.get_mut(&pid) else { continue };
         child.parent = heir.unwrap_or(0);
         child.maker = child.parent;
+        child.adopted = heir.is_none();
         tell_of_parents_end(child, process.pid, letters);
         let (ended, child_group, child_session) = (child.ended, child.group, child.session.id);
         // Whoever takes orphans in expects the usual signal.
@@ -231,7 +233,7 @@ fn reaper(tree: &Tree, pid: i32) -> Option<i32> {
         }
         at = node.parent;
     }
-    tree.nodes.get(&1).filter(|node| pid != 1 && !node.ended).map(|_| 1)
+    tree.nodes.get(&1).filter(|node| node.process.is_init() && pid != 1 && !node.ended).map(|_| 1)
 }
 
 /// Sends what a process asked to be sent when its parent ends.

@@ -53,6 +53,10 @@ pub(crate) struct Node {
     pub report: Option<Report>,
     /// It has called execve(2): its parent may no longer move it to another group.
     pub executed: bool,
+    /// It was made in here, and the world outside has taken it in.
+    pub adopted: bool,
+    /// The world outside stops and continues it, as a shell does its jobs: its parent is of another group of the same session.
+    pub job: bool,
 }
 
 /// What a parent may wait for, beside an end.
@@ -111,6 +115,14 @@ impl Pids {
     pub fn relations(&self, pid: i32) -> (i32, i32, i32) {
         let tree = self.lock();
         (tree.parent(pid), tree.group_of(pid), tree.session_of(pid).map_or(0, |session| session.id))
+    }
+
+    /// The signal that stopped a process that has no parent here, if it was since this was last asked; not if it goes on already.
+    pub fn take_stop(&self, pid: i32) -> Option<i32> {
+        match self.lock().nodes.get_mut(&pid)?.report.take()? {
+            Report::Stopped(signal) => Some(signal),
+            Report::Continued => None,
+        }
     }
 
     /// The members of a process group.
@@ -191,9 +203,9 @@ impl Tree {
             .any(|pid| self.nodes.get(pid).is_some_and(|node| node.session.id == session))
     }
 
-    /// A process's parent; 0 is the world outside.
+    /// A process's parent; 0 is the world outside. Orphans are told what they look for: that it is number 1.
     pub fn parent(&self, pid: i32) -> i32 {
-        self.nodes.get(&pid).map_or(0, |node| node.parent)
+        self.nodes.get(&pid).map_or(0, |node| if node.adopted { 1 } else { node.parent })
     }
 
     /// A process's group.
@@ -260,7 +272,7 @@ impl Tree {
             if node.ended || without == Some(*pid) {
                 return false;
             }
-            let Some(parent) = self.nodes.get(&node.parent) else { return false };
+            let Some(parent) = self.nodes.get(&node.parent) else { return node.job };
             parent.group != group && parent.session.id == node.session.id
         })
     }

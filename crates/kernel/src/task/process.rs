@@ -24,7 +24,8 @@ pub struct Process {
     pub program: Mutex<Option<Arc<Description>>>,
     /// Whether others may look into it: 0 no, 1 yes, 2 only the superuser (prctl(2), `PR_SET_DUMPABLE`).
     pub dumpable: AtomicU8,
-    /// The first process is a command that is to be interrupted like any other, not an init that is shielded from signals it doesn't handle.
+    /// The first process is a command that is to be interrupted like any other, not an init: that is shielded from signals it doesn't handle,
+    /// and takes in all orphans.
     pub ordinary: AtomicBool,
     /// It becomes the parent of orphans below it (prctl(2), `PR_SET_CHILD_SUBREAPER`).
     pub subreaper: AtomicBool,
@@ -138,6 +139,11 @@ impl Process {
     /// Its tasks that have not ended.
     pub fn tasks(&self) -> Vec<Arc<Task>> {
         self.lock().threads.values().cloned().collect()
+    }
+
+    /// Whether it is the sandbox's init.
+    pub fn is_init(&self) -> bool {
+        self.pid == 1 && !self.ordinary.load(Ordering::Relaxed)
     }
 
     /// Its first task; any other, if that has ended.

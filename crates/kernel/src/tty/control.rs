@@ -37,6 +37,21 @@ pub fn controlling(task: &Task) -> Option<Arc<Tty>> {
     terminal.downcast().ok()
 }
 
+/// A task in the background wants to do what only the foreground may.
+fn background(task: &Arc<Task>, group: i32, signal: u32) -> Result<()> {
+    let blocked = task.signals().blocked.has(signal as i32);
+    let ignored = task.process.actions().lock().get(signal as i32).handler == IGNORE;
+    if blocked || ignored {
+        return if signal == c::SIGTTIN { Err(Errno::EIO) } else { Ok(()) };
+    }
+    if task.kernel().pids.lock().is_orphaned(group, None) {
+        return Err(Errno::EIO);
+    }
+    signal_group(task.kernel(), group, signal);
+    debug_assert!(SigSet::STOPS.has(signal as i32));
+    Err(Errno::RESTARTSYS)
+}
+
 impl Tty {
     /// Its session, if it is somebody's controlling terminal.
     pub fn session(&self) -> Option<Arc<Session>> {
@@ -45,7 +60,7 @@ impl Tty {
 
     /// The number of its device.
     pub fn device(&self) -> u64 {
-        crate::fs::dev::number(super::devpts::MAJOR, self.index)
+        if self.outside.is_some() { super::outside::CONSOLE } else { crate::fs::dev::number(super::devpts::MAJOR, self.index) }
     }
 
     /// The process group that may read.
@@ -114,7 +129,7 @@ impl Tty {
     ///
     /// # Errors
     /// `RESTARTSYS`: the signal was sent. `EIO`: it can't be.
-    pub(super) fn check_foreground(&self, task: &Arc<Task>, signal: u32) -> Result<()> {
+    pub fn check_foreground(&self, task: &Arc<Task>, signal: u32) -> Result<()> {
         if !self.controls(task) {
             return Ok(());
         }
@@ -123,17 +138,23 @@ impl Tty {
         if foreground == 0 || group == foreground {
             return Ok(());
         }
-        let blocked = task.signals().blocked.has(signal as i32);
-        let ignored = task.process.actions().lock().get(signal as i32).handler == IGNORE;
-        if blocked || ignored {
-            return if signal == c::SIGTTIN { Err(Errno::EIO) } else { Ok(()) };
+        background(task, group, signal)
+    }
+
+    /// The same, when all of the sandbox is in the background of a terminal outside.
+    ///
+    /// # Errors
+    /// Those of [`Tty::check_foreground`].
+    pub fn check_outside(&self, task: &Arc<Task>, signal: u32) -> Result<()> {
+        match place(task) {
+            Some((_, group)) if self.controls(task) => background(task, group, signal),
+            _ => Ok(()),
         }
-        if task.kernel().pids.lock().is_orphaned(group, None) {
-            return Err(Errno::EIO);
-        }
-        signal_group(task.kernel(), group, signal);
-        debug_assert!(SigSet::STOPS.has(signal as i32));
-        Err(Errno::RESTARTSYS)
+    }
+
+    /// Sends a signal to the process group that may read.
+    pub fn signal_foreground(&self, signal: i32) {
+        signal_group(&self.kernel, self.foreground(), signal as u32);
     }
 
     /// The terminal is gone: its programs are told, and find it closed.

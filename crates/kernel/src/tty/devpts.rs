@@ -1,7 +1,7 @@
 //! All terminals of a kernel, and the file system that names them, devpts(5).
 
-use super::Tty;
 use super::pty::{Master, Slave};
+use super::{Tty, outside};
 use crate::fs::dev::number;
 use crate::fs::types::Device;
 use crate::fs::{AlwaysReady, Attributes, Changes, EachEntry, File, FileType, Inode, Io, Opening};
@@ -24,7 +24,10 @@ pub(super) const MAJOR: u32 = 136;
 
 /// All terminals of a kernel.
 #[derive(Default)]
-pub struct Terminals(Mutex<BTreeMap<u32, Weak<Tty>>>);
+pub struct Terminals {
+    all: Mutex<BTreeMap<u32, Weak<Tty>>>,
+    console: Mutex<Weak<Tty>>,
+}
 
 impl Terminals {
     /// A new one's master.
@@ -32,12 +35,19 @@ impl Terminals {
     /// # Errors
     /// `ENOSPC`: there are too many.
     fn open(&self, opening: &Opening<'_>) -> Result<Arc<Master>> {
-        let kernel = opening.task.kernel();
         let credentials = opening.task.credentials();
+        self.make(opening.task.kernel(), (credentials.uid.fs, credentials.gid.fs))
+    }
+
+    /// A new one's master, of this user and group.
+    ///
+    /// # Errors
+    /// `ENOSPC`: there are too many.
+    pub fn make(&self, kernel: &Arc<Kernel>, owner: (u32, u32)) -> Result<Arc<Master>> {
         let tty = {
-            let mut all = self.0.lock();
+            let mut all = self.all.lock();
             let index = (0..MOST).find(|index| !all.contains_key(index)).ok_or(Errno::ENOSPC)?;
-            let tty = Tty::new(kernel, index, (credentials.uid.fs, credentials.gid.fs));
+            let tty = Tty::new(kernel, index, owner, None);
             all.insert(index, Arc::downgrade(&tty));
             tty
         };
@@ -48,11 +58,16 @@ impl Terminals {
 
     /// A master is closed: its terminal has no name any more.
     pub(super) fn forget(&self, index: u32) {
-        self.0.lock().remove(&index);
+        self.all.lock().remove(&index);
+    }
+
+    /// From now on `/dev/console` is this one.
+    pub fn set_console(&self, tty: &Arc<Tty>) {
+        *self.console.lock() = Arc::downgrade(tty);
     }
 
     fn get(&self, index: u32) -> Option<Arc<Tty>> {
-        self.0.lock().get(&index).and_then(Weak::upgrade)
+        self.all.lock().get(&index).and_then(Weak::upgrade)
     }
 }
 
@@ -81,7 +96,17 @@ struct Controlling;
 impl Device for Controlling {
     fn open(&self, opening: &Opening<'_>) -> Result<Arc<dyn File>> {
         let tty = super::control::controlling(opening.task).ok_or(Errno::ENXIO)?;
-        Ok(Slave::open_unchecked(&tty, opening.task, opening.flags | c::O_NOCTTY)?)
+        tty.open(opening)
+    }
+}
+
+/// `/dev/console`: the first process's terminal.
+struct Console;
+
+impl Device for Console {
+    fn open(&self, opening: &Opening<'_>) -> Result<Arc<dyn File>> {
+        let tty = opening.task.kernel().terminals.console.lock().upgrade().ok_or(Errno::ENXIO)?;
+        tty.open(opening)
     }
 }
 
@@ -90,6 +115,7 @@ pub fn register(kernel: &Kernel) {
     let systems = &kernel.file_systems;
     systems.register_device(false, number(5, 2), Arc::new(Multiplexer));
     systems.register_device(false, number(5, 0), Arc::new(Controlling));
+    systems.register_device(false, outside::CONSOLE, Arc::new(Console));
     systems.register("devpts", |kernel, _, data| Ok(Arc::new(Root::new(kernel, data)?)));
 }
 
@@ -101,7 +127,7 @@ pub(super) fn attributes(tty: &Tty) -> Attributes {
         nlink: 1,
         uid: tty.owner.0,
         gid: tty.owner.1,
-        rdev: number(MAJOR, tty.index),
+        rdev: tty.device(),
         blksize: 1024,
         ..Attributes::default()
     }
@@ -203,7 +229,7 @@ impl File for Listing {
             return Ok(());
         }
         let Some(kernel) = self.0.kernel.upgrade() else { return Ok(()) };
-        let all: alloc::vec::Vec<u32> = kernel.terminals.0.lock().keys().copied().collect();
+        let all: alloc::vec::Vec<u32> = kernel.terminals.all.lock().keys().copied().collect();
         // The position behind terminal N is N + 2, so it stays right when others come and go.
         for index in all.into_iter().filter(|index| u64::from(*index) + 1 >= at) {
             if !each(format!("{index}").as_bytes(), u64::from(index) + 3, FileType::Character, u64::from(index) + 2) {

@@ -8,6 +8,7 @@
 //! | [`line`] | the line discipline |
 //! | [`control`] | sessions, foreground groups, signals |
 //! | `requests` | ioctl(2) of terminals |
+//! | [`outside`] | terminals of the world outside |
 //! | [`pty`] | open files of both sides |
 //! | [`devpts`] | all terminals of a kernel, and the file system that names them |
 
@@ -16,13 +17,14 @@ pub mod devpts;
 pub mod line;
 #[cfg(test)]
 mod line_tests;
+pub mod outside;
 pub mod pty;
 mod requests;
 #[cfg(test)]
 mod tests;
 
 use crate::Kernel;
-use crate::fs::Changes;
+use crate::fs::{Changes, File};
 use crate::sync::Mutex;
 use crate::task::Session;
 use crate::time::{Alarm, Ticket};
@@ -42,6 +44,8 @@ pub struct Tty {
     /// What chmod(2) and chown(2) have made of its node.
     pub(crate) changes: Mutex<Changes>,
     state: Mutex<State>,
+    /// If it is of the world outside: the open file that reaches it.
+    outside: Option<Weak<dyn File>>,
     /// Told of what can be read and written on either side.
     slaves: Arc<Queue>,
     master: Arc<Queue>,
@@ -72,8 +76,9 @@ pub(crate) struct State {
 }
 
 impl Tty {
-    pub(crate) fn new(kernel: &Arc<Kernel>, index: u32, owner: (u32, u32)) -> Arc<Self> {
+    pub(crate) fn new(kernel: &Arc<Kernel>, index: u32, owner: (u32, u32), outside: Option<Weak<dyn File>>) -> Arc<Self> {
         Arc::new_cyclic(|this| Tty {
+            outside,
             kernel: kernel.clone(),
             this: this.clone(),
             index,

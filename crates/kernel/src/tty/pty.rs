@@ -55,6 +55,20 @@ impl Pollable for Master {
 }
 
 impl Master {
+    /// Reads what the terminal is to show, for who emulates it outside of any task.
+    ///
+    /// # Errors
+    /// `EAGAIN`: nothing. `EIO`: nobody has the other side open any more.
+    pub fn take(&self, into: &mut [u8]) -> Result<usize> {
+        let mut done = 0;
+        self.show(into.len() as u64, |bytes| {
+            let count = bytes.len().min(into.len() - done);
+            into[done..done + count].copy_from_slice(&bytes[..count]);
+            done += count;
+            Ok(count)
+        })
+    }
+
     /// Reads what the terminal is to show, by `take`.
     fn show(&self, left: u64, mut take: impl FnMut(&[u8]) -> Result<usize>) -> Result<usize> {
         if left == 0 {
@@ -93,8 +107,11 @@ impl Master {
         Ok(done + prefix)
     }
 
-    /// Types bytes, as far as there is room.
-    fn type_in(&self, bytes: &[u8]) -> Result<usize> {
+    /// Types bytes, as far as there is room; answers how many.
+    ///
+    /// # Errors
+    /// `EAGAIN`: there is none. `EIO`: the terminal is gone.
+    pub fn type_in(&self, bytes: &[u8]) -> Result<usize> {
         let mut signals = Vec::new();
         let mut state = self.tty.state.lock();
         if state.slaves == 0 && state.opened && state.hung_up {
@@ -111,8 +128,11 @@ impl Master {
         for signal in signals {
             signal_group(&self.tty.kernel, foreground, signal as u32);
         }
+        if count == 0 && !bytes.is_empty() {
+            return Err(Errno::EAGAIN);
+        }
         self.tty.changed();
-        if count == 0 && !bytes.is_empty() { Err(Errno::EAGAIN) } else { Ok(count) }
+        Ok(count)
     }
 }
 
@@ -135,13 +155,7 @@ impl File for Master {
     }
 
     fn read_bytes(&self, _: &Io<'_>, _: u64, into: &mut [u8]) -> Result<usize> {
-        let mut done = 0;
-        self.show(into.len() as u64, |bytes| {
-            let count = bytes.len().min(into.len() - done);
-            into[done..done + count].copy_from_slice(&bytes[..count]);
-            done += count;
-            Ok(count)
-        })
+        self.take(into)
     }
 
     fn write_bytes(&self, _: &Io<'_>, _: u64, from: &[u8]) -> Result<usize> {
@@ -190,6 +204,18 @@ impl Slave {
     }
 
     pub(super) fn open_unchecked(tty: &Arc<Tty>, task: &Arc<Task>, flags: u32) -> Result<Arc<Self>> {
+        let slave = Slave::new(tty)?;
+        if flags & c::O_NOCTTY == 0 {
+            tty.maybe_take_control(task);
+        }
+        Ok(slave)
+    }
+
+    /// Opens it for nobody yet.
+    ///
+    /// # Errors
+    /// `EIO`: it is gone.
+    pub fn new(tty: &Arc<Tty>) -> Result<Arc<Self>> {
         {
             let mut state = tty.state.lock();
             if state.hung_up {
@@ -198,11 +224,7 @@ impl Slave {
             state.slaves += 1;
             state.opened = true;
         }
-        let slave = Arc::new(Slave { tty: tty.clone() });
-        if flags & c::O_NOCTTY == 0 {
-            tty.maybe_take_control(task);
-        }
-        Ok(slave)
+        Ok(Arc::new(Slave { tty: tty.clone() }))
     }
 
     /// What a read gets, up to `most` bytes; it isn't taken yet. Follows `VMIN` and `VTIME`, termios(3).

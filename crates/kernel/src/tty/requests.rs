@@ -99,7 +99,8 @@ impl Tty {
         Ok(Flow::Done(0))
     }
 
-    fn resize(&self, size: Winsize) -> SysResult {
+    /// Gives it another size; its programs are told.
+    pub fn resize(&self, size: Winsize) -> SysResult {
         let foreground = {
             let mut state = self.state.lock();
             if state.size == size {

@@ -4,14 +4,19 @@
 //! |---|---|
 //! | `clock` | time, and the thread that waits for the next alarm |
 //! | `file` | files of the host's, by descriptors the gofer gave |
+//! | `relay` | bytes between a terminal of the host's and one of the kernel's |
 //! | `stream` | standard streams: pipes, terminals and sockets that the launcher gave |
+//! | `terminal` | what programs ask of those that are terminals |
 
 mod clock;
 mod file;
+mod relay;
 mod stream;
+mod terminal;
 
 pub use clock::HostClock;
 pub use file::HostDescriptor;
+pub use relay::{Pipes, Relay};
 pub use stream::{Stream, Watcher};
 
 use crate::platform::Memory;

@@ -8,13 +8,14 @@ use insula_abi::general as c;
 use insula_kernel::fs::{Attributes, File, FileType, Io};
 use insula_kernel::mm::UserBuf;
 use insula_kernel::sync::Mutex;
+use insula_kernel::tty::Tty;
 use insula_kernel::wait::{Events, Observer, Pollable, Queue, Registration};
 use insula_kernel::{Errno, Flow, Result, SysResult};
 use rustix::event::epoll;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsRawFd, OwnedFd, RawFd};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 /// The most that is carried at once, in bytes.
 const AT_ONCE: usize = 64 << 10;
@@ -24,10 +25,12 @@ const PIPE_BUF: usize = 4096;
 
 /// One of the sandbox's standard streams.
 pub struct Stream {
-    fd: OwnedFd,
+    pub(super) fd: OwnedFd,
     kind: FileType,
     queue: Arc<Queue>,
     watcher: Arc<Watcher>,
+    /// Job control, if it is a terminal.
+    pub(super) terminal: OnceLock<Arc<Tty>>,
 }
 
 impl Stream {
@@ -37,8 +40,13 @@ impl Stream {
     /// It can't be looked at.
     pub fn new(fd: OwnedFd, watcher: &Arc<Watcher>) -> Result<Arc<Self>> {
         let stat = rustix::fs::fstat(&fd).map_err(errno)?;
-        let stream =
-            Arc::new(Stream { fd, kind: FileType::of_mode(stat.st_mode), queue: Queue::new(), watcher: watcher.clone() });
+        let stream = Arc::new(Stream {
+            fd,
+            kind: FileType::of_mode(stat.st_mode),
+            queue: Queue::new(),
+            watcher: watcher.clone(),
+            terminal: OnceLock::new(),
+        });
         watcher.streams.lock().insert(stream.fd.as_raw_fd(), Arc::downgrade(&stream));
         Ok(stream)
     }
@@ -91,7 +99,7 @@ impl File for Stream {
         self.kind
     }
 
-    fn read(&self, _: &Io<'_>, at: u64, buffer: &mut UserBuf) -> Result<usize> {
+    fn read(&self, io: &Io<'_>, at: u64, buffer: &mut UserBuf) -> Result<usize> {
         let mut bytes = vec![0; AT_ONCE.min(usize::try_from(buffer.left()).unwrap_or(AT_ONCE))];
         if bytes.is_empty() {
             return Ok(0);
@@ -101,6 +109,7 @@ impl File for Stream {
             self.stand_at(at + count as u64);
             count
         } else {
+            self.check_foreground(io.task, c::SIGTTIN)?;
             self.ready(PollFlags::IN)?;
             rustix::io::retry_on_intr(|| rustix::io::read(&self.fd, &mut *bytes)).map_err(errno)?
         };
@@ -145,19 +154,11 @@ impl File for Stream {
     }
 
     fn ioctl(&self, io: &Io<'_>, request: u32, argument: u64) -> SysResult {
-        if !rustix::termios::isatty(&self.fd) {
-            return Err(Errno::ENOTTY);
+        if request == insula_abi::ioctl::FIONREAD && !self.is_plain() {
+            let count = rustix::io::ioctl_fionread(&self.fd).map_err(errno)?;
+            return io.task.mm().put(argument, &(count as i32)).map(Flow::from);
         }
-        match request {
-            insula_abi::ioctl::TIOCGWINSZ => {
-                let size = rustix::termios::tcgetwinsize(&self.fd).map_err(errno)?;
-                let words = [size.ws_row, size.ws_col, size.ws_xpixel, size.ws_ypixel];
-                let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
-                io.task.mm().write(argument, &bytes)?;
-                Ok(Flow::Done(0))
-            }
-            _ => Err(Errno::ENOTTY),
-        }
+        self.terminal_request(io, request, argument)
     }
 
     // Output and errors are often one open file, which the caller writes to before and after us: its position is the host's.

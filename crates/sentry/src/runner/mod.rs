@@ -9,6 +9,7 @@ mod control;
 mod exec;
 mod exports;
 mod sandbox;
+mod signals;
 mod streams;
 mod tree;
 
@@ -62,7 +63,6 @@ impl Runner for Sentry {
     }
 
     fn exec(&self, _: &Plan, control: OwnedFd, process: Process, options: ExecOptions) -> Result<Job> {
-        refuse_terminal(&process)?;
         exec::exec(control, process, options)
     }
 }
@@ -70,7 +70,6 @@ impl Runner for Sentry {
 /// What neither the container nor the sentry would heed.
 fn refuse(plan: &Plan) -> Result<()> {
     let unsupported = |field: &str, why: &str| Err(Error::Unsupported(format!("{field}: {why}")));
-    refuse_terminal(&plan.process)?;
     if plan.process.apparmor.is_some() || plan.process.selinux.is_some() {
         return unsupported(
             "process.apparmorProfile, process.selinuxLabel",
@@ -99,12 +98,4 @@ fn refuse(plan: &Plan) -> Result<()> {
         return unsupported("linux.sysctl", &format!("the sentry has no kernel parameter {name}; leave it out"));
     }
     Ok(())
-}
-
-/// The kernel core has terminals; the way from one of the host's to one of those is still to be built.
-fn refuse_terminal(process: &Process) -> Result<()> {
-    match process.terminal {
-        true => Err(Error::Unsupported("process.terminal: not behind the sentry in this version; leave -t out".into())),
-        false => Ok(()),
-    }
 }

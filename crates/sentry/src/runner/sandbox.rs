@@ -2,19 +2,19 @@
 
 use super::control::Control;
 use super::exports::{self, Exported};
-use super::{streams, tree};
+use super::signals::Switchboard;
+use super::streams::{self, Front};
+use super::tree;
 use crate::driver;
-use crate::host::{HostClock, HostEntropy, HostMemory, Watcher};
+use crate::host::{HostClock, HostEntropy, HostMemory, Pipes, Watcher};
 use crate::platform::Memory;
 use crate::platform::ptrace::{Ptrace, Seed};
 use crate::{confine, hostfs::HostFs};
-use insula_abi::signal::Siginfo;
 use insula_boundary::Error;
 use insula_container::runner::{Inside, Started};
 use insula_gofer::{Client, Confinement};
 use insula_kernel::host::{Host, Machine};
-use insula_kernel::signal::Target;
-use insula_kernel::task::boot::Boot;
+use insula_kernel::task::boot::{Boot, Manner};
 use insula_kernel::task::{Credentials, Limits, Task};
 use insula_kernel::wait::{Events, Observer, Pollable};
 use insula_kernel::{Errno, Kernel};
@@ -28,7 +28,6 @@ use rustix::process::Signal;
 use std::convert::Infallible;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// All memory of a sandbox's programs, at most, in bytes: address space, not memory; what limits memory is the container's group.
 const MEMORY: u64 = 1 << 38;
@@ -74,10 +73,12 @@ struct Parts {
     signals: SignalFd,
     watcher: Arc<Watcher>,
     ended: Ended,
+    /// For a terminal of its own.
+    pipes: Option<Pipes>,
 }
 
 fn prepare(mut inside: Inside<'_>) -> Result<Infallible, Failed> {
-    let made = make_parts(inside.plan).and_then(|parts| confine_all(inside.attached).map(|()| parts));
+    let made = make_parts(&inside).and_then(|parts| confine_all(inside.attached).map(|()| parts));
     match made {
         Ok(parts) => serve(parts, &mut inside).map_err(|error| Failed { error, started: Some(inside.started) }),
         Err(error) => Err(Failed { error, started: Some(inside.started) }),
@@ -85,9 +86,9 @@ fn prepare(mut inside: Inside<'_>) -> Result<Infallible, Failed> {
 }
 
 /// All that needs the container's root, or privileges, or this process's having one thread.
-fn make_parts(plan: &Plan) -> Result<Parts, Error> {
+fn make_parts(inside: &Inside<'_>) -> Result<Parts, Error> {
     let host = |error: insula_sys::Error| Error::Failed(error.to_string());
-    let exported = exports::find(plan).map_err(failed("find what is mounted"))?;
+    let exported = exports::find(inside.plan).map_err(failed("find what is mounted"))?;
     let list: Vec<_> = exported.iter().map(|exported| exported.export.clone()).collect();
     let gofer = |error: insula_gofer::Error| Error::Failed(format!("the file server: {error}"));
     let (starting, client) = insula_gofer::spawn(&list, &Confinement::default()).map_err(gofer)?;
@@ -96,6 +97,7 @@ fn make_parts(plan: &Plan) -> Result<Parts, Error> {
     let signals = SignalFd::new(signals::blockable().filter(|signal| !OWN_FAULTS.contains(signal))).map_err(host)?;
     let watcher = Watcher::new().map_err(failed("watch the standard streams"))?;
     let ended = Ended::new().map_err(failed("wait for the program"))?;
+    let pipes = inside.terminal.then(Pipes::new).transpose().map_err(failed("use the terminal"))?;
     starting.ready().map_err(gofer)?;
     confine::leave_root().map_err(host)?;
     confine::give_up_privileges().map_err(host)?;
@@ -104,7 +106,7 @@ fn make_parts(plan: &Plan) -> Result<Parts, Error> {
     let ptrace = Ptrace::new(memory.clone()).map_err(platform)?;
     let seed = ptrace.first().map_err(platform)?;
     let nursery = ptrace.first().map_err(platform)?;
-    Ok(Parts { memory, platform: ptrace, seed, nursery, client, exported, signals, watcher, ended })
+    Ok(Parts { memory, platform: ptrace, seed, nursery, client, exported, signals, watcher, ended, pipes })
 }
 
 /// Gives up all calls but those the sentry needs. Threads that are made from here on inherit that.
@@ -122,7 +124,7 @@ fn confine_all(attached: bool) -> Result<(), Error> {
 
 /// Runs the program, and stays until it has ended.
 fn serve(parts: Parts, inside: &mut Inside<'_>) -> Result<Infallible, Error> {
-    let Parts { memory, platform, seed, nursery, client, exported, signals, watcher, ended } = parts;
+    let Parts { memory, platform, seed, nursery, client, exported, signals, watcher, ended, pipes } = parts;
     let clock = Arc::new(HostClock::default());
     let kernel = Kernel::new(Host {
         clock: clock.clone(),
@@ -133,8 +135,7 @@ fn serve(parts: Parts, inside: &mut Inside<'_>) -> Result<Infallible, Error> {
     name(&kernel, inside.plan).map_err(|errno| Error::Failed(format!("can't name the sandbox: {errno}")))?;
     clock.serve(&kernel).map_err(failed("start the timer"))?;
     watcher.serve().map_err(failed("watch the standard streams"))?;
-    let (task, regs) = boot(&kernel, &watcher, &client, &memory, &exported, inside)?;
-    task.process.ordinary.store(inside.plan.process.reaper, Ordering::Relaxed);
+    let (task, regs, front) = boot(&kernel, &watcher, &client, &memory, &exported, pipes, inside)?;
     ended.watch(&task);
     driver::start(seed, task.clone(), regs, driver::Token::default()).map_err(failed("start the program"))?;
     let _platform = platform;
@@ -143,7 +144,9 @@ fn serve(parts: Parts, inside: &mut Inside<'_>) -> Result<Infallible, Error> {
         control.listen(socket, nursery).map_err(failed("listen for more processes"))?;
     }
     std::mem::replace(&mut inside.started, Started::nobody()).say();
-    stay(&task, &signals, &ended, inside.news.as_ref())
+    let command = inside.plan.process.reaper;
+    let switchboard = Switchboard { kernel: &kernel, first: &task.process, front: &front, command };
+    stay(&switchboard, &signals, &ended, inside.news.as_ref())
 }
 
 /// Calls the sandbox what the plan calls it; the plan's names are short enough.
@@ -174,14 +177,21 @@ fn boot(
     client: &Client,
     memory: &Arc<Memory>,
     exported: &[Exported],
+    pipes: Option<Pipes>,
     inside: &Inside<'_>,
-) -> Result<(Arc<Task>, insula_kernel::Regs), Error> {
+) -> Result<(Arc<Task>, insula_kernel::Regs, Front), Error> {
     let roots: Result<Vec<_>, Errno> = (0..exported.len()).map(|number| HostFs::attach(client, number as u32, memory)).collect();
     let kernel_said = |what: &'static str| move |errno: Errno| Error::Failed(format!("can't {what}: {errno}"));
     let roots = roots.map_err(kernel_said("reach the file server"))?;
     let fs = tree::build(kernel, exported, roots, inside).map_err(kernel_said("put the tree of files together"))?;
     let std = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
-    let descriptors = streams::table(watcher, std).map_err(kernel_said("use the standard streams"))?;
+    let streams = match pipes {
+        Some(pipes) => streams::terminal(kernel, &fs, (inside.user.uid, inside.user.gid), std[0], pipes),
+        None => streams::first(kernel, &fs, watcher, std),
+    };
+    let (descriptors, front) = streams.map_err(kernel_said("use the standard streams"))?;
+    let command = inside.plan.process.reaper;
+    let manner = Manner { ordinary: command, job: command && matches!(front, Front::Shared(..)), terminal: front.terminal() };
     let program = inside.program.as_os_str().as_bytes().to_vec();
     let boot = Boot {
         program: program.clone(),
@@ -192,13 +202,14 @@ fn boot(
         limits: limits_of(&inside.plan.process),
         descriptors,
     };
-    kernel.boot(boot).map_err(|errno| {
+    let booted = kernel.boot_as(boot, manner).map_err(|errno| {
         let text = format!("process.args[0]: can't run {}: {}", inside.program.display(), describe(errno));
         match errno {
             Errno::ENOENT | Errno::ENOTDIR => Error::NoProgram(text),
             _ => Error::CantRun(text),
         }
-    })
+    });
+    booted.map(|(task, regs)| (task, regs, front))
 }
 
 /// An error of the kernel's in the host's words.
@@ -264,22 +275,46 @@ impl Ended {
 }
 
 /// Passes signals on until the first process has ended; then so does this one, as that one did.
-fn stay(first: &Arc<Task>, incoming: &SignalFd, ended: &Ended, news: Option<&OwnedFd>) -> ! {
+fn stay(switchboard: &Switchboard<'_>, incoming: &SignalFd, ended: &Ended, news: Option<&OwnedFd>) -> ! {
+    let first = switchboard.first;
     loop {
-        if let Some(status) = first.process.status() {
+        if let Some(status) = first.status() {
+            show_rest(switchboard.front, incoming);
             end(status, news);
+        }
+        if let Some(signal) = switchboard.kernel.pids.take_stop(first.pid) {
+            tell(news, signal as u8);
         }
         let _ = poll(&mut [PollFd::new(incoming, PollFlags::IN), PollFd::new(&ended.told, PollFlags::IN)], None);
         let mut word = [0; 16];
         let _ = rustix::io::read(ended.told.as_fd(), &mut word);
         while let Some(received) = incoming.read() {
-            // Nobody could tell the caller that the program is stopped, nor continue it.
-            const NOT_PASSED: [i32; 4] = [libc::SIGCHLD, libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];
-            if !NOT_PASSED.contains(&received.signal) {
-                let info = Siginfo::sent(received.signal, 0, 0, 0);
-                let _ = insula_kernel::signal::send::send_from_outside(Target::Process(&first.process), info);
+            switchboard.pass_on(received);
+        }
+    }
+}
+
+/// Waits until all that was written on the program's terminal is with the host; not for ever, for who doesn't want to.
+fn show_rest(front: &Front, incoming: &SignalFd) {
+    let Front::Own(relay, over) = front else { return };
+    relay.finish();
+    loop {
+        let mut fds = [PollFd::new(over, PollFlags::IN), PollFd::new(incoming, PollFlags::IN)];
+        let _ = poll(&mut fds, None);
+        if !fds[0].revents().is_empty() {
+            return;
+        }
+        while let Some(received) = incoming.read() {
+            if [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM].iter().any(|end| end.as_raw() == received.signal) {
+                return;
             }
         }
+    }
+}
+
+fn tell(news: Option<&OwnedFd>, word: u8) {
+    if let Some(news) = news {
+        let _ = rustix::io::write(news, &[word]);
     }
 }
 
@@ -289,9 +324,7 @@ fn end(status: i32, news: Option<&OwnedFd>) -> ! {
     if signal == 0 {
         insula_sys::process::exit(status >> 8 & 0xff)
     }
-    if let Some(news) = news {
-        // A code of its own could be the same.
-        let _ = rustix::io::write(news, &[128 + signal as u8]);
-    }
+    // A code of its own could be the same.
+    tell(news, 128 + signal as u8);
     insula_sys::process::exit(128 + signal)
 }

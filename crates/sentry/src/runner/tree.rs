@@ -71,7 +71,7 @@ fn of_kernel(inside: &Inside<'_>) -> Vec<(String, &'static str, String)> {
 }
 
 /// The place of a path, from the top, through mounts, and without symbolic links: paths of mounts have none.
-fn find(namespace: &Arc<Namespace>, path: &HostPath) -> Result<Path> {
+pub(super) fn find(namespace: &Arc<Namespace>, path: &HostPath) -> Result<Path> {
     let mut here = namespace.root().down();
     for component in path.components() {
         if let Component::Normal(name) = component {

@@ -35,8 +35,9 @@ const MEMORY: u64 = 1 << 38;
 /// Signals that a thread of ours causes itself: what they tell (a forbidden call, by its name) is told at once.
 const OWN_FAULTS: [i32; 6] = [libc::SIGILL, libc::SIGTRAP, libc::SIGBUS, libc::SIGFPE, libc::SIGSEGV, libc::SIGSYS];
 
-/// Places that the allocator has: threads hold its lock for moments, and each place keeps memory of its own.
-const ARENAS: i32 = 2;
+/// Places that the allocator has: threads hold its lock for moments, and each place keeps memory of its own. A second one would also, when it
+/// gives memory back, ask the host whether it overcommits memory, by a file that the filter doesn't let it open.
+const ARENAS: i32 = 1;
 
 /// Runs the container's program in a sandbox; ends with it. Returns only why it couldn't be run.
 pub(super) fn run(inside: Inside<'_>) -> Error {

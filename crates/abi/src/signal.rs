@@ -174,6 +174,14 @@ impl Siginfo {
         info
     }
 
+    /// Something happened to a file: `events` as poll(2) has them, by a descriptor, fcntl(2) at `F_SETSIG`.
+    pub fn poll(signo: i32, code: i32, events: u32, fd: i32) -> Self {
+        let mut info = Siginfo { signo, code, ..Siginfo::default() };
+        info.fields[0] = u64::from(events);
+        info.fields[1] = u64::from(fd as u32);
+        info
+    }
+
     /// A POSIX timer fired, timer_create(2).
     pub fn timer(signo: i32, timer: i32, overrun: i32, value: u64) -> Self {
         let mut info = Siginfo { signo, code: -2, ..Siginfo::default() };

@@ -208,9 +208,14 @@ pub fn alone(task: &Arc<Task>) -> Result<impl Future<Output = Result<()>> + Send
 pub fn begin(task: &Arc<Task>, loaded: Loaded) -> Regs {
     take_leadership(task);
     crate::futex::robust::leave(task);
+    let process = &task.process;
+    // Before anybody can see the new program: its parent may not move it to another group any more.
+    if let Some(node) = task.kernel().pids.lock().nodes.get_mut(&process.pid) {
+        node.executed = true;
+        node.exit_signal = c::SIGCHLD as i32;
+    }
     task.set_mm(loaded.mm);
     task.release_vfork();
-    let process = &task.process;
     *process.program.lock() = Some(loaded.file);
     *task.name.lock() = loaded.name;
     process.reset_actions();
@@ -228,10 +233,6 @@ pub fn begin(task: &Arc<Task>, loaded: Loaded) -> Regs {
     }
     task.set_credentials(loaded.credentials);
     close_files(task);
-    if let Some(node) = task.kernel().pids.lock().nodes.get_mut(&process.pid) {
-        node.executed = true;
-        node.exit_signal = c::SIGCHLD as i32;
-    }
     Regs {
         rip: loaded.entry,
         rsp: loaded.stack,

@@ -98,7 +98,6 @@ impl Contents<'_> {
         // At the very top stands a word of zeros.
         let mut strings = Strings { bytes: alloc::vec![0; 8], top };
         let name = strings.push(self.name);
-        let environment_end = strings.bottom() + self.name.len() as u64 + 1;
         let environment = strings.push_all(self.environment);
         let between = environment.first().copied().unwrap_or(name);
         let arguments = strings.push_all(self.arguments);
@@ -127,8 +126,8 @@ impl Contents<'_> {
         mm.set_image(|image| {
             image.stack = sp;
             image.arguments = (first, between);
-            image.environment = (between, environment_end);
-            image.auxiliary = (sp + vector, auxiliary.len() as u64 * 16);
+            image.environment = (between, name);
+            image.auxiliary = (sp + vector, sp + vector + auxiliary.len() as u64 * 16);
         });
         Ok(sp)
     }

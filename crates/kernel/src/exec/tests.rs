@@ -81,7 +81,8 @@ pub(crate) fn smallest() -> Vec<u8> {
 
 /// What the auxiliary vector says.
 fn auxiliary(task: &Task) -> BTreeMap<u32, u64> {
-    let (start, len) = task.mm().image().auxiliary;
+    let (start, end) = task.mm().image().auxiliary;
+    let len = end - start;
     let words: Vec<u64> = task.mm().get_all(start, len as usize / 8).expect("the vector");
     words.chunks(2).map(|pair| (pair[0] as u32, pair[1])).collect()
 }

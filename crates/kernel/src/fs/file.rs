@@ -2,6 +2,7 @@
 
 use super::inode::FileType;
 use super::locks::{self, Class, Locks};
+use super::sigio::{Asynchronous, Owner};
 use super::tree::ContentsHold;
 use super::{Attributes, Path, notify};
 use crate::flow::SysResult;
@@ -10,7 +11,7 @@ use crate::signal;
 use crate::sync::{Mutex, MutexGuard};
 use crate::task::Task;
 use crate::wait::{Events, Observer, Pollable, Registration};
-use crate::{Errno, Flow, Result};
+use crate::{Errno, Flow, Kernel, Result};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
@@ -93,6 +94,11 @@ pub trait File: Pollable + Any {
     /// Whether it has a position, and can be read anywhere.
     fn is_seekable(&self) -> bool {
         matches!(self.file_type(), FileType::Regular | FileType::Block)
+    }
+
+    /// Whether lseek(2) leaves it where it is, at 0, wherever it is sent (`/dev/null`).
+    fn stays_at_start(&self) -> bool {
+        false
     }
 
     /// Reads from `at` on (of no meaning where there are no positions) into `buffer`; 0 is the end.
@@ -225,21 +231,12 @@ pub struct Description {
     position: Mutex<u64>,
     /// Who is told of events by a signal (`F_SETOWN`), and by which.
     pub owner: Mutex<Owner>,
+    /// Tells of events by signals, while `O_ASYNC` is set.
+    asynchronous: Mutex<Option<Arc<Asynchronous>>>,
     /// Where its locks are, once it has or had one.
     locks: Mutex<Option<Arc<Locks>>>,
     /// It is written, or executed.
     _hold: Option<ContentsHold>,
-}
-
-/// Who is told of a file's events.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Owner {
-    /// `F_OWNER_*`, and the number; 0 is nobody.
-    pub kind: i32,
-    /// The number of a task, a process or a process group.
-    pub id: i32,
-    /// The signal; 0 is `SIGIO` without details.
-    pub signal: i32,
 }
 
 impl Description {
@@ -256,6 +253,7 @@ impl Description {
             flags: AtomicU32::new(flags),
             position: Mutex::new(0),
             owner: Mutex::default(),
+            asynchronous: Mutex::default(),
             locks: Mutex::default(),
             _hold: hold,
         })
@@ -271,6 +269,16 @@ impl Description {
         let before = self.flags.load(Ordering::Relaxed);
         self.flags.store(before & !mask | flags & mask, Ordering::Relaxed);
         self.file.flags_changed(self.flags());
+    }
+
+    /// Changes those of `mask`, as [`set_flags`](Self::set_flags), which a program asked for by descriptor `fd`: `O_ASYNC`, too.
+    pub fn ask_flags(self: &Arc<Self>, kernel: &Arc<Kernel>, fd: i32, mask: u32, flags: u32) {
+        self.set_flags(mask, flags);
+        if mask & c::FASYNC != 0 {
+            let asynchronous = if flags & c::FASYNC != 0 { Asynchronous::begin(kernel, self, fd) } else { None };
+            let before = core::mem::replace(&mut *self.asynchronous.lock(), asynchronous);
+            drop(before);
+        }
     }
 
     /// Whether it was opened for reading.

@@ -93,9 +93,9 @@ impl Inotify {
     pub(super) fn tell(&self, watch: i32, mask: u32, cookie: u32, name: &[u8]) {
         let mut events = self.events.lock();
         let event = match events.len() {
-            MOST.. => return,
-            // The last place is kept to say that more happened.
-            len if len == MOST - 1 => Event { watch: -1, mask: c::IN_Q_OVERFLOW, cookie: 0, name: Vec::new() },
+            // One more says that more happened.
+            MOST => Event { watch: -1, mask: c::IN_Q_OVERFLOW, cookie: 0, name: Vec::new() },
+            len if len > MOST => return,
             _ => Event { watch, mask, cookie, name: name.to_vec() },
         };
         if events.back() == Some(&event) {
@@ -153,6 +153,10 @@ impl File for Inotify {
         let bytes: usize = self.events.lock().iter().map(Event::len).sum();
         io.task.mm().put(argument, &(bytes as i32))?;
         Ok(Flow::Done(0))
+    }
+
+    fn fdinfo(&self) -> Vec<u8> {
+        self.watches.describe(self)
     }
 
     fn describe(&self) -> Vec<u8> {

@@ -31,6 +31,7 @@ pub mod overlay;
 pub mod pipe;
 pub mod proc;
 pub mod pseudo;
+pub mod sigio;
 pub mod signalfd;
 pub mod sysfs;
 pub mod timerfd;

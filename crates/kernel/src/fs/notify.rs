@@ -9,6 +9,7 @@ use crate::sync::Mutex;
 use crate::task::Task;
 use crate::{Errno, Result};
 use alloc::collections::BTreeMap;
+use alloc::format;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -92,6 +93,19 @@ impl Watches {
     pub(super) fn leave(&self, watcher: *const Inotify) {
         self.instances.fetch_sub(1, Ordering::Relaxed);
         self.take(|watch| core::ptr::eq(watch.watcher.as_ptr(), watcher));
+    }
+
+    /// The watches of a file that watches, as `/proc/PID/fdinfo/N` lists them.
+    pub(super) fn describe(&self, watcher: *const Inotify) -> Vec<u8> {
+        let mut text = Vec::new();
+        for ((dev, ino), watches) in self.by_file.lock().iter() {
+            for watch in watches.iter().filter(|watch| core::ptr::eq(watch.watcher.as_ptr(), watcher)) {
+                let mask = watch.mask & c::IN_ALL_EVENTS;
+                let line = format!("inotify wd:{:x} ino:{ino:x} sdev:{dev:x} mask:{mask:x} ignored_mask:0\n", watch.number);
+                text.extend(line.bytes());
+            }
+        }
+        text
     }
 
     fn take(&self, which: impl Fn(&Watch) -> bool) -> usize {

@@ -2,8 +2,8 @@
 
 use super::open::real;
 use super::{Args, Cx, Entry, full, partial};
-use crate::fs::file::Owner;
 use crate::fs::locks::{self, Class, Lock};
+use crate::fs::sigio::Owner;
 use crate::fs::tree::access;
 use crate::fs::{Description, FileType, Io, pipe};
 use crate::task::Task;
@@ -53,7 +53,7 @@ fn fcntl(cx: &mut Cx<'_>, [fd, command, argument, ..]: Args) -> SysResult {
             Ok(Flow::Done(0))
         }
         c::F_GETFL => Ok(description.flags().into()),
-        c::F_SETFL => set_flags(cx.task, &description, argument as u32),
+        c::F_SETFL => set_flags(cx.task, &description, fd as i32, argument as u32),
         F_DUPFD_QUERY => Ok(u32::from(Arc::ptr_eq(&description, &cx.task.file(argument as i32)?)).into()),
         c::F_GETLK | c::F_SETLK | c::F_SETLKW | c::F_OFD_GETLK | c::F_OFD_SETLK | c::F_OFD_SETLKW => {
             record_lock(cx, &description, command, argument)
@@ -81,15 +81,21 @@ fn fcntl(cx: &mut Cx<'_>, [fd, command, argument, ..]: Args) -> SysResult {
 
 const SEALS: u32 = c::F_SEAL_EXEC | c::F_SEAL_SEAL | c::F_SEAL_SHRINK | c::F_SEAL_GROW | c::F_SEAL_WRITE | c::F_SEAL_FUTURE_WRITE;
 
-fn set_flags(task: &Arc<Task>, description: &Description, flags: u32) -> SysResult {
+fn set_flags(task: &Arc<Task>, description: &Arc<Description>, fd: i32, flags: u32) -> SysResult {
     if flags & c::O_NOATIME & !description.flags() != 0
         && let Some(path) = &description.path
         && !access::owns(&task.credentials(), &path.inode().attributes()?)
     {
         return Err(Errno::EPERM);
     }
-    description.set_flags(CHANGEABLE, flags);
+    description.ask_flags(task.kernel(), fd, CHANGEABLE, flags);
     Ok(Flow::Done(0))
+}
+
+/// Real and effective user.
+fn uids(task: &Task) -> (u32, u32) {
+    let ids = task.credentials().uid;
+    (ids.real, ids.effective)
 }
 
 /// Who is told of events by a signal.
@@ -113,7 +119,7 @@ fn owner(cx: &mut Cx<'_>, description: &Description, command: u32, argument: u64
             if id > 0 && cx.kernel.pids.task(id).is_none() {
                 return Err(Errno::ESRCH);
             }
-            *owner = Owner { kind: kind as i32, id: id.abs(), ..*owner };
+            *owner = Owner { kind: kind as i32, id: id.abs(), uids: uids(cx.task), ..*owner };
         }
         c::F_GETOWN => {
             let sign = if owner.kind == c::F_OWNER_PGRP as i32 { -1 } else { 1 };
@@ -130,7 +136,7 @@ fn owner(cx: &mut Cx<'_>, description: &Description, command: u32, argument: u64
                 return Err(Errno::ESRCH);
             }
             let mut owner = description.owner.lock();
-            *owner = Owner { kind, id, ..*owner };
+            *owner = Owner { kind, id, uids: uids(cx.task), ..*owner };
         }
         F_GETOWN_EX => {
             let (kind, id) = (owner.kind, owner.id);
@@ -262,7 +268,7 @@ fn ioctl_of(cx: &mut Cx<'_>, [fd, request, argument, ..]: Args) -> SysResult {
         ioctl::FIONBIO | ioctl::FIOASYNC => {
             let flag = if request == ioctl::FIONBIO { c::O_NONBLOCK } else { c::FASYNC };
             let on: u32 = mm.get(argument)?;
-            description.set_flags(flag, if on != 0 { flag } else { 0 });
+            description.ask_flags(cx.kernel, fd as i32, flag, if on != 0 { flag } else { 0 });
             Ok(Flow::Done(0))
         }
         ioctl::FIONREAD if description.file.file_type() == FileType::Regular => {

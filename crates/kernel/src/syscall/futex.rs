@@ -71,8 +71,8 @@ fn futex(cx: &mut Cx<'_>, [address, operation, value, timeout, second, third]: A
         c::FUTEX_LOCK_PI | c::FUTEX_LOCK_PI2 => lock(cx.task, &word(address)?, deadline),
         c::FUTEX_TRYLOCK_PI => futexes.lock_owned(cx.task, &word(address)?, true).map(|_| Flow::Done(0)),
         c::FUTEX_UNLOCK_PI => futexes.unlock_owned(cx.task, &word(address)?).map(Flow::from),
-        c::FUTEX_WAIT_REQUEUE_PI if third == 0 || address == second => Err(Errno::EINVAL),
-        c::FUTEX_WAIT_REQUEUE_PI => wait_requeued(cx.task, &word(address)?, value, third, deadline, &word(second)?),
+        c::FUTEX_WAIT_REQUEUE_PI if address == second => Err(Errno::EINVAL),
+        c::FUTEX_WAIT_REQUEUE_PI => wait_requeued(cx.task, &word(address)?, value, ANY, deadline, &word(second)?),
         c::FUTEX_CMP_REQUEUE_PI => {
             if value != 1 || address == second {
                 return Err(Errno::EINVAL);

@@ -183,6 +183,10 @@ fn lseek(cx: &mut Cx<'_>, [fd, offset, whence, ..]: Args) -> SysResult {
     if !file.is_seekable() && !directory {
         return Err(Errno::ESPIPE);
     }
+    if file.stays_at_start() {
+        *position = 0;
+        return Ok(Flow::Done(0));
+    }
     let offset = offset as i64;
     let base = match whence as u32 {
         c::SEEK_SET => 0,

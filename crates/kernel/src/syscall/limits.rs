@@ -2,6 +2,7 @@
 
 use super::{Args, Cx, Entry, full, partial};
 use crate::signal::stop::ticks;
+use crate::task::cpu_limit::CpuLimit;
 use crate::task::{Process, Task, Usage};
 use crate::{Errno, Flow, Result, SysResult};
 use alloc::sync::Arc;
@@ -12,7 +13,7 @@ use insula_abi::process::{Rlimit, Rusage, Tms};
 use insula_abi::time::Timeval;
 
 /// Those that are remembered only.
-const REMEMBERED: &str = "RLIMIT_CPU, CORE, RSS, LOCKS, MSGQUEUE, RTTIME are remembered, not enforced";
+const REMEMBERED: &str = "RLIMIT_CORE, RSS, LOCKS, MSGQUEUE, RTTIME are remembered, not enforced";
 
 pub(crate) const CALLS: &[Entry] = &[
     partial(Sysno::prlimit64, REMEMBERED, prlimit),
@@ -70,6 +71,9 @@ fn set(cx: &Cx<'_>, process: &Arc<Process>, resource: u32, limit: Rlimit) -> Res
             return Err(Errno::EPERM);
         }
         limits.set(resource, limit);
+    }
+    if resource == c::RLIMIT_CPU {
+        CpuLimit::watch(cx.kernel, process);
     }
     if let Some(task) = process.leader() {
         task.mm().set_limits(process.limit(c::RLIMIT_AS), process.limit(c::RLIMIT_STACK));

@@ -36,7 +36,7 @@ mod random;
 pub(crate) mod scheduling;
 pub(crate) mod signal;
 mod socket;
-mod stat;
+pub(crate) mod stat;
 pub(crate) mod system;
 mod time;
 mod timers;

@@ -76,15 +76,18 @@ fn prctl(cx: &mut Cx<'_>, [option, two, three, four, five, _]: Args) -> SysResul
             Ok(Flow::Done(0))
         }
         p::PR_GET_NO_NEW_PRIVS => only(0).map(|()| u64::from(task.credentials().no_new_privileges).into()),
-        // Memory is the host's, which is told nothing of this.
-        p::PR_SET_THP_DISABLE => only(1).map(Flow::from),
-        p::PR_GET_THP_DISABLE => only(0).map(Flow::from),
+        p::PR_SET_THP_DISABLE => only(1).map(|()| {
+            process.thp_disabled.store(two != 0, Ordering::Relaxed);
+            Flow::Done(0)
+        }),
+        p::PR_GET_THP_DISABLE => only(0).map(|()| u64::from(process.thp_disabled.load(Ordering::Relaxed)).into()),
         p::PR_MCE_KILL_GET => only(0).map(|()| u64::from(p::PR_MCE_KILL_DEFAULT).into()),
         p::PR_GET_AUXV => {
             if four != 0 || five != 0 {
                 return Err(Errno::EINVAL);
             }
-            let (start, len) = mm.image().auxiliary;
+            let (start, end) = mm.image().auxiliary;
+            let len = end - start;
             let mut vector = alloc::vec![0; len.min(PAGE) as usize];
             mm.read(start, &mut vector)?;
             vector.truncate(usize::try_from(three).unwrap_or(usize::MAX));

@@ -127,6 +127,10 @@ fn set(cx: &Cx<'_>, task: &Arc<Task>, now: Scheduling) -> SysResult {
         if real_time && (other || higher) || before.reset_on_fork && !now.reset_on_fork {
             return Err(Errno::EPERM);
         }
+        // The way back from idle is like a better nice value.
+        if before.policy == c::SCHED_IDLE && now.policy != c::SCHED_IDLE && !may_be_nice(task, now.nice) {
+            return Err(Errno::EPERM);
+        }
         if now.nice < before.nice && !may_be_nice(task, now.nice) {
             return Err(Errno::EPERM);
         }

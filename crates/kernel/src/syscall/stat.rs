@@ -8,7 +8,7 @@ use crate::task::{Credentials, Task};
 use crate::{Errno, Flow, Result, SysResult};
 use alloc::sync::Arc;
 use insula_abi::Sysno;
-use insula_abi::file::{Stat, Statx, StatxTime};
+use insula_abi::file::{Stat, Statfs, Statx, StatxTime};
 use insula_abi::general as c;
 use insula_abi::time::Timespec;
 
@@ -29,11 +29,24 @@ pub(super) const CALLS: &[Entry] = &[
         put_statfs(cx.task, &place, to)
     }),
     full(Sysno::fstatfs, |cx, [fd, to, ..]| {
-        // What has no place is of a file system that can't be mounted, like pipes.
-        let place = cx.task.file(fd as i32)?.path.clone().ok_or(Errno::ENOSYS)?;
-        put_statfs(cx.task, &place, to)
+        let description = cx.task.file(fd as i32)?;
+        match &description.path {
+            Some(place) => put_statfs(cx.task, place, to),
+            // What has no place is of a file system that can't be mounted, like pipes.
+            None => cx.task.mm().put(to, &internal_statfs(description.file.file_type())).map(Flow::from),
+        }
     }),
 ];
+
+/// What statfs(2) tells of files that never had a name in a tree, by their kind.
+pub(crate) fn internal_statfs(kind: FileType) -> Statfs {
+    let kind = match kind {
+        FileType::Fifo => c::PIPEFS_MAGIC,
+        FileType::Socket => c::SOCKFS_MAGIC,
+        _ => c::ANON_INODE_FS_MAGIC,
+    };
+    Statfs { kind: i64::from(kind), bsize: 4096, frsize: 4096, namelen: 255, ..Statfs::default() }
+}
 
 /// What stat(2) tells of an open file.
 pub(super) fn attributes_of(description: &crate::fs::Description) -> Result<Attributes> {

@@ -5,6 +5,7 @@ use crate::sync::Mutex;
 use crate::task::Task;
 use crate::{Errno, Flow, Result, SysResult};
 use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
 use insula_abi::Sysno;
 use insula_abi::general as c;
 use insula_abi::process::{Sysinfo, Utsname};
@@ -17,7 +18,10 @@ const fn refused(number: Sysno, handler: super::Handler) -> Entry {
 
 pub(crate) const CALLS: &[Entry] = &[
     full(Sysno::uname, |cx, [address, ..]| {
-        let name = *cx.kernel.name.lock();
+        let mut name = *cx.kernel.name.lock();
+        if cx.task.personality.load(Ordering::Relaxed) & UNAME26 != 0 {
+            name.release = field(OLD_RELEASE);
+        }
         cx.task.mm().put(address, &name).map(Flow::from)
     }),
     full(Sysno::sethostname, |cx, [name, len, ..]| set_name(cx, name, len, |names| &mut names.nodename)),
@@ -33,7 +37,10 @@ pub(crate) const CALLS: &[Entry] = &[
         |cx, [level, ..]| if level as u32 > 3 { Err(Errno::EINVAL) } else { only_with(cx, c::CAP_SYS_RAWIO, Errno::EPERM) },
     ),
     refused(Sysno::vhangup, |cx, _| only_with(cx, c::CAP_SYS_TTY_CONFIG, Errno::EPERM)),
-    refused(Sysno::ioperm, |cx, _| only_with(cx, c::CAP_SYS_RAWIO, Errno::EPERM)),
+    refused(Sysno::ioperm, |cx, [from, count, ..]| match from.checked_add(count) {
+        Some(0..=PORTS) if from <= PORTS => only_with(cx, c::CAP_SYS_RAWIO, Errno::EPERM),
+        _ => Err(Errno::EINVAL),
+    }),
     refused(Sysno::init_module, |cx, _| only_with(cx, c::CAP_SYS_MODULE, Errno::EPERM)),
     refused(Sysno::finit_module, |cx, _| only_with(cx, c::CAP_SYS_MODULE, Errno::EPERM)),
     refused(Sysno::delete_module, |cx, _| only_with(cx, c::CAP_SYS_MODULE, Errno::EPERM)),
@@ -51,6 +58,9 @@ pub(crate) const CALLS: &[Entry] = &[
     refused(Sysno::seccomp, |_, _| Err(Errno::EINVAL)),
 ];
 
+/// I/O ports of a machine.
+const PORTS: u64 = 65536;
+
 fn only_with(cx: &Cx<'_>, capability: u32, otherwise: Errno) -> SysResult {
     Err(if cx.task.credentials().has(capability) { otherwise } else { Errno::EPERM })
 }
@@ -62,6 +72,12 @@ fn field(text: &[u8]) -> [u8; 65] {
     field[..len].copy_from_slice(&text[..len]);
     field
 }
+
+/// `UNAME26` of personality(2).
+const UNAME26: u32 = 0x002_0000;
+
+/// The release that programs are told that take 2.6 for all there is (personality(2), `UNAME26`): 6.12 is 2.6.72, as Linux counts.
+const OLD_RELEASE: &[u8] = b"2.6.72-insula";
 
 /// What uname(2) tells at first. The version is that of the interface which programs find.
 pub(crate) fn names() -> Utsname {

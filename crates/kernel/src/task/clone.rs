@@ -1,5 +1,6 @@
 //! New tasks, clone(2).
 
+use super::cpu_limit::CpuLimit;
 use super::pids::Node;
 use super::{Parts, Process, Task};
 use crate::flow::{Blocked, Newborn, NewbornMemory};
@@ -179,6 +180,8 @@ fn new_process(maker: &Arc<Task>, request: &Request, pid: i32) -> Arc<Process> {
     let process = Process::new(pid, limits, actions, maker.kernel().host.clock.monotonic());
     *process.program.lock() = ours.program.lock().clone();
     process.dumpable.store(ours.dumpable.load(Ordering::Relaxed), Ordering::Relaxed);
+    process.oom_adjustment.store(ours.oom_adjustment.load(Ordering::Relaxed), Ordering::Relaxed);
+    process.thp_disabled.store(ours.thp_disabled.load(Ordering::Relaxed), Ordering::Relaxed);
     process
 }
 
@@ -236,6 +239,7 @@ fn join(maker: &Arc<Task>, task: &Arc<Task>, request: &Request) -> Result<()> {
     }
     tree.adopt(task);
     if !thread {
+        CpuLimit::watch(maker.kernel(), process);
         process.lock().threads.insert(task.tid(), task.clone());
         let ours = tree.nodes.get(&maker.process.pid).ok_or(Errno::ESRCH)?;
         let (parent, by, exit_signal) = if request.has(c::CLONE_PARENT) {

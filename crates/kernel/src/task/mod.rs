@@ -12,6 +12,7 @@
 //! | [`clone`](mod@clone) | new tasks |
 //! | [`exit`] | ends of tasks and processes |
 //! | [`wait`] | what a parent learns of its children |
+//! | [`cpu_limit`] | `RLIMIT_CPU` |
 //! | [`credentials`] | users, groups, capabilities |
 //! | [`limits`] | resource limits |
 //! | [`pidfd`] | descriptors of processes |
@@ -19,6 +20,7 @@
 
 pub mod boot;
 pub mod clone;
+pub mod cpu_limit;
 pub mod credentials;
 pub mod exit;
 pub mod limits;
@@ -251,6 +253,12 @@ impl Task {
     /// Whether it waits for something.
     pub fn waits(&self) -> bool {
         self.waker.lock().is_some()
+    }
+
+    /// It waits no more: its future has come to its end.
+    pub fn waited(&self) {
+        let waker = self.waker.lock().take();
+        drop(waker);
     }
 
     /// Has its future polled.

@@ -5,6 +5,7 @@ use crate::fs::{File, FileType};
 use crate::wait::{Events, Observer, Pollable, Registration};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
 
 /// A descriptor's process, which stays known by it even after its number is another's.
 pub struct Pidfd {
@@ -39,7 +40,7 @@ impl File for Pidfd {
     }
 
     fn fdinfo(&self) -> Vec<u8> {
-        let pid = if self.process.has_ended() { -1 } else { self.process.pid };
+        let pid = if self.process.forgotten.load(Ordering::Relaxed) { -1 } else { self.process.pid };
         alloc::format!("Pid:\t{pid}\nNSpid:\t{pid}\n").into_bytes()
     }
 }

@@ -7,6 +7,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
+use core::sync::atomic::Ordering;
 
 /// The most numbers at a time (Linux: `kernel.pid_max` by default).
 pub const MOST: i32 = 32768;
@@ -244,6 +245,7 @@ impl Tree {
         }
         self.leave_group(pid, node.group);
         self.release(pid);
+        node.process.forgotten.store(true, Ordering::Relaxed);
         Some(node)
     }
 

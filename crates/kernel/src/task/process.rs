@@ -1,5 +1,6 @@
 //! Processes: what a group of tasks has together.
 
+use super::cpu_limit::CpuLimit;
 use super::{Limits, Task};
 use crate::fs::Description;
 use crate::signal::stop::Stop;
@@ -29,12 +30,18 @@ pub struct Process {
     pub ordinary: AtomicBool,
     /// It becomes the parent of orphans below it (prctl(2), `PR_SET_CHILD_SUBREAPER`).
     pub subreaper: AtomicBool,
+    /// It has ended and was waited for: its number is nobody's, or another's.
+    pub(crate) forgotten: AtomicBool,
     /// When it began, in nanoseconds of the monotonic clock.
     pub started: u64,
     /// The user of its last task.
     pub(crate) uid: AtomicU32,
     /// What it would like the killer of processes to add when memory is short; remembered only.
     pub oom_adjustment: AtomicI32,
+    /// It wants no huge pages (prctl(2), `PR_SET_THP_DISABLE`); remembered only, as memory is the host's.
+    pub thp_disabled: AtomicBool,
+    /// Watches its processor time, if that is limited.
+    pub(crate) cpu_limit: Mutex<Option<Arc<CpuLimit>>>,
     /// Its timers that send signals.
     pub timers: ProcessTimers,
     /// Used by tasks that have ended.
@@ -103,9 +110,12 @@ impl Process {
             dumpable: AtomicU8::new(1),
             ordinary: AtomicBool::new(false),
             subreaper: AtomicBool::new(false),
+            forgotten: AtomicBool::new(false),
             started,
             uid: AtomicU32::new(0),
             oom_adjustment: AtomicI32::new(0),
+            thp_disabled: AtomicBool::new(false),
+            cpu_limit: Mutex::default(),
             timers: ProcessTimers::default(),
             usage: Usage::default(),
             children_usage: Usage::default(),

@@ -47,6 +47,7 @@ impl Waiter {
             self.parked.woken.store(false, Ordering::SeqCst);
             task.set_deadline(u64::MAX);
             if let Poll::Ready(value) = future.as_mut().poll(&mut context) {
+                task.waited();
                 return value;
             }
             task.busy(Busy::No);

@@ -22,6 +22,10 @@ impl File for Null {
         true
     }
 
+    fn stays_at_start(&self) -> bool {
+        true
+    }
+
     fn end(&self) -> Result<u64> {
         Ok(0)
     }
@@ -66,6 +70,10 @@ impl File for Zero {
     }
 
     fn is_seekable(&self) -> bool {
+        true
+    }
+
+    fn stays_at_start(&self) -> bool {
         true
     }
 

@@ -99,8 +99,11 @@ impl Listing for Descriptors {
         let subject = self.subject.clone();
         if !self.links {
             return Ok(at.text(name, 0o444, move |reader| {
-                subject.inside(reader)?;
-                details(&description(&subject, fd)?)
+                let task = subject.inside(reader)?;
+                let open = description(&subject, fd)?;
+                let mut text = details(&open)?;
+                text.extend(super::locks::of(reader.kernel(), &open, task.descriptors().as_owner()).bytes());
+                Ok(text)
             }));
         }
         let rights = if open.readable() { 0o500 } else { 0 } | if open.writable() { 0o300 } else { 0 };
@@ -180,8 +183,6 @@ impl Inode for Unnamed {
     }
 
     fn statfs(&self) -> Result<Statfs> {
-        // `PIPEFS_MAGIC`, or `ANON_INODE_FS_MAGIC`.
-        let kind = if self.file_type() == FileType::Fifo { 0x5049_5045 } else { 0x0904_1934 };
-        Ok(Statfs { kind, bsize: 4096, frsize: 4096, namelen: 255, ..Statfs::default() })
+        Ok(crate::syscall::stat::internal_statfs(self.file_type()))
     }
 }

@@ -6,11 +6,13 @@
 //! | `status` | what is told of a task in numbers and words |
 //! | `maps` | its memory |
 //! | `files` | its open files, and links to where it stands |
+//! | `locks` | locks on files |
 //! | `mounts` | mounts, as it sees them |
 //! | `system` | the machine |
 //! | `sysctl` | `/proc/sys` |
 
 mod files;
+mod locks;
 mod maps;
 mod mounts;
 mod process;

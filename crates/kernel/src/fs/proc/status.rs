@@ -33,7 +33,8 @@ fn condition(subject: &Subject, task: &Task, reader: &Arc<Task>) -> (char, &'sta
     if task.process.lock().stop.is_some() {
         return ('T', "stopped");
     }
-    if task.waits() && !core::ptr::eq(task, &**reader) { ('S', "sleeping") } else { ('R', "running") }
+    // Who has been sent a signal is about to wake up.
+    if task.waits() && !task.interrupted() && !core::ptr::eq(task, &**reader) { ('S', "sleeping") } else { ('R', "running") }
 }
 
 /// A task's name, as far as it goes.
@@ -247,6 +248,7 @@ pub(super) fn status(subject: &Subject, reader: &Arc<Task>) -> Result<Vec<u8>> {
     drop(own);
     let capabilities = credentials.capabilities;
     let processors = subject.kernel()?.host.machine.processors;
+    let allowed = task.scheduling.lock().processors & (u64::MAX >> (64 - processors.clamp(1, 64)));
     text.extend(
         format!(
             "Threads:\t{}\nSigQ:\t{queued}/{}\nSigPnd:\t{:016x}\nShdPnd:\t{:016x}\nSigBlk:\t{:016x}\nSigIgn:\t{:016x}\nSigCgt:\t{:016x}\nCapInh:\t{:016x}\nCapPrm:\t{:016x}\nCapEff:\t{:016x}\nCapBnd:\t{:016x}\nCapAmb:\t{:016x}\nNoNewPrivs:\t{}\nSeccomp:\t0\nSeccomp_filters:\t0\nCpus_allowed:\t{:x}\nCpus_allowed_list:\t{}\nMems_allowed:\t1\nMems_allowed_list:\t0\nvoluntary_ctxt_switches:\t0\nnonvoluntary_ctxt_switches:\t0\n",
@@ -263,8 +265,8 @@ pub(super) fn status(subject: &Subject, reader: &Arc<Task>) -> Result<Vec<u8>> {
             capabilities.bounding,
             capabilities.ambient,
             u8::from(credentials.no_new_privileges),
-            u64::MAX >> (64 - processors.clamp(1, 64)),
-            range(processors),
+            allowed,
+            list(allowed),
         )
         .bytes(),
     );
@@ -274,6 +276,20 @@ pub(super) fn status(subject: &Subject, reader: &Arc<Task>) -> Result<Vec<u8>> {
 /// Numbers from 0 on, as lists of processors are written.
 pub(super) fn range(count: u32) -> String {
     if count <= 1 { String::from("0") } else { format!("0-{}", count - 1) }
+}
+
+/// Numbers of bits that are set, as lists of processors are written: `0-3,7`.
+fn list(bits: u64) -> String {
+    let mut text = String::new();
+    let mut at = 0;
+    while at < 64 && bits >> at != 0 {
+        let first = at + (bits >> at).trailing_zeros();
+        let last = first + (bits >> first).trailing_ones() - 1;
+        let comma = if text.is_empty() { "" } else { "," };
+        text.push_str(&if first == last { format!("{comma}{first}") } else { format!("{comma}{first}-{last}") });
+        at = last + 1;
+    }
+    text
 }
 
 fn memory_lines(mm: &Mm) -> String {

@@ -27,6 +27,7 @@ pub(super) fn files(all: Fixed) -> Fixed {
             let (tasks, last) = (tree.tasks().count(), tree.tasks().map(|task| task.tid()).max().unwrap_or(0));
             Ok(format!("0.00 0.00 0.00 1/{tasks} {last}\n").into_bytes())
         })
+        .text("locks", |task| Ok(super::locks::all(task.kernel()).into_bytes()))
         .text("version", version)
         .text("filesystems", |task| {
             let kinds = task.kernel().file_systems.types();

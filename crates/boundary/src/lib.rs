@@ -13,6 +13,7 @@ use insula_spec::{Id, Plan};
 use rustix::fd::OwnedFd;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// One way to isolate.
 pub trait Boundary {
@@ -135,11 +136,11 @@ pub trait Sandbox {
     /// It has ended.
     fn stats(&self) -> Result<Stats>;
 
-    /// Its processes, as numbers outside.
+    /// Its processes.
     ///
     /// # Errors
     /// It has ended.
-    fn processes(&self) -> Result<Vec<i32>>;
+    fn processes(&self) -> Result<Processes>;
 
     /// How it is.
     fn status(&self) -> Status;
@@ -183,6 +184,34 @@ pub struct Job {
     /// From a first process of ours: one byte whenever the program was stopped, the signal's number; and one when a signal killed it,
     /// 128 and the number.
     pub news: Option<OwnedFd>,
+}
+
+/// The processes of a sandbox.
+#[derive(Clone, Debug)]
+pub enum Processes {
+    /// Processes of the host's, by their numbers there.
+    Host(Vec<i32>),
+    /// Processes of another kernel, which the host doesn't know.
+    Inside(Vec<Summary>),
+}
+
+/// A process of another kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Its number in the sandbox.
+    pub pid: i32,
+    /// Its parent's; 0 if nobody in there made it.
+    pub parent: i32,
+    /// Whose it is.
+    pub uid: u32,
+    /// How long ago it began.
+    pub age: Duration,
+    /// How long it was on a processor.
+    pub time: Duration,
+    /// The number of its terminal in `/dev/pts`.
+    pub terminal: Option<u32>,
+    /// Its arguments; its name in brackets, if it has none.
+    pub command: String,
 }
 
 /// How a sandbox is, runtime-spec `runtime.md#state`.

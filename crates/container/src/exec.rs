@@ -27,7 +27,6 @@ pub(crate) fn exec(
 ) -> Result<Job> {
     process.seccomp = process.seccomp.or_else(|| plan.process.seccomp.clone());
     process.reaper = false;
-    crate::create::check_labels(&process)?;
     check_devices(plan, &process)?;
     let console = options.console_socket.as_deref().map(|path| {
         let mut of_process = plan.clone();

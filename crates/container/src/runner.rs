@@ -5,7 +5,7 @@
 
 use crate::channel::{Channel, Message, failed};
 use crate::init::{Identity, Surroundings, settle};
-use insula_boundary::{Error, ExecOptions, Job, Result};
+use insula_boundary::{Error, ExecOptions, Job, Result, Summary};
 use insula_spec::Plan;
 use insula_spec::plan::{Process, User};
 use insula_sys::Context;
@@ -31,6 +31,18 @@ pub trait Runner: std::fmt::Debug + Send + Sync {
     /// # Errors
     /// As [`insula_boundary::Sandbox::exec`].
     fn exec(&self, plan: &Plan, control: OwnedFd, process: Process, options: ExecOptions) -> Result<Job>;
+
+    /// The processes of the kernel that `control` leads to.
+    ///
+    /// # Errors
+    /// It doesn't answer.
+    fn processes(&self, control: OwnedFd) -> Result<Vec<Summary>>;
+
+    /// Sends a signal to all of them.
+    ///
+    /// # Errors
+    /// It doesn't answer.
+    fn signal_all(&self, control: OwnedFd, signal: i32) -> Result<()>;
 }
 
 /// What a runner finds: it is in the container's root and in all its namespaces, with all privileges still, in its own session.
@@ -94,12 +106,17 @@ pub fn send_console(path: &Path, outer: &OwnedFd) -> Result<()> {
     crate::channel::send_descriptor(&socket, b"/dev/pts/ptmx", outer).map_err(failed)
 }
 
-/// Who `user[:group]` is, by the text of a passwd and a group file.
+/// Who a process is, and its environment, by the text of a passwd and a group file.
 ///
 /// # Errors
-/// There is nobody of that name.
-pub fn find_user(passwd: &str, group: &str, text: &str, like: &User) -> Result<User> {
-    crate::init::find_user(passwd, group, text, like)
+/// There is nobody of the name that the plan gives.
+pub fn find_user(passwd: &str, group: &str, process: &Process) -> Result<(User, Vec<String>)> {
+    crate::init::find_user(passwd, group, process)
+}
+
+/// Why a program that was found can't be run.
+pub fn cant_run(path: &Path, errno: rustix::io::Errno) -> Error {
+    crate::init::cant_run(path, errno)
 }
 
 /// Hands the container over; returns only why that failed.

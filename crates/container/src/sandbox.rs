@@ -6,7 +6,7 @@ use crate::create::{FirstProcess, start_address};
 use crate::runner::Runner;
 use crate::{exec, hooks, seccomp};
 use insula_boundary::store::Slot;
-use insula_boundary::{Entry, Error, ExecOptions, Init, Job, Result, Sandbox, Stats, Status};
+use insula_boundary::{Entry, Error, ExecOptions, Init, Job, Processes, Result, Sandbox, Stats, Status};
 use insula_spec::Plan;
 use insula_spec::plan::{Namespace, Process};
 use insula_spec::resources::Resources;
@@ -160,6 +160,24 @@ impl Container {
             }
             Unreachable::Store(error) => error,
         })
+    }
+
+    /// Who has a kernel that runs the sandbox's processes, and can be asked: not before start, nor while it is paused.
+    fn kernel_that_answers(&self) -> Option<&dyn Runner> {
+        self.runner.as_deref().filter(|_| self.status() == Status::Running)
+    }
+
+    /// Its processes on the host.
+    fn host_processes(&self) -> Result<Vec<i32>> {
+        let (init, _) = self.living("only a running container has processes")?;
+        let of_group = self.groups()?.processes();
+        if !of_group.is_empty() {
+            return Ok(of_group);
+        }
+        if self.plan().namespaces.has(Namespace::Pid) {
+            return Ok(exec::in_pid_namespace_of(init.pid));
+        }
+        Ok(vec![init.pid])
     }
 
     /// Takes back whatever has been made.
@@ -347,16 +365,23 @@ impl Sandbox for Container {
         if !fit {
             return Err(self.wrong_state("a process can only be added to a running container"));
         }
+        crate::create::check_labels(&process)?;
         match &self.runner {
             None => exec::exec(self.plan(), init, &pidfd, &self.groups()?, process, options),
+            Some(_) if status == Status::Created => {
+                Err(self.wrong_state("its kernel begins with its program, and a process can only be added then; start it first"))
+            }
             Some(runner) => runner.exec(self.plan(), self.connect_control()?, process, options),
         }
     }
 
     fn signal(&mut self, signal: i32, all: bool) -> Result<()> {
         let (_, pidfd) = self.living("container not running, there is no process to signal")?;
+        if all && let Some(runner) = self.kernel_that_answers() {
+            return runner.signal_all(self.connect_control()?, signal);
+        }
         if all {
-            for pid in self.processes()? {
+            for pid in self.host_processes()? {
                 if let Some(pid) = Pid::from_raw(pid) {
                     insula_sys::signals::send(pid, signal);
                 }
@@ -420,16 +445,12 @@ impl Sandbox for Container {
         Ok(self.groups()?.stats())
     }
 
-    fn processes(&self) -> Result<Vec<i32>> {
-        let (init, _) = self.living("only a running container has processes")?;
-        let of_group = self.groups()?.processes();
-        if !of_group.is_empty() {
-            return Ok(of_group);
+    fn processes(&self) -> Result<Processes> {
+        self.living("only a running container has processes")?;
+        match self.kernel_that_answers() {
+            Some(runner) => runner.processes(self.connect_control()?).map(Processes::Inside),
+            None => self.host_processes().map(Processes::Host),
         }
-        if self.plan().namespaces.has(Namespace::Pid) {
-            return Ok(exec::in_pid_namespace_of(init.pid));
-        }
-        Ok(vec![init.pid])
     }
 
     fn status(&self) -> Status {

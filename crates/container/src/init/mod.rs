@@ -14,7 +14,7 @@ mod users;
 
 pub(crate) use console::open as open_console;
 pub(crate) use program::{
-    Identity, Notified, Surroundings, before_root_is_gone, die_with_parent, enter_program, identity, settle,
+    Identity, Notified, Surroundings, before_root_is_gone, cant_run, die_with_parent, enter_program, identity, settle,
 };
 
 use crate::cgroup::Groups;
@@ -23,7 +23,7 @@ use crate::runner::{self, Runner};
 use crate::{hooks, seccomp};
 use insula_boundary::Error;
 use insula_spec::Plan;
-use insula_spec::plan::{Namespace, User};
+use insula_spec::plan::{Namespace, Process, User};
 use insula_sys::process::{self, Spaces};
 use insula_sys::{Context, net};
 use rustix::fd::OwnedFd;
@@ -32,9 +32,9 @@ use rustix::process::DumpableBehavior;
 use std::convert::Infallible;
 use std::path::Path;
 
-/// Who `user[:group]` is, by the text of a passwd and a group file.
-pub(crate) fn find_user(passwd: &str, group: &str, text: &str, like: &User) -> Result<User, Error> {
-    users::find(passwd, group, text, like).map(|found| found.user)
+/// Who a process is, and its environment, by the text of a passwd and a group file.
+pub(crate) fn find_user(passwd: &str, group: &str, process: &Process) -> Result<(User, Vec<String>), Error> {
+    users::who(process, |text| users::find(passwd, group, text, &process.user))
 }
 
 /// What the first process is given.

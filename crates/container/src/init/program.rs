@@ -60,22 +60,10 @@ pub(crate) fn before_root_is_gone(process: &Process) -> Result<(), Error> {
 
 /// Finds out, inside the container, who the program is.
 pub(crate) fn identity(process: &Process) -> Result<Identity, Error> {
-    let mut user = process.user.clone();
-    let mut env = process.env.clone();
-    let has_home = env.iter().any(|text| text.starts_with("HOME="));
-    if process.user.lookup.is_some() || !has_home {
+    let (user, env) = users::who(process, |text| {
         let root = mount::open_place(Path::new("/"), OFlags::DIRECTORY).on("open", "/").map_err(failed)?;
-        let text = user.lookup.clone().unwrap_or_else(|| user.uid.to_string());
-        let found = users::look_up(&root, &text, &user);
-        // Only its home is wanted when the number is given; a broken file is no reason to fail then.
-        let found = if process.user.lookup.is_some() { found? } else { found.unwrap_or_default() };
-        if process.user.lookup.is_some() {
-            user = found.user;
-        }
-        if !has_home {
-            env.push(format!("HOME={}", found.home.as_deref().unwrap_or("/")));
-        }
-    }
+        users::look_up(&root, text, &process.user)
+    })?;
     Ok(Identity { user, env, program: PathBuf::new(), args: process.args.clone(), cwd: process.cwd.clone(), slave: None })
 }
 
@@ -121,7 +109,7 @@ fn executable(path: &Path) -> Result<(), Errno> {
     Ok(())
 }
 
-fn cant_run(path: &Path, errno: Errno) -> Error {
+pub(crate) fn cant_run(path: &Path, errno: Errno) -> Error {
     let text = format!("process.args[0]: can't run {}: {}", path.display(), insula_sys::error::describe(errno));
     match errno {
         Errno::NOENT | Errno::NOTDIR => Error::NoProgram(text),

@@ -2,7 +2,7 @@
 
 use crate::channel::failed;
 use insula_boundary::Error;
-use insula_spec::plan::User;
+use insula_spec::plan::{Process, User};
 use insula_sys::mount;
 use insula_sys::{Context, Errno};
 use rustix::fd::AsFd;
@@ -18,6 +18,26 @@ const LONGEST: u64 = 8 << 20;
 pub(super) struct Found {
     pub(super) user: User,
     pub(super) home: Option<String>,
+}
+
+/// Who a process is, and its environment with a home; `look_up` is asked if the plan doesn't say it all.
+pub(super) fn who(process: &Process, look_up: impl FnOnce(&str) -> Result<Found, Error>) -> Result<(User, Vec<String>), Error> {
+    let mut user = process.user.clone();
+    let mut env = process.env.clone();
+    let has_home = env.iter().any(|text| text.starts_with("HOME="));
+    if process.user.lookup.is_some() || !has_home {
+        let text = user.lookup.clone().unwrap_or_else(|| user.uid.to_string());
+        let found = look_up(&text);
+        // Only its home is wanted when the number is given; a broken file is no reason to fail then.
+        let found = if process.user.lookup.is_some() { found? } else { found.unwrap_or_default() };
+        if process.user.lookup.is_some() {
+            user = found.user;
+        }
+        if !has_home {
+            env.push(format!("HOME={}", found.home.as_deref().unwrap_or("/")));
+        }
+    }
+    Ok((user, env))
 }
 
 /// Looks up `name`, `uid`, `name:group` or `uid:gid` below a root. Numbers need no entry.

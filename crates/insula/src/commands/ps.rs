@@ -2,10 +2,11 @@
 
 use super::list::Format;
 use crate::global::Global;
-use crate::show::show;
+use crate::show::{printable, show};
 use anyhow::{Context, ensure};
-use insula_boundary::{Boundary, Status};
+use insula_boundary::{Boundary, Processes, Status, Summary};
 use std::process::{Command, ExitCode};
+use std::time::Duration;
 
 /// List the processes of a sandbox
 #[derive(clap::Args)]
@@ -23,7 +24,11 @@ pub(crate) struct Args {
 pub(crate) fn main(global: &Global, args: Args) -> anyhow::Result<ExitCode> {
     let Some((id, options)) = args.words.split_first() else { return Ok(ExitCode::FAILURE) };
     let sandbox = global.containers().open(&id.parse()?)?;
-    let mut pids = if sandbox.status() == Status::Stopped { Vec::new() } else { sandbox.processes()? };
+    let processes = if sandbox.status() == Status::Stopped { Processes::Host(Vec::new()) } else { sandbox.processes()? };
+    let mut pids = match processes {
+        Processes::Host(pids) => pids,
+        Processes::Inside(list) => return inside(&list, options, args.format),
+    };
     pids.sort_unstable();
     pids.dedup();
     if args.format == Format::Json {
@@ -48,4 +53,33 @@ pub(crate) fn main(global: &Global, args: Args) -> anyhow::Result<ExitCode> {
     }
     show(table)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Processes that ps(1) can't see: with the columns of `ps -ef`, as far as they say anything.
+fn inside(list: &[Summary], options: &[String], format: Format) -> anyhow::Result<ExitCode> {
+    if format == Format::Json {
+        let pids: Vec<i32> = list.iter().map(|process| process.pid).collect();
+        show(format!("{}\n", serde_json::to_string(&pids)?))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    ensure!(
+        options.is_empty(),
+        "options for ps(1): it doesn't see the processes of another kernel; leave {} out",
+        options.join(" ")
+    );
+    let mut table = "UID          PID    PPID     AGE TTY          TIME CMD\n".to_owned();
+    for process in list {
+        let Summary { pid, parent, uid, .. } = process;
+        let terminal = process.terminal.map_or("?".to_owned(), |number| format!("pts/{number}"));
+        let (age, time) = (clock(process.age), clock(process.time));
+        table += &format!("{uid:<8} {pid:>7} {parent:>7} {age:>9} {terminal:<8} {time} {}\n", printable(&process.command));
+    }
+    show(table)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Hours, minutes and seconds.
+fn clock(time: Duration) -> String {
+    let seconds = time.as_secs();
+    format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }

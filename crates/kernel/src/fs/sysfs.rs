@@ -27,7 +27,7 @@ pub fn root(kernel: &Arc<Kernel>) -> Arc<dyn Inode> {
     let fixed = Fixed::default()
         .directory("block", empty)
         .directory("bus", empty)
-        .directory("class", || Fixed::default().directory("net", Fixed::default))
+        .directory("class", || Fixed::default().directory("net", || Fixed::default().directory("lo", loopback)))
         .directory("dev", || Fixed::default().directory("block", Fixed::default).directory("char", Fixed::default))
         .directory("devices", move || devices(weak.clone()))
         .directory("firmware", empty)
@@ -46,6 +46,21 @@ fn kernel_files() -> Fixed {
         all.constant("hpage_pmd_size", "2097152\n")
     };
     Fixed::default().directory("mm", move || Fixed::default().directory("transparent_hugepage", huge))
+}
+
+/// The one network device, as Linux tells of it when it is up.
+fn loopback() -> Fixed {
+    Fixed::default()
+        .constant("address", "00:00:00:00:00:00\n")
+        .constant("broadcast", "00:00:00:00:00:00\n")
+        .constant("carrier", "1\n")
+        .constant("flags", "0x9\n")
+        .constant("ifindex", "1\n")
+        .constant("iflink", "1\n")
+        .constant("mtu", "65536\n")
+        .constant("operstate", "unknown\n")
+        .constant("tx_queue_len", "1000\n")
+        .constant("type", "772\n")
 }
 
 fn devices(kernel: Weak<Kernel>) -> Fixed {

@@ -128,7 +128,8 @@ impl FileSystems {
         let found = core::str::from_utf8(kind).ok().and_then(|kind| self.types.lock().get_key_value(kind).map(|(k, m)| (*k, *m)));
         let (kind, make) = found.ok_or(Errno::ENODEV)?;
         let root = make(kernel, source, data)?;
-        Ok(Mount::new(self.root(kind, root), flags, source, data))
+        let shown = if kind == "tmpfs" { Options::parse(data, kernel.host.memory.size())?.show() } else { data.to_vec() };
+        Ok(Mount::new(self.root(kind, root), flags, source, &shown))
     }
 
     /// A namespace with one mount: how a placement begins a tree.

@@ -16,7 +16,7 @@ mod terminal;
 
 pub use clock::HostClock;
 pub use file::HostDescriptor;
-pub use relay::{Pipes, Relay};
+pub use relay::{Alert, Relay};
 pub use stream::{Stream, Watcher};
 
 use crate::platform::Memory;

@@ -11,8 +11,8 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::termios::OptionalActions;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// The most bytes that are carried at once: as much as a terminal takes.
 const PIECE: usize = 4096;
@@ -24,26 +24,28 @@ pub struct Relay {
     bell: Arc<Bell>,
     /// There will be nothing more; what is there is still carried out.
     finishing: AtomicBool,
+    /// Nothing is carried any more, and who is told of that.
+    over: AtomicBool,
+    told: OnceLock<Arc<dyn Observer>>,
 }
 
-/// Pipes, made while they can be: to wake the relay's thread, and to tell of its end.
+/// A pipe that wakes the relay's thread: made by whoever still can.
 #[derive(Debug)]
-pub struct Pipes {
-    woken: OwnedFd,
-    wake: OwnedFd,
-    over: OwnedFd,
-    end: OwnedFd,
+pub struct Alert {
+    /// Read by the thread.
+    pub woken: OwnedFd,
+    /// Written to wake it.
+    pub wake: OwnedFd,
 }
 
-impl Pipes {
-    /// New ones.
+impl Alert {
+    /// A new one.
     ///
     /// # Errors
     /// The host has no room for descriptors.
-    pub fn new() -> std::io::Result<Self> {
+    pub fn new() -> rustix::io::Result<Self> {
         let (woken, wake) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-        let (over, end) = pipe_with(PipeFlags::CLOEXEC)?;
-        Ok(Pipes { woken, wake, over, end })
+        Ok(Alert { woken, wake })
     }
 }
 
@@ -58,26 +60,45 @@ impl Observer for Bell {
 }
 
 impl Relay {
-    /// Takes the inner end of the host's terminal over, and starts the thread that carries. Answers also what can be read, or rather ends,
-    /// when all is over.
+    /// Takes the inner end of the host's terminal over, and starts the thread that carries.
     ///
     /// # Errors
     /// `far` is no terminal; the host has no room for a thread.
-    pub fn start(far: OwnedFd, master: Arc<Master>, pipes: Pipes) -> std::io::Result<(Arc<Self>, OwnedFd)> {
+    pub fn start(far: OwnedFd, master: Arc<Master>, alert: Alert) -> std::io::Result<Arc<Self>> {
         let mut settings = rustix::termios::tcgetattr(&far)?;
         settings.make_raw();
         rustix::termios::tcsetattr(&far, OptionalActions::Now, &settings)?;
         rustix::io::ioctl_fionbio(&far, true)?;
-        let Pipes { woken, wake, over, end } = pipes;
-        let relay = Arc::new(Relay { far, master, bell: Arc::new(Bell(wake)), finishing: AtomicBool::new(false) });
+        let Alert { woken, wake } = alert;
+        let relay = Arc::new(Relay {
+            far,
+            master,
+            bell: Arc::new(Bell(wake)),
+            finishing: AtomicBool::new(false),
+            over: AtomicBool::new(false),
+            told: OnceLock::new(),
+        });
         relay.resize();
         let served = relay.clone();
         let run = move || {
             served.run(&woken);
-            drop(end);
+            served.over.store(true, Ordering::SeqCst);
+            if let Some(observer) = served.told.get() {
+                observer.notify(Events::HUP);
+            }
         };
         std::thread::Builder::new().name("terminal".into()).stack_size(128 << 10).spawn(run)?;
-        Ok((relay, over))
+        Ok(relay)
+    }
+
+    /// Has this observer told when all is over; if it is already, it may not be.
+    pub fn tell(&self, observer: Arc<dyn Observer>) {
+        let _ = self.told.set(observer);
+    }
+
+    /// Whether all that could be carried was.
+    pub fn is_over(&self) -> bool {
+        self.over.load(Ordering::SeqCst)
     }
 
     /// The kernel's terminal has the size of the host's from now on.

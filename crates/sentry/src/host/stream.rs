@@ -7,6 +7,7 @@ use super::errno;
 use insula_abi::general as c;
 use insula_kernel::fs::{Attributes, File, FileType, Io};
 use insula_kernel::mm::UserBuf;
+use insula_kernel::signal::send::broken_pipe;
 use insula_kernel::sync::Mutex;
 use insula_kernel::tty::Tty;
 use insula_kernel::wait::{Events, Observer, Pollable, Queue, Registration};
@@ -74,6 +75,14 @@ impl Stream {
     }
 }
 
+/// Why the host takes nothing more; if nobody reads it, the writer is told by a signal, too.
+fn not_written(io: &Io<'_>, error: rustix::io::Errno) -> Errno {
+    match error {
+        rustix::io::Errno::PIPE => broken_pipe(io.task),
+        error => errno(error),
+    }
+}
+
 impl Pollable for Stream {
     fn poll(&self) -> Events {
         let mut fds = [PollFd::new(&self.fd, PollFlags::IN | PollFlags::OUT | PollFlags::PRI | PollFlags::RDHUP)];
@@ -116,7 +125,7 @@ impl File for Stream {
         buffer.put(&bytes[..count])
     }
 
-    fn write(&self, _: &Io<'_>, at: u64, buffer: &mut UserBuf) -> Result<usize> {
+    fn write(&self, io: &Io<'_>, at: u64, buffer: &mut UserBuf) -> Result<usize> {
         let most = if self.is_plain() { AT_ONCE } else { PIPE_BUF };
         let mut bytes = vec![0; most.min(usize::try_from(buffer.left()).unwrap_or(most))];
         if bytes.is_empty() {
@@ -130,18 +139,19 @@ impl File for Stream {
             true => rustix::io::pwrite(&self.fd, &bytes[..count], at),
             false => rustix::io::write(&self.fd, &bytes[..count]),
         };
-        let count = rustix::io::retry_on_intr(write).map_err(errno)?;
+        let count = rustix::io::retry_on_intr(write).map_err(|error| not_written(io, error))?;
         if self.is_plain() {
             self.stand_at(at + count as u64);
         }
         Ok(count)
     }
 
-    fn append(&self, _: &Io<'_>, buffer: &mut UserBuf) -> Result<(usize, u64)> {
+    fn append(&self, io: &Io<'_>, buffer: &mut UserBuf) -> Result<(usize, u64)> {
         let mut bytes = vec![0; AT_ONCE.min(usize::try_from(buffer.left()).unwrap_or(AT_ONCE))];
         let count = buffer.take(&mut bytes)?;
         // It was opened with O_APPEND on the host, too, which then heeds no position.
-        let count = rustix::io::retry_on_intr(|| rustix::io::write(&self.fd, &bytes[..count])).map_err(errno)?;
+        let count = rustix::io::retry_on_intr(|| rustix::io::write(&self.fd, &bytes[..count]));
+        let count = count.map_err(|error| not_written(io, error))?;
         Ok((count, self.end()?))
     }
 

@@ -1,23 +1,29 @@
 //! One more process in a sandbox: the sentry's side.
 //!
 //! Who connects to the sandbox's control socket (only the user it belongs to can) sends a [`Request`] with three descriptors, and hears an
-//! [`Answer`] when the process runs, and another when it has ended. Meanwhile it may send numbers of signals. If the connection breaks, the
-//! process is killed.
+//! [`Answer`] when the process runs, others when it is stopped, and one when it has ended. Meanwhile it may send numbers of signals. If the
+//! connection breaks, the process is killed.
+//!
+//! The descriptors are its standard streams; or, if it is to have a terminal of its own, the inner end of the host's that shows it, and both
+//! ends of a pipe for [`Alert`].
 
+use super::list;
 use super::sandbox::{credentials_of, limits_of};
-use super::streams;
+use super::signals::{self, Switchboard};
+use super::streams::{self, Front};
 use crate::driver;
-use crate::host::Watcher;
+use crate::host::{Alert, Watcher};
 use crate::platform::{Context as _, Seed as _, SpawnKind, ptrace::Seed};
 use insula_abi::general as c;
-use insula_abi::signal::Siginfo;
+use insula_boundary::{Error, Summary};
 use insula_kernel::fs::tree::{Lookup, walk};
 use insula_kernel::fs::{Context, Io, Opening};
-use insula_kernel::signal::Target;
+use insula_kernel::task::boot::Manner;
 use insula_kernel::task::{Boot, Task};
 use insula_kernel::wait::{Events, Observer, Pollable};
 use insula_kernel::{Errno, Kernel, Result};
 use insula_spec::plan::{Process, User};
+use insula_sys::signals::Received;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketFlags};
 use serde::{Deserialize, Serialize};
@@ -31,16 +37,33 @@ const LONGEST: usize = 256 << 10;
 /// The most that is read of a passwd file, in bytes.
 const MOST_USERS: usize = 1 << 20;
 
-/// A process that is to be run.
+/// What is wanted.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Request {
-    /// What.
-    pub(super) process: Process,
+pub(super) enum Request {
+    /// Run a process.
+    Run {
+        /// Which.
+        process: Box<Process>,
+    },
+    /// Tell of all processes.
+    List,
+    /// Send all of them a signal.
+    Signal {
+        /// Its number.
+        signal: i32,
+    },
 }
 
-/// What becomes of it.
+/// What there is to say.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Answer {
+    /// These are processes; none, when these are all.
+    Processes {
+        /// Some of them.
+        list: Vec<Summary>,
+    },
+    /// It is done.
+    Done,
     /// It runs.
     Runs,
     /// It can't be run; 127, 126 or 125, and why.
@@ -49,6 +72,11 @@ pub(super) enum Answer {
         code: u8,
         /// One line.
         text: String,
+    },
+    /// It was stopped, by this signal.
+    Stopped {
+        /// Its number.
+        signal: i32,
     },
     /// It has ended, with this status as wait(2) tells it.
     Ended {
@@ -76,31 +104,62 @@ impl Control {
                     Err(_) => return,
                 };
                 let seed = || nursery.spawn(SpawnKind::Empty, &[]).map_err(|_| Errno::EAGAIN);
-                match self.run(&connection, seed) {
-                    Ok(task) => attend(connection, task),
-                    Err((code, text)) => tell(&connection, &Answer::Failed { code, text }),
-                }
+                self.heed(connection, seed);
             }
         };
         std::thread::Builder::new().name("control".into()).stack_size(256 << 10).spawn(run).map(drop)
     }
 
-    /// Runs what a connection asks for.
+    /// Does what a connection asks for.
+    fn heed(&self, connection: Arc<OwnedFd>, seed: impl FnOnce() -> Result<Seed>) {
+        let done = receive(&connection).and_then(|(request, files)| match request {
+            Request::Run { process } => {
+                let files =
+                    <[OwnedFd; 3]>::try_from(files).map_err(|_| (125, "the request has no standard streams".to_owned()))?;
+                let (task, front) = self.run(&connection, *process, files, seed)?;
+                attend(connection.clone(), task, front);
+                Ok(())
+            }
+            Request::List => {
+                list::tell_of_all(&self.kernel, connection.clone());
+                Ok(())
+            }
+            Request::Signal { signal } => {
+                for process in self.kernel.pids.processes() {
+                    signals::send(&process, signal);
+                }
+                tell(&connection, &Answer::Done);
+                Ok(())
+            }
+        });
+        if let Err((code, text)) = done {
+            tell(&connection, &Answer::Failed { code, text });
+        }
+    }
+
+    /// Runs a process.
     fn run(
         &self,
         connection: &Arc<OwnedFd>,
+        mut process: Process,
+        files: [OwnedFd; 3],
         seed: impl FnOnce() -> Result<Seed>,
-    ) -> std::result::Result<Arc<Task>, (u8, String)> {
-        let failed = |what: &'static str| move |errno: Errno| (125, format!("can't {what}: {errno}"));
-        let (request, files) = receive(connection).map_err(|text| (125, text))?;
-        let process = request.process;
-        let user = self.user(&process)?;
-        let fs =
-            self.place(&process).map_err(|errno| (125, format!("can't enter process.cwd {}: {errno}", process.cwd.display())))?;
-        let streams = files.each_ref().map(AsFd::as_fd);
-        let descriptors = streams::table(&self.watcher, streams).map_err(failed("use the standard streams"))?;
+    ) -> std::result::Result<(Arc<Task>, Front), (u8, String)> {
+        let failed = |what: &'static str| move |errno: Errno| (125, format!("can't {what}: {}", super::describe(errno)));
+        let user = self.identify(&mut process)?;
+        let fs = self
+            .place(&process)
+            .map_err(|errno| (125, format!("process.cwd: can't enter {}: {}", process.cwd.display(), super::describe(errno))))?;
+        let streams = match (process.terminal, files) {
+            (true, [far, woken, wake]) => streams::terminal(&self.kernel, &fs, (user.uid, user.gid), &far, Alert { woken, wake }),
+            (false, files) => {
+                streams::table(&self.watcher, files.each_ref().map(AsFd::as_fd)).map(|descriptors| (descriptors, Front::None))
+            }
+        };
+        let (descriptors, front) = streams.map_err(failed("use the standard streams"))?;
         let boot = |program: Vec<u8>| {
-            self.kernel.boot(Boot {
+            let manner = Manner { ordinary: true, job: true, terminal: front.terminal() };
+            let boot = Boot {
                 program,
                 arguments: process.args.iter().map(|text| text.clone().into_bytes()).collect(),
                 environment: process.env.iter().map(|text| text.clone().into_bytes()).collect(),
@@ -108,17 +167,18 @@ impl Control {
                 credentials: credentials_of(&process, &user),
                 limits: limits_of(&process),
                 descriptors: descriptors.clone(),
-            })
+            };
+            self.kernel.boot_as(boot, manner)
         };
         let (task, regs) = along_path(&process, boot)?;
         let started =
             seed().and_then(|seed| driver::start(seed, task.clone(), regs, driver::Token::default()).map_err(|_| Errno::EAGAIN));
         if let Err(errno) = started {
             task.exit(c::SIGKILL as i32);
-            return Err((125, format!("the host has no room for a process: {errno}")));
+            return Err((125, format!("the host has no room for a process: {}", super::describe(errno))));
         }
         tell(connection, &Answer::Runs);
-        Ok(task)
+        Ok((task, front))
     }
 
     /// Where it stands.
@@ -129,11 +189,12 @@ impl Control {
         Ok(fs)
     }
 
-    /// Who it is: a name is looked up in the sandbox's own files.
-    fn user(&self, process: &Process) -> std::result::Result<User, (u8, String)> {
-        let Some(text) = &process.user.lookup else { return Ok(process.user.clone()) };
-        let found = insula_container::runner::find_user(&self.text("/etc/passwd"), &self.text("/etc/group"), text, &process.user);
-        found.map_err(|error| (125, error.to_string()))
+    /// Who it is, and where it is at home: that is looked up in the sandbox's own files.
+    fn identify(&self, process: &mut Process) -> std::result::Result<User, (u8, String)> {
+        let found = insula_container::runner::find_user(&self.text("/etc/passwd"), &self.text("/etc/group"), process);
+        let (user, env) = found.map_err(|error| (125, error.to_string()))?;
+        process.env = env;
+        Ok(user)
     }
 
     /// A file of the sandbox's; empty if it isn't there.
@@ -153,9 +214,9 @@ impl Control {
 /// Boots the program, looked for along `PATH` as execvp(3) does.
 fn along_path<T>(process: &Process, boot: impl Fn(Vec<u8>) -> Result<T>) -> std::result::Result<T, (u8, String)> {
     let name = process.args.first().cloned().unwrap_or_default();
-    let cant = |path: &str, errno: Errno| match errno {
-        Errno::ENOENT | Errno::ENOTDIR => (127, format!("process.args[0]: can't run {path}: no such file")),
-        errno => (126, format!("process.args[0]: can't run {path}: {errno}")),
+    let cant = |path: &str, errno: Errno| {
+        let error = insula_container::runner::cant_run(path.as_ref(), super::host_errno(errno));
+        (if matches!(error, Error::NoProgram(_)) { 127 } else { 126 }, error.to_string())
     };
     if name.contains('/') {
         return boot(name.clone().into_bytes()).map_err(|errno| cant(&name, errno));
@@ -173,67 +234,73 @@ fn along_path<T>(process: &Process, boot: impl Fn(Vec<u8>) -> Result<T>) -> std:
     Err(denied.unwrap_or_else(|| (127, format!("process.args[0]: {name:?} is not in the container's PATH ({path})"))))
 }
 
-/// Reads a request and its three descriptors.
-fn receive(connection: &OwnedFd) -> std::result::Result<(Request, [OwnedFd; 3]), String> {
+/// Reads a request and its descriptors.
+fn receive(connection: &OwnedFd) -> std::result::Result<(Request, Vec<OwnedFd>), (u8, String)> {
     let mut bytes = vec![0; LONGEST];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let got = rustix::net::recvmsg(connection, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, RecvFlags::CMSG_CLOEXEC);
-    let count = got.map_err(|errno| format!("can't read the request: {errno}"))?.bytes;
+    let count = got.map_err(|errno| (125, format!("can't read the request: {errno}")))?.bytes;
     let mut files = Vec::new();
     for message in ancillary.drain() {
         if let RecvAncillaryMessage::ScmRights(more) = message {
             files.extend(more);
         }
     }
-    let files = <[OwnedFd; 3]>::try_from(files).map_err(|_| "the request has no standard streams".to_owned())?;
-    let request = serde_json::from_slice(&bytes[..count]).map_err(|error| format!("can't read the request: {error}"))?;
+    let request = serde_json::from_slice(&bytes[..count]).map_err(|error| (125, format!("can't read the request: {error}")))?;
     Ok((request, files))
 }
 
 /// Sends an answer; if nobody listens any more, nobody misses it.
-fn tell(connection: &OwnedFd, answer: &Answer) {
+pub(super) fn tell(connection: &OwnedFd, answer: &Answer) {
     let json = serde_json::to_vec(answer).unwrap_or_default();
     let _ = rustix::net::send(connection, &json, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
 }
 
-/// Tells of the end when it has come.
-struct End {
+/// Tells of stops, and of the end when it has come.
+struct News {
     connection: Arc<OwnedFd>,
     task: Arc<Task>,
+    front: Front,
 }
 
-impl Observer for End {
+impl Observer for News {
     fn notify(&self, _: Events) {
-        if let Some(status) = self.task.process.status() {
-            tell(&self.connection, &Answer::Ended { status });
+        let process = &self.task.process;
+        match process.status() {
+            Some(status) if self.front.is_finished() => tell(&self.connection, &Answer::Ended { status }),
+            Some(_) => {}
+            None => {
+                if let Some(signal) = self.task.kernel().pids.take_stop(process.pid) {
+                    tell(&self.connection, &Answer::Stopped { signal });
+                }
+            }
         }
     }
 }
 
 /// Passes signals on until the connection breaks: by then the process has ended, or is to.
-fn attend(connection: Arc<OwnedFd>, task: Arc<Task>) {
-    let end = Arc::new(End { connection: connection.clone(), task: task.clone() });
-    let observer: Arc<dyn Observer> = end.clone();
+fn attend(connection: Arc<OwnedFd>, task: Arc<Task>, front: Front) {
+    let news = Arc::new(News { connection: connection.clone(), task: task.clone(), front });
+    let observer: Arc<dyn Observer> = news.clone();
     let registered = task.process.observe(Events::READABLE, &observer);
+    if let Front::Own(relay) = &news.front {
+        relay.tell(observer);
+    }
     // It may have ended before anybody watched.
-    end.notify(Events::READABLE);
+    news.notify(Events::READABLE);
     let run = move || {
+        let switchboard = Switchboard { kernel: task.kernel(), first: &task.process, front: &news.front, command: true };
         loop {
             let mut word = [0; 4];
             match rustix::net::recv(&*connection, &mut word[..], RecvFlags::empty()) {
-                Ok((_, 4)) => send(&task, i32::from_le_bytes(word)),
+                Ok((_, 4)) => switchboard.pass_on(Received { signal: i32::from_le_bytes(word), from_kernel: false }),
                 Err(rustix::io::Errno::INTR) => {}
                 _ => break,
             }
         }
         drop(registered);
-        send(&task, c::SIGKILL as i32);
+        switchboard.pass_on(Received { signal: c::SIGKILL as i32, from_kernel: false });
     };
     let _ = std::thread::Builder::new().name("exec".into()).stack_size(128 << 10).spawn(run);
-}
-
-fn send(task: &Arc<Task>, signal: i32) {
-    let info = Siginfo::sent(signal, 0, 0, 0);
-    let _ = insula_kernel::signal::send::send_from_outside(Target::Process(&task.process), info);
 }

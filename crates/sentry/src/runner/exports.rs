@@ -2,7 +2,9 @@
 //! files at the same place.
 
 use super::OF_KERNEL;
+use super::tree;
 use insula_gofer::Export;
+use insula_kernel::fs::tree::MountFlags;
 use insula_spec::Plan;
 use insula_spec::plan::MountKind;
 use insula_sys::host::cgroup::parse_mountinfo;
@@ -15,8 +17,8 @@ pub(super) struct Exported {
     pub(super) export: Export,
     /// Where.
     pub(super) at: PathBuf,
-    /// Nothing in it can be changed.
-    pub(super) read_only: bool,
+    /// What holds for all of it.
+    pub(super) flags: MountFlags,
 }
 
 /// All of them, each before those that lie in it. This process must be in the container's root.
@@ -25,22 +27,40 @@ pub(super) fn find(plan: &Plan) -> std::io::Result<Vec<Exported>> {
     let mut found: Vec<Exported> = Vec::new();
     for mounted in parse_mountinfo(&text) {
         let at = mounted.mount_point;
-        if OF_KERNEL.contains(&mounted.fs_type.as_str()) || at == Path::new("/dev") || lies_in_kernel(&at) {
-            continue;
-        }
-        let read_only = mounted.options.iter().any(|option| option == "ro");
         let shared =
             plan.mounts.iter().any(|mount| matches!(mount.kind, MountKind::Bind { .. }) && at.starts_with(&mount.target));
+        let of_kernel = tree::of_kernel(plan).iter().any(|view| view.at == at);
+        if OF_KERNEL.contains(&mounted.fs_type.as_str()) || (of_kernel || lies_in_kernel(&at)) && !shared {
+            continue;
+        }
+        let flags = flags(&mounted.options);
+        let read_only = flags.contains(MountFlags::READ_ONLY);
         let export = Export { read_only, recursive: false, shared, pipes: shared, ..Export::new(&at) };
         // What is mounted later in the same place covers what was there.
         found.retain(|known| known.at != at);
-        found.push(Exported { export, at, read_only });
+        found.push(Exported { export, at, flags });
     }
     found.sort_by_key(|exported| exported.at.components().count());
     Ok(found)
 }
 
+/// A mount's options, as mountinfo has them; see proc_pid_mountinfo(5).
+fn flags(options: &[String]) -> MountFlags {
+    let flag = |option: &String| match option.as_str() {
+        "ro" => MountFlags::READ_ONLY,
+        "nosuid" => MountFlags::NO_SUID,
+        "nodev" => MountFlags::NO_DEV,
+        "noexec" => MountFlags::NO_EXEC,
+        "noatime" => MountFlags::NO_ATIME,
+        "nodiratime" => MountFlags::NO_DIR_ATIME,
+        "relatime" => MountFlags::REL_ATIME,
+        "nosymfollow" => MountFlags::NO_SYMFOLLOW,
+        _ => MountFlags::empty(),
+    };
+    options.iter().map(flag).collect()
+}
+
 /// Whether it lies in what the sentry shows of its own.
 fn lies_in_kernel(path: &Path) -> bool {
-    ["/proc", "/sys", "/dev"].iter().any(|top| path.starts_with(top)) && !path.starts_with("/dev/shm")
+    ["/proc", "/sys", "/dev"].iter().any(|top| path.starts_with(top))
 }

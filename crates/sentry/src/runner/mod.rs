@@ -8,12 +8,13 @@
 mod control;
 mod exec;
 mod exports;
+mod list;
 mod sandbox;
 mod signals;
 mod streams;
 mod tree;
 
-use insula_boundary::{Error, ExecOptions, Job, Result};
+use insula_boundary::{Error, ExecOptions, Job, Result, Summary};
 use insula_container::runner::{Inside, Runner};
 use insula_spec::Plan;
 use insula_spec::plan::{MountKind, Namespace, Process};
@@ -63,18 +64,30 @@ impl Runner for Sentry {
     }
 
     fn exec(&self, _: &Plan, control: OwnedFd, process: Process, options: ExecOptions) -> Result<Job> {
+        // "unconfined" is no profile.
+        if process.apparmor.as_ref().is_some_and(|name| name != "unconfined") || process.selinux.is_some() {
+            return Err(Error::Unsupported(NO_LABELS.into()));
+        }
         exec::exec(control, process, options)
     }
+
+    fn processes(&self, control: OwnedFd) -> Result<Vec<Summary>> {
+        exec::processes(control)
+    }
+
+    fn signal_all(&self, control: OwnedFd, signal: i32) -> Result<()> {
+        exec::signal_all(control, signal)
+    }
 }
+
+const NO_LABELS: &str = "process.apparmorProfile, process.selinuxLabel: the sentry has no security modules; leave them out";
 
 /// What neither the container nor the sentry would heed.
 fn refuse(plan: &Plan) -> Result<()> {
     let unsupported = |field: &str, why: &str| Err(Error::Unsupported(format!("{field}: {why}")));
-    if plan.process.apparmor.is_some() || plan.process.selinux.is_some() {
-        return unsupported(
-            "process.apparmorProfile, process.selinuxLabel",
-            "the sentry has no security modules; leave them out",
-        );
+    let process = &plan.process;
+    if process.apparmor.as_ref().is_some_and(|name| name != "unconfined") || process.selinux.is_some() {
+        return Err(Error::Unsupported(NO_LABELS.into()));
     }
     if !plan.namespaces.has(Namespace::Net) {
         return unsupported(
@@ -86,7 +99,6 @@ fn refuse(plan: &Plan) -> Result<()> {
         let why = format!("the sentry has no devices of the host's; leave {} out", device.path.display());
         return unsupported("linux.devices", &why);
     }
-    let process = &plan.process;
     if process.scheduler.is_some() || process.io_priority.is_some() || process.personality.is_some() {
         let fields = "process.scheduler, process.ioPriority, linux.personality";
         return unsupported(fields, "the sentry has one way of scheduling and one personality; leave them out");
@@ -98,4 +110,30 @@ fn refuse(plan: &Plan) -> Result<()> {
         return unsupported("linux.sysctl", &format!("the sentry has no kernel parameter {name}; leave it out"));
     }
     Ok(())
+}
+
+/// Tells the caller one byte of news: the signal that stopped the program, or 128 and the signal that killed it.
+fn tell(news: &OwnedFd, word: u8) {
+    let _ = rustix::io::write(news, &[word]);
+}
+
+/// Ends this process as the program has ended, by its status of wait(2): with its exit code, or 128 and the signal that killed it.
+fn end(status: i32, news: Option<&OwnedFd>) -> ! {
+    let signal = status & 0x7f;
+    if signal == 0 {
+        insula_sys::process::exit(status >> 8 & 0xff)
+    }
+    // A code of its own could be the same.
+    news.inspect(|news| tell(news, 128 + signal as u8));
+    insula_sys::process::exit(128 + signal)
+}
+
+/// An error of the kernel's, as the host has it.
+fn host_errno(errno: insula_kernel::Errno) -> rustix::io::Errno {
+    rustix::io::Errno::from_raw_os_error(i32::from(errno.0))
+}
+
+/// An error of the kernel's in the host's words.
+fn describe(errno: insula_kernel::Errno) -> String {
+    insula_sys::error::describe(host_errno(errno))
 }

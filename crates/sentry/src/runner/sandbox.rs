@@ -4,9 +4,9 @@ use super::control::Control;
 use super::exports::{self, Exported};
 use super::signals::Switchboard;
 use super::streams::{self, Front};
-use super::tree;
+use super::{describe, host_errno, tree};
 use crate::driver;
-use crate::host::{HostClock, HostEntropy, HostMemory, Pipes, Watcher};
+use crate::host::{Alert, HostClock, HostEntropy, HostMemory, Watcher};
 use crate::platform::Memory;
 use crate::platform::ptrace::{Ptrace, Seed};
 use crate::{confine, hostfs::HostFs};
@@ -75,7 +75,7 @@ struct Parts {
     watcher: Arc<Watcher>,
     ended: Ended,
     /// For a terminal of its own.
-    pipes: Option<Pipes>,
+    alert: Option<Alert>,
 }
 
 fn prepare(mut inside: Inside<'_>) -> Result<Infallible, Failed> {
@@ -98,7 +98,8 @@ fn make_parts(inside: &Inside<'_>) -> Result<Parts, Error> {
     let signals = SignalFd::new(signals::blockable().filter(|signal| !OWN_FAULTS.contains(signal))).map_err(host)?;
     let watcher = Watcher::new().map_err(failed("watch the standard streams"))?;
     let ended = Ended::new().map_err(failed("wait for the program"))?;
-    let pipes = inside.terminal.then(Pipes::new).transpose().map_err(failed("use the terminal"))?;
+    let alert = inside.terminal.then(Alert::new).transpose();
+    let alert = alert.map_err(|errno| failed("use the terminal")(errno.into()))?;
     starting.ready().map_err(gofer)?;
     confine::leave_root().map_err(host)?;
     confine::give_up_privileges().map_err(host)?;
@@ -107,7 +108,7 @@ fn make_parts(inside: &Inside<'_>) -> Result<Parts, Error> {
     let ptrace = Ptrace::new(memory.clone()).map_err(platform)?;
     let seed = ptrace.first().map_err(platform)?;
     let nursery = ptrace.first().map_err(platform)?;
-    Ok(Parts { memory, platform: ptrace, seed, nursery, client, exported, signals, watcher, ended, pipes })
+    Ok(Parts { memory, platform: ptrace, seed, nursery, client, exported, signals, watcher, ended, alert })
 }
 
 /// Gives up all calls but those the sentry needs. Threads that are made from here on inherit that.
@@ -125,7 +126,7 @@ fn confine_all(attached: bool) -> Result<(), Error> {
 
 /// Runs the program, and stays until it has ended.
 fn serve(parts: Parts, inside: &mut Inside<'_>) -> Result<Infallible, Error> {
-    let Parts { memory, platform, seed, nursery, client, exported, signals, watcher, ended, pipes } = parts;
+    let Parts { memory, platform, seed, nursery, client, exported, signals, watcher, ended, alert } = parts;
     let clock = Arc::new(HostClock::default());
     let kernel = Kernel::new(Host {
         clock: clock.clone(),
@@ -136,8 +137,8 @@ fn serve(parts: Parts, inside: &mut Inside<'_>) -> Result<Infallible, Error> {
     name(&kernel, inside.plan).map_err(|errno| Error::Failed(format!("can't name the sandbox: {errno}")))?;
     clock.serve(&kernel).map_err(failed("start the timer"))?;
     watcher.serve().map_err(failed("watch the standard streams"))?;
-    let (task, regs, front) = boot(&kernel, &watcher, &client, &memory, &exported, pipes, inside)?;
-    ended.watch(&task);
+    let (task, regs, front) = boot(&kernel, &watcher, &client, &memory, &exported, alert, inside)?;
+    ended.watch(&task, &front);
     driver::start(seed, task.clone(), regs, driver::Token::default()).map_err(failed("start the program"))?;
     let _platform = platform;
     if let Some(socket) = inside.control.take() {
@@ -178,24 +179,26 @@ fn boot(
     client: &Client,
     memory: &Arc<Memory>,
     exported: &[Exported],
-    pipes: Option<Pipes>,
+    alert: Option<Alert>,
     inside: &Inside<'_>,
 ) -> Result<(Arc<Task>, insula_kernel::Regs, Front), Error> {
     let roots: Result<Vec<_>, Errno> = (0..exported.len()).map(|number| HostFs::attach(client, number as u32, memory)).collect();
-    let kernel_said = |what: &'static str| move |errno: Errno| Error::Failed(format!("can't {what}: {errno}"));
+    let kernel_said = |what: &'static str| move |errno: Errno| Error::Failed(format!("can't {what}: {}", describe(errno)));
     let roots = roots.map_err(kernel_said("reach the file server"))?;
-    let fs = tree::build(kernel, exported, roots, inside).map_err(kernel_said("put the tree of files together"))?;
+    let fs = tree::build(kernel, exported, roots, inside).map_err(Error::Failed)?;
     let std = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
-    let streams = match pipes {
-        Some(pipes) => streams::terminal(kernel, &fs, (inside.user.uid, inside.user.gid), std[0], pipes),
+    let streams = match alert {
+        Some(alert) => streams::terminal(kernel, &fs, (inside.user.uid, inside.user.gid), std[0], alert),
         None => streams::first(kernel, &fs, watcher, std),
     };
     let (descriptors, front) = streams.map_err(kernel_said("use the standard streams"))?;
+    if let Some(terminal) = front.terminal() {
+        kernel.terminals.set_console(&terminal);
+    }
     let command = inside.plan.process.reaper;
     let manner = Manner { ordinary: command, job: command && matches!(front, Front::Shared(..)), terminal: front.terminal() };
-    let program = inside.program.as_os_str().as_bytes().to_vec();
     let boot = Boot {
-        program: program.clone(),
+        program: inside.program.as_os_str().as_bytes().to_vec(),
         arguments: inside.args.iter().map(|text| text.clone().into_bytes()).collect(),
         environment: inside.env.iter().map(|text| text.clone().into_bytes()).collect(),
         fs,
@@ -203,19 +206,9 @@ fn boot(
         limits: limits_of(&inside.plan.process),
         descriptors,
     };
-    let booted = kernel.boot_as(boot, manner).map_err(|errno| {
-        let text = format!("process.args[0]: can't run {}: {}", inside.program.display(), describe(errno));
-        match errno {
-            Errno::ENOENT | Errno::ENOTDIR => Error::NoProgram(text),
-            _ => Error::CantRun(text),
-        }
-    });
-    booted.map(|(task, regs)| (task, regs, front))
-}
-
-/// An error of the kernel's in the host's words.
-fn describe(errno: Errno) -> String {
-    insula_sys::error::describe(rustix::io::Errno::from_raw_os_error(i32::from(errno.0)))
+    let cant_run = |errno: Errno| insula_container::runner::cant_run(&inside.program, host_errno(errno));
+    let (task, regs) = kernel.boot_as(boot, manner).map_err(cant_run)?;
+    Ok((task, regs, front))
 }
 
 /// Who a process is in the kernel.
@@ -247,7 +240,7 @@ pub(super) fn limits_of(process: &Process) -> Limits {
     limits
 }
 
-/// Tells when the first process has ended.
+/// Tells when the first process, or what carries its output, has ended.
 struct Ended {
     told: OwnedFd,
     tell: Arc<Tell>,
@@ -268,10 +261,18 @@ impl Ended {
         Ok(Ended { told, tell: Arc::new(Tell(tell)) })
     }
 
-    fn watch(&self, task: &Arc<Task>) {
+    fn watch(&self, task: &Arc<Task>, front: &Front) {
         let observer: Arc<dyn Observer> = self.tell.clone();
+        if let Front::Own(relay) = front {
+            relay.tell(observer.clone());
+        }
         // For as long as this process lives.
         std::mem::forget(task.process.observe(Events::READABLE, &observer));
+    }
+
+    fn heard(&self) {
+        let mut word = [0; 16];
+        let _ = rustix::io::read(self.told.as_fd(), &mut word);
     }
 }
 
@@ -280,15 +281,14 @@ fn stay(switchboard: &Switchboard<'_>, incoming: &SignalFd, ended: &Ended, news:
     let first = switchboard.first;
     loop {
         if let Some(status) = first.status() {
-            show_rest(switchboard.front, incoming);
-            end(status, news);
+            show_rest(switchboard.front, ended, incoming);
+            super::end(status, news);
         }
         if let Some(signal) = switchboard.kernel.pids.take_stop(first.pid) {
-            tell(news, signal as u8);
+            news.inspect(|news| super::tell(news, signal as u8));
         }
         let _ = poll(&mut [PollFd::new(incoming, PollFlags::IN), PollFd::new(&ended.told, PollFlags::IN)], None);
-        let mut word = [0; 16];
-        let _ = rustix::io::read(ended.told.as_fd(), &mut word);
+        ended.heard();
         while let Some(received) = incoming.read() {
             switchboard.pass_on(received);
         }
@@ -296,36 +296,14 @@ fn stay(switchboard: &Switchboard<'_>, incoming: &SignalFd, ended: &Ended, news:
 }
 
 /// Waits until all that was written on the program's terminal is with the host; not for ever, for who doesn't want to.
-fn show_rest(front: &Front, incoming: &SignalFd) {
-    let Front::Own(relay, over) = front else { return };
-    relay.finish();
-    loop {
-        let mut fds = [PollFd::new(over, PollFlags::IN), PollFd::new(incoming, PollFlags::IN)];
-        let _ = poll(&mut fds, None);
-        if !fds[0].revents().is_empty() {
-            return;
-        }
+fn show_rest(front: &Front, ended: &Ended, incoming: &SignalFd) {
+    while !front.is_finished() {
+        let _ = poll(&mut [PollFd::new(incoming, PollFlags::IN), PollFd::new(&ended.told, PollFlags::IN)], None);
+        ended.heard();
         while let Some(received) = incoming.read() {
             if [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM].iter().any(|end| end.as_raw() == received.signal) {
                 return;
             }
         }
     }
-}
-
-fn tell(news: Option<&OwnedFd>, word: u8) {
-    if let Some(news) = news {
-        let _ = rustix::io::write(news, &[word]);
-    }
-}
-
-/// Ends with the program's exit code, or 128 and the signal that killed it.
-fn end(status: i32, news: Option<&OwnedFd>) -> ! {
-    let signal = status & 0x7f;
-    if signal == 0 {
-        insula_sys::process::exit(status >> 8 & 0xff)
-    }
-    // A code of its own could be the same.
-    tell(news, 128 + signal as u8);
-    insula_sys::process::exit(128 + signal)
 }

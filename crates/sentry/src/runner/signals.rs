@@ -27,7 +27,7 @@ impl Switchboard<'_> {
         let signal = received.signal;
         match (signal as u32, self.front) {
             (c::SIGCHLD, _) => {}
-            (c::SIGWINCH, Front::Own(relay, _)) => relay.resize(),
+            (c::SIGWINCH, Front::Own(relay)) => relay.resize(),
             (c::SIGWINCH, Front::Shared(tty, _)) => tty.signal_foreground(signal),
             (c::SIGHUP, Front::Shared(tty, _)) if received.from_kernel => tty.hang_up(),
             (c::SIGINT | c::SIGQUIT | c::SIGTSTP, Front::Shared(tty, _)) if received.from_kernel => tty.signal_foreground(signal),
@@ -45,7 +45,8 @@ impl Switchboard<'_> {
     }
 }
 
-fn send(process: &Arc<Process>, signal: i32) {
+/// Sends a signal from outside.
+pub(super) fn send(process: &Arc<Process>, signal: i32) {
     // A process whose queue is full misses it, as on the host.
     let _ = send_from_outside(Target::Process(process), Siginfo::sent(signal, 0, 0, 0));
 }

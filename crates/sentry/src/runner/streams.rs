@@ -1,13 +1,13 @@
 //! The guest's standard streams, from the host's.
 
 use super::tree;
-use crate::host::{Pipes, Relay, Stream, Watcher};
+use crate::host::{Alert, Relay, Stream, Watcher};
 use insula_abi::general as c;
 use insula_kernel::fs::{Context, Description, Descriptors, Path};
 use insula_kernel::tty::Tty;
 use insula_kernel::tty::pty::Slave;
 use insula_kernel::{Errno, Kernel, Result};
-use rustix::fd::{BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path as HostPath;
 use std::sync::Arc;
 
@@ -18,8 +18,8 @@ const ROOM: u64 = 1024;
 pub(super) enum Front {
     /// Not by a terminal that is its own or its session's.
     None,
-    /// By a terminal of the kernel's, which the relay carries to the host's; the descriptor ends when all is carried.
-    Own(Arc<Relay>, OwnedFd),
+    /// By a terminal of the kernel's, which the relay carries to the host's.
+    Own(Arc<Relay>),
     /// By the host's, as a job of who called us; `/dev/tty` leads to the stream.
     Shared(Arc<Tty>, Arc<Stream>),
 }
@@ -29,9 +29,16 @@ impl Front {
     pub(super) fn terminal(&self) -> Option<Arc<Tty>> {
         match self {
             Front::None => None,
-            Front::Own(relay, _) => Some(relay.tty().clone()),
+            Front::Own(relay) => Some(relay.tty().clone()),
             Front::Shared(tty, _) => Some(tty.clone()),
         }
+    }
+
+    /// The program has ended: whether all that it has written is with the host. If not, who is [told](Relay::tell) will be.
+    pub(super) fn is_finished(&self) -> bool {
+        let Front::Own(relay) = self else { return true };
+        relay.finish();
+        relay.is_over()
     }
 }
 
@@ -60,7 +67,6 @@ pub(super) fn first(
             Front::Shared(tty, first) if stream.is_same(first) => stream.share_job_control(tty),
             Front::None if stream.is_terminal() && stream.is_controlling() => {
                 let tty = stream.begin_job_control(kernel);
-                kernel.terminals.set_console(&tty);
                 front = Front::Shared(tty, stream.clone());
             }
             _ => return None,
@@ -96,15 +102,14 @@ pub(super) fn terminal(
     kernel: &Arc<Kernel>,
     context: &Context,
     owner: (u32, u32),
-    far: BorrowedFd<'_>,
-    pipes: Pipes,
+    far: impl AsFd,
+    alert: Alert,
 ) -> Result<(Arc<Descriptors>, Front)> {
     let host = |error: std::io::Error| Errno(error.raw_os_error().unwrap_or(i32::from(Errno::EIO.0)) as u16);
-    let far = far.try_clone_to_owned().map_err(|_| Errno::EMFILE)?;
+    let far = far.as_fd().try_clone_to_owned().map_err(|_| Errno::EMFILE)?;
     let master = kernel.terminals.make(kernel, owner)?;
     let tty = master.tty.clone();
     tty.unlock();
-    kernel.terminals.set_console(&tty);
     let name = format!("/dev/pts/{}", tty.index);
     let path = tree::find(&context.namespace, HostPath::new(&name)).ok();
     let description = Description::new(Slave::new(&tty)?, path, c::O_RDWR);
@@ -112,6 +117,6 @@ pub(super) fn terminal(
     for number in 0..3 {
         table.put(number, description.clone(), false, ROOM)?;
     }
-    let (relay, over) = Relay::start(far, master, pipes).map_err(host)?;
-    Ok((table, Front::Own(relay, over)))
+    let relay = Relay::start(far, master, alert).map_err(host)?;
+    Ok((table, Front::Own(relay)))
 }

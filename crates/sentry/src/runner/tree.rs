@@ -1,73 +1,134 @@
 //! The tree of files that the guest sees: the container's mounts, and views of the sentry's own kernel.
 
+use super::describe;
 use super::exports::Exported;
 use crate::hostfs::HostInode;
 use insula_container::runner::Inside;
 use insula_kernel::fs::tree::{Mount, MountFlags, Namespace};
 use insula_kernel::fs::{Context, FileType, Path};
 use insula_kernel::{Errno, Kernel, Result};
+use insula_spec::Plan;
+use insula_spec::defaults::attr;
 use insula_spec::plan::MountKind;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path as HostPath};
+use std::path::{Component, Path as HostPath, PathBuf};
 use std::sync::Arc;
 
 /// Puts it together; the place where the first process stands.
 ///
 /// # Errors
-/// A place that isn't there, which would be the container's fault: it has made them.
+/// What can't be done, with which path, and why.
 pub(super) fn build(
     kernel: &Arc<Kernel>,
     exported: &[Exported],
     roots: Vec<Arc<HostInode>>,
     inside: &Inside<'_>,
-) -> Result<Context> {
+) -> std::result::Result<Context, String> {
     let mut mounts = exported.iter().zip(roots);
-    let (first, root) = mounts.next().ok_or(Errno::ENOENT)?;
-    let namespace = kernel.file_systems.namespace("rootfs", root, flags(first), b"rootfs");
-    for (exported, root) in mounts {
-        let dentry = kernel.file_systems.root("hostfs", root);
-        let mount = Mount::new(dentry, flags(exported), b"hostfs", b"");
-        namespace.mount(&mount, &find(&namespace, &exported.at)?)?;
+    let (first, root) = mounts.next().ok_or("the container has no root")?;
+    let namespace = kernel.file_systems.namespace("rootfs", root, first.flags, b"rootfs");
+    let mut places: Vec<(&HostPath, Source<'_>)> =
+        mounts.map(|(exported, root)| (&*exported.at, Source::Host(exported, root))).collect();
+    let views = of_kernel(inside.plan);
+    places.extend(views.iter().map(|view| (&*view.at, Source::Kernel(view))));
+    // Each after what it lies in, whosever that is: a volume in /dev/shm lies in the kernel's /dev.
+    places.sort_by_key(|(at, _)| at.components().count());
+    for (at, source) in places {
+        let mounted = mount(kernel, &namespace, at, source);
+        mounted.map_err(|errno| format!("can't mount on {}: {}", at.display(), describe(errno)))?;
     }
-    for (at, kind, data) in of_kernel(inside) {
-        if !kernel.file_systems.types().contains(&kind) {
-            continue;
-        }
-        // An image without the place does without the view, as on Linux where nobody mounts it.
-        let Ok(place) = find(&namespace, HostPath::new(&at)) else { continue };
-        let mount = kernel.file_systems.mount(kernel, kind.as_bytes(), kind.as_bytes(), MountFlags::empty(), data.as_bytes())?;
-        namespace.mount(&mount, &place)?;
+    if !(inside.terminal || rustix::termios::isatty(rustix::stdio::stdin())) {
+        // Who has no terminal has no console.
+        let _ = find(&namespace, HostPath::new("/dev")).and_then(|dev| dev.inode().unlink(b"console"));
     }
+    let cwd = &inside.plan.process.cwd;
     let mut context = Context::new(&namespace);
-    context.cwd = find(&namespace, &inside.plan.process.cwd)?;
-    if context.cwd.inode().file_type() != FileType::Directory {
-        return Err(Errno::ENOTDIR);
-    }
+    context.cwd =
+        directory(&namespace, cwd).map_err(|errno| format!("process.cwd: can't enter {}: {}", cwd.display(), describe(errno)))?;
     context.umask = inside.user.umask.unwrap_or(0o022);
     Ok(context)
 }
 
-fn flags(exported: &Exported) -> MountFlags {
-    if exported.read_only { MountFlags::READ_ONLY } else { MountFlags::empty() }
-}
-
-/// Views of the kernel: those the plan mounts, and a `/dev` in any case.
-fn of_kernel(inside: &Inside<'_>) -> Vec<(String, &'static str, String)> {
-    let mut views = vec![("/dev".to_owned(), "devtmpfs", String::new())];
-    for mount in &inside.plan.mounts {
-        let MountKind::Fs { name, options, .. } = &mount.kind else { continue };
-        let at = mount.target.to_string_lossy().into_owned();
-        match name.as_str() {
-            "proc" => views.push((at, "proc", String::new())),
-            "sysfs" => views.push((at, "sysfs", String::new())),
-            "devpts" => views.push((at, "devpts", options.join(","))),
-            "tmpfs" if mount.target.starts_with("/dev") && mount.target != HostPath::new("/dev") => {
-                views.push((at, "tmpfs", "mode=1777".into()));
-            }
-            _ => {}
+fn mount(kernel: &Arc<Kernel>, namespace: &Arc<Namespace>, at: &HostPath, source: Source<'_>) -> Result<()> {
+    match source {
+        Source::Host(exported, root) => {
+            let dentry = kernel.file_systems.root("hostfs", root);
+            namespace.mount(&Mount::new(dentry, exported.flags, b"hostfs", b""), &find(namespace, at)?)
+        }
+        Source::Kernel(view) => {
+            // An image without the place does without the view, as on Linux where nobody mounts it.
+            let Ok(place) = find(namespace, at) else { return Ok(()) };
+            let kind = view.kind.as_bytes();
+            let mount = kernel.file_systems.mount(kernel, kind, kind, view.flags, view.data.as_bytes())?;
+            namespace.mount(&mount, &place)
         }
     }
+}
+
+/// What is mounted somewhere.
+enum Source<'a> {
+    /// Files of the host's.
+    Host(&'a Exported, Arc<HostInode>),
+    /// A file system of the kernel's own.
+    Kernel(&'a View),
+}
+
+/// A file system of the kernel's own.
+pub(super) struct View {
+    /// Where.
+    pub(super) at: PathBuf,
+    kind: &'static str,
+    flags: MountFlags,
+    data: String,
+}
+
+/// File systems of the kernel's own: those the plan mounts, and a `/dev` in any case.
+pub(super) fn of_kernel(plan: &Plan) -> Vec<View> {
+    let mut views = vec![View { at: "/dev".into(), kind: "devtmpfs", flags: MountFlags::NO_SUID, data: String::new() }];
+    for mount in &plan.mounts {
+        let MountKind::Fs { name, options, copy_up, .. } = &mount.kind else { continue };
+        let (kind, data) = match name.as_str() {
+            "proc" => ("proc", String::new()),
+            "sysfs" => ("sysfs", String::new()),
+            "devpts" => ("devpts", options.join(",")),
+            // What begins with something in it (a copy, a place to mount on) is the container's work.
+            "tmpfs" if !copy_up && mount.target != HostPath::new("/dev") && !holds_others(plan, &mount.target) => {
+                ("tmpfs", options.join(","))
+            }
+            _ => continue,
+        };
+        views.push(View { at: mount.target.clone(), kind, flags: flags(mount), data });
+    }
     views
+}
+
+fn holds_others(plan: &Plan, place: &HostPath) -> bool {
+    plan.mounts.iter().any(|mount| mount.target != place && mount.target.starts_with(place))
+}
+
+/// What a plan says of a mount.
+fn flags(mount: &insula_spec::plan::Mount) -> MountFlags {
+    let known = [
+        (attr::RDONLY, MountFlags::READ_ONLY),
+        (attr::NOSUID, MountFlags::NO_SUID),
+        (attr::NODEV, MountFlags::NO_DEV),
+        (attr::NOEXEC, MountFlags::NO_EXEC),
+        (attr::NODIRATIME, MountFlags::NO_DIR_ATIME),
+        (attr::NOSYMFOLLOW, MountFlags::NO_SYMFOLLOW),
+    ];
+    let set = mount.set | mount.set_recursive;
+    let atime = match set & attr::ATIME {
+        attr::NOATIME => MountFlags::NO_ATIME,
+        attr::STRICTATIME => MountFlags::empty(),
+        _ => MountFlags::REL_ATIME,
+    };
+    known.iter().filter(|(bit, _)| set & bit != 0).map(|(_, flag)| *flag).collect::<MountFlags>() | atime
+}
+
+/// The place of a directory.
+fn directory(namespace: &Arc<Namespace>, path: &HostPath) -> Result<Path> {
+    let found = find(namespace, path)?;
+    if found.inode().file_type() == FileType::Directory { Ok(found) } else { Err(Errno::ENOTDIR) }
 }
 
 /// The place of a path, from the top, through mounts, and without symbolic links: paths of mounts have none.

@@ -16,7 +16,7 @@ mod locks;
 mod maps;
 mod mounts;
 mod process;
-mod status;
+pub mod status;
 mod sysctl;
 mod system;
 #[cfg(test)]

@@ -1,16 +1,15 @@
 //! What is told of a task in numbers and words.
 
 use super::process::Subject;
-use crate::Errno;
-use crate::Result;
 use crate::fs::Inode;
 use crate::fs::pseudo::{At, Body, Node};
 use crate::mm::{Mm, Traits};
 use crate::signal::SigSet;
 use crate::signal::action::IGNORE;
 use crate::signal::stop::ticks;
-use crate::task::Task;
 use crate::task::limits::INFINITE;
+use crate::task::{Process, Task};
+use crate::{Errno, Kernel, Result};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
@@ -331,7 +330,10 @@ fn copy(mm: &Mm, (start, end): (u64, u64)) -> Result<Vec<u8>> {
 
 /// `/proc/PID/cmdline`.
 pub(super) fn command_line(subject: &Subject, _: &Arc<Task>) -> Result<Vec<u8>> {
-    let Ok(task) = subject.task() else { return Ok(Vec::new()) };
+    subject.task().map_or(Ok(Vec::new()), |task| arguments(&task))
+}
+
+fn arguments(task: &Task) -> Result<Vec<u8>> {
     let mm = task.mm();
     let image = mm.image();
     let mut text = copy(&mm, image.arguments)?;
@@ -344,6 +346,46 @@ pub(super) fn command_line(subject: &Subject, _: &Arc<Task>) -> Result<Vec<u8>> 
         }
     }
     Ok(text)
+}
+
+/// What ps(1) shows of a process.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    /// Its number.
+    pub pid: i32,
+    /// Its parent's; 0 if nobody in here made it.
+    pub parent: i32,
+    /// Whose it is.
+    pub uid: u32,
+    /// When it began, in nanoseconds of the monotonic clock.
+    pub started: u64,
+    /// Nanoseconds on a processor.
+    pub time: u64,
+    /// Its terminal's number in `/dev/pts`.
+    pub terminal: Option<u32>,
+    /// Its first task's name.
+    pub name: Vec<u8>,
+    /// Its arguments, each with a zero behind it; empty if it has ended.
+    pub arguments: Vec<u8>,
+}
+
+/// All processes of a kernel, in the order of their numbers.
+pub fn processes(kernel: &Kernel) -> Vec<Summary> {
+    let summary = |process: Arc<Process>| {
+        let task = process.leader()?;
+        let (user, system) = process.times();
+        Some(Summary {
+            pid: process.pid,
+            parent: kernel.pids.relations(process.pid).0,
+            uid: task.credentials().uid.effective,
+            started: process.started,
+            time: user + system,
+            terminal: crate::tty::control::controlling(&task).map(|tty| tty.index),
+            name: name(&task),
+            arguments: arguments(&task).unwrap_or_default(),
+        })
+    };
+    kernel.pids.processes().into_iter().filter_map(summary).collect()
 }
 
 /// `/proc/PID/limits`.

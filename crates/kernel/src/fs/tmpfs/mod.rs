@@ -17,7 +17,10 @@ use crate::host::Clock;
 use crate::mm::Budget;
 use crate::mm::frames::Frames;
 use crate::{Errno, Kernel, Result};
+use alloc::format;
+use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 use insula_abi::PAGE;
 use insula_abi::file::Statfs;
@@ -87,6 +90,17 @@ impl Options {
             }
         }
         Ok(options)
+    }
+
+    /// What `/proc/mounts` tells of them.
+    pub fn show(&self) -> Vec<u8> {
+        let usual = Options::default();
+        let sizes =
+            [self.size.map(|size| format!("size={}k", size / 1024)), self.inodes.map(|count| format!("nr_inodes={count}"))];
+        let mode = (self.mode != usual.mode).then(|| format!("mode={:o}", self.mode));
+        let owners = [(self.uid != 0).then(|| format!("uid={}", self.uid)), (self.gid != 0).then(|| format!("gid={}", self.gid))];
+        let all: Vec<String> = sizes.into_iter().chain([mode]).chain(owners).flatten().collect();
+        all.join(",").into_bytes()
     }
 }
 

@@ -11,7 +11,7 @@ use support::{World, ended, eventually, finish, output, read, signal, stderr, st
 /// A shell line in which `insula` is the program with the world's store.
 fn shell(world: &World, line: &str) -> Command {
     let mut command = Command::new("bash");
-    let function = format!("insula() {{ {} --root {} \"$@\"; }}; ", env!("CARGO_BIN_EXE_insula"), world.store().display());
+    let function = format!("insula() {{ {} \"$@\"; }}; ", world.words().join(" "));
     command.arg("-c").arg(function + line).current_dir(world.path("")).stdin(Stdio::null());
     command
 }
@@ -451,8 +451,8 @@ fn without_a_shell_above_nothing_stops_for_ever() {
         log.display()
     );
     let mut child = Command::new("setsid")
-        .args(["--ctty", env!("CARGO_BIN_EXE_insula"), "--root"])
-        .arg(world.store())
+        .arg("--ctty")
+        .args(world.words())
         .args(["run", "--name", "lonely", "-v", &format!("{0}:{0}", log.display()), "--", "bash", "-c", &script])
         .stdin(from.try_clone().unwrap())
         .stdout(from.try_clone().unwrap())

@@ -56,7 +56,7 @@ impl Terminal {
         let (keys, inner) = pair();
         let bin = world.directory("bin");
         let program = bin.join("insula");
-        let text = format!("#!/bin/sh\nexec {} --root {} \"$@\"\n", env!("CARGO_BIN_EXE_insula"), world.store().display());
+        let text = format!("#!/bin/sh\nexec {} \"$@\"\n", world.words().join(" "));
         std::fs::write(&program, text).unwrap();
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
         let shell = Command::new("setsid")

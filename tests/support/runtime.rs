@@ -18,7 +18,7 @@ impl Runtime {
     /// Ours, and runc if it is there.
     pub(crate) fn all(world: &World) -> Vec<Runtime> {
         let text = |path: PathBuf| path.to_str().unwrap().to_owned();
-        let ours = vec![env!("CARGO_BIN_EXE_insula").to_owned(), "--root".to_owned(), text(world.store())];
+        let ours = world.words();
         let control = vec!["runc".to_owned(), "--root".to_owned(), text(world.path("runc"))];
         let id = format!("c{}", world.path("").file_name().unwrap().to_str().unwrap().trim_start_matches('.'));
         let mut all = vec![Runtime { name: "insula", command: ours, dir: world.path(""), id: id.clone() }];

@@ -84,15 +84,10 @@ pub trait Memory: Send + Sync {
     fn write(&self, at: u64, from: &[u8]);
 
     /// Copies within it; the two parts may overlap only if they are the same.
-    fn copy(&self, mut from: u64, mut to: u64, mut len: u64) {
-        let mut buffer = [0; 4096];
-        while len > 0 {
-            let part = len.min(buffer.len() as u64);
-            self.read(from, &mut buffer[..part as usize]);
-            self.write(to, &buffer[..part as usize]);
-            (from, to, len) = (from + part, to + part, len - part);
-        }
-    }
+    fn copy(&self, from: u64, to: u64, len: u64);
+
+    /// Writes zeros.
+    fn zero(&self, range: Range<u64>);
 
     /// Reads four bytes in one piece; `at` is a multiple of four.
     fn load(&self, at: u64) -> u32;

@@ -69,7 +69,14 @@ impl Entropy for Counting {
     }
 }
 
-struct Bytes(Mutex<Vec<u8>>);
+/// Memory that is a vector.
+pub(crate) struct Bytes(Mutex<Vec<u8>>);
+
+impl Default for Bytes {
+    fn default() -> Self {
+        Bytes(Mutex::new(alloc::vec![0; MEMORY]))
+    }
+}
 
 impl Memory for Bytes {
     fn size(&self) -> u64 {
@@ -82,6 +89,14 @@ impl Memory for Bytes {
 
     fn write(&self, at: u64, from: &[u8]) {
         self.0.lock()[at as usize..][..from.len()].copy_from_slice(from);
+    }
+
+    fn copy(&self, from: u64, to: u64, len: u64) {
+        self.0.lock().copy_within(from as usize..(from + len) as usize, to as usize);
+    }
+
+    fn zero(&self, range: Range<u64>) {
+        self.discard(range);
     }
 
     fn load(&self, at: u64) -> u32 {
@@ -119,7 +134,7 @@ impl World {
     /// A kernel without tasks, one second after its clock began.
     pub(crate) fn new() -> World {
         let clock = Arc::new(HandClock { now: AtomicU64::new(1_000_000_000), armed: AtomicU64::new(u64::MAX) });
-        let memory = Arc::new(Bytes(Mutex::new(alloc::vec![0; MEMORY])));
+        let memory = Arc::new(Bytes::default());
         let kernel = Kernel::new(Host { clock: clock.clone(), entropy: Arc::new(Counting), memory, machine: MACHINE });
         let root = Tmpfs::root(&kernel, &Options { mode: 0o755, ..Options::default() });
         let namespace = kernel.file_systems.namespace("tmpfs", root, MountFlags::empty(), b"root");

@@ -8,15 +8,17 @@ use super::{Mm, State};
 use crate::host::HostFile;
 use crate::{Errno, Result};
 use alloc::sync::Arc;
-use alloc::vec;
 use core::ops::Range;
 use insula_abi::PAGE;
 
 /// Zeros are given out in pieces of this size: pages that are never touched cost nothing, and each piece costs a trap.
 const ZEROS: u64 = 2 << 20;
 
-/// Pages are copied in pieces of this size: copying sixteen costs less than one trap more.
+/// Pages of files are copied in pieces of this size: copying sixteen costs less than one trap more.
 const COPIES: u64 = 64 << 10;
+
+/// Pages that a fork left to both are copied in pieces of this size: most children soon have no use for them.
+const UNSHARED: u64 = 16 << 10;
 
 /// Room kept free below a stack, in bytes (Linux: `stack_guard_gap`, 256 pages).
 const STACK_GUARD: u64 = 1 << 20;
@@ -224,14 +226,12 @@ impl Mm {
                     return Err(Fault::PastEnd);
                 }
                 let mut done = 0;
-                let mut buffer = vec![0; PAGE as usize];
                 while done < len {
                     let found = object.find(at + done);
                     let (Ok((_, together)) | Err(together)) = found;
-                    let part = together.min(len - done).min(PAGE);
+                    let part = together.min(len - done);
                     if let Ok((from, _)) = found {
-                        self.frames.memory().read(from, &mut buffer[..part as usize]);
-                        self.frames.memory().write(frame + done, &buffer[..part as usize]);
+                        self.frames.memory().copy(from, frame + done, part);
                     }
                     done += part;
                 }
@@ -254,16 +254,22 @@ impl Mm {
         piece: &Range<u64>,
         page: Private,
     ) -> core::result::Result<Located, Fault> {
-        let part = window(address, COPIES, &(range.start.max(piece.start)..range.end.min(piece.end)));
-        let len = part.end - part.start;
-        let old = page.advanced(part.start - piece.start).frame;
-        let frame = if self.frames.is_shared(old..old + len) {
-            let frame = self.frames.allocate(len)?;
-            copy(self.frames.memory(), old, frame, len);
-            frame
-        } else {
-            old
-        };
+        let all = range.start.max(piece.start)..range.end.min(piece.end);
+        let at = |part: &Range<u64>| page.advanced(part.start - piece.start).frame;
+        // What all others have left is one's own again, as far as one can see: one trap for all of it.
+        let mut part = window(address, ZEROS, &all);
+        let mut len = part.end - part.start;
+        let mut frame = at(&part);
+        if self.frames.is_shared(frame..frame + len) {
+            part = window(address, UNSHARED, &all);
+            len = part.end - part.start;
+            frame = at(&part);
+        }
+        let old = frame;
+        if self.frames.is_shared(old..old + len) {
+            frame = self.frames.allocate_for_copy(len)?;
+            self.frames.memory().copy(old, frame, len);
+        }
         for (gone, page) in state.private.insert(part.clone(), Private { frame, copy_on_write: false }) {
             if frame != old {
                 let hold = Hold::taken_over(&self.frames, page.frame..page.frame + (gone.end - gone.start));
@@ -272,18 +278,6 @@ impl Mm {
         }
         state.publish(part.clone(), false);
         Ok(Located::Memory { frame: frame + (address - part.start), len: part.end - address })
-    }
-}
-
-/// Copies within the sandbox's memory.
-fn copy(memory: &dyn crate::host::Memory, from: u64, to: u64, len: u64) {
-    let mut buffer = vec![0; len.min(COPIES) as usize];
-    let mut done = 0;
-    while done < len {
-        let part = (len - done).min(COPIES);
-        memory.read(from + done, &mut buffer[..part as usize]);
-        memory.write(to + done, &buffer[..part as usize]);
-        done += part;
     }
 }
 

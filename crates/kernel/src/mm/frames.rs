@@ -18,8 +18,10 @@ pub struct Frames {
 
 #[derive(Default)]
 struct State {
-    /// Parts given back, by start; neighbours are joined.
+    /// Parts given back, by start; neighbours are joined. They read as zeros.
     free: BTreeMap<u64, u64>,
+    /// Small parts given back that the host has not got back yet: they hold what their last holder wrote.
+    warm: Vec<Range<u64>>,
     /// All from here on has never been given out.
     next: u64,
     /// Holders beyond the first, where there are any.
@@ -27,6 +29,10 @@ struct State {
     /// Bytes given out.
     used: u64,
 }
+
+/// Most parts that are kept warm, and the most bytes of one: giving a page back to the host and getting another costs more than to clear it.
+const WARM: usize = 32;
+const WARM_SIZE: u64 = 64 << 10;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Extra(u32);
@@ -62,26 +68,37 @@ impl Frames {
     /// # Errors
     /// `ENOMEM`: all is given out.
     pub fn allocate(&self, len: u64) -> Result<u64> {
-        let mut state = self.state.lock();
-        // Best fit: the parts that come back are mostly of few sizes (a chunk, a page).
-        let fit = state.free.iter().filter(|(start, end)| *end - *start >= len).min_by_key(|(start, end)| *end - *start);
-        let start = match fit.map(|(start, end)| (*start, *end)) {
-            Some((start, end)) => {
-                state.free.remove(&start);
-                if start + len < end {
-                    state.free.insert(start + len, end);
-                }
-                start
-            }
-            None => {
-                let start = state.next;
-                let end = start.checked_add(len).filter(|end| *end <= self.memory.size()).ok_or(Errno::ENOMEM)?;
-                state.next = end;
-                start
-            }
-        };
-        state.used += len;
+        let (start, warm) = self.take(len)?;
+        if warm {
+            self.memory.zero(start..start + len);
+        }
         Ok(start)
+    }
+
+    /// A part that its holder writes all of before anybody else sees it: it reads as anything.
+    ///
+    /// # Errors
+    /// As [`Self::allocate`].
+    pub fn allocate_for_copy(&self, len: u64) -> Result<u64> {
+        self.take(len).map(|(start, _)| start)
+    }
+
+    /// A part, and whether it holds anything.
+    fn take(&self, len: u64) -> Result<(u64, bool)> {
+        let mut state = self.state.lock();
+        if let Some(index) = state.warm.iter().rposition(|part| part.end - part.start == len) {
+            let part = state.warm.remove(index);
+            state.used += len;
+            return Ok((part.start, true));
+        }
+        if let Some(start) = state.take_zeros(len, self.memory.size()) {
+            return Ok((start, false));
+        }
+        for part in core::mem::take(&mut state.warm) {
+            self.memory.discard(part.clone());
+            state.put_back(part);
+        }
+        state.take_zeros(len, self.memory.size()).map(|start| (start, false)).ok_or(Errno::ENOMEM)
     }
 
     /// One holder more for each page of `range`.
@@ -111,16 +128,46 @@ impl Frames {
             freed
         };
         for part in freed {
+            let len = part.end - part.start;
+            let mut state = self.state.lock();
+            if len <= WARM_SIZE && state.warm.len() < WARM {
+                state.used -= len;
+                state.warm.push(part);
+                continue;
+            }
+            drop(state);
             // Before it may be given out again, it must read as zeros.
             self.memory.discard(part.clone());
             let mut state = self.state.lock();
-            state.used -= part.end - part.start;
+            state.used -= len;
             state.put_back(part);
         }
     }
 }
 
 impl State {
+    /// A part that reads as zeros, below `size`.
+    fn take_zeros(&mut self, len: u64, size: u64) -> Option<u64> {
+        // Best fit: the parts that come back are mostly of few sizes (a chunk, a page).
+        let fit = self.free.iter().filter(|(start, end)| *end - *start >= len).min_by_key(|(start, end)| *end - *start);
+        let start = match fit.map(|(start, end)| (*start, *end)) {
+            Some((start, end)) => {
+                self.free.remove(&start);
+                if start + len < end {
+                    self.free.insert(start + len, end);
+                }
+                start
+            }
+            None => {
+                let start = self.next;
+                self.next = start.checked_add(len).filter(|end| *end <= size)?;
+                start
+            }
+        };
+        self.used += len;
+        Some(start)
+    }
+
     fn put_back(&mut self, part: Range<u64>) {
         let Range { mut start, mut end } = part;
         if let Some((before, before_end)) = self.free.range(..start).next_back().map(|(s, e)| (*s, *e))
@@ -162,5 +209,36 @@ impl Hold {
 impl Drop for Hold {
     fn drop(&mut self) {
         self.frames.release(self.range.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Bytes;
+
+    #[test]
+    fn what_was_written_is_gone_when_it_is_given_out_again() {
+        let frames = Frames::new(Arc::new(Bytes::default()));
+        for len in [4096, WARM_SIZE, 2 * WARM_SIZE] {
+            let start = frames.allocate(len).unwrap();
+            frames.memory().write(start, &[7; 4096]);
+            frames.release(start..start + len);
+            assert_eq!(frames.used(), 0);
+            assert_eq!(frames.allocate(len).unwrap(), start, "it is taken again");
+            let mut bytes = [1; 4096];
+            frames.memory().read(start, &mut bytes);
+            assert!(bytes.iter().all(|byte| *byte == 0));
+            frames.release(start..start + len);
+        }
+    }
+
+    #[test]
+    fn what_is_kept_warm_is_there_for_who_needs_all() {
+        let frames = Frames::new(Arc::new(Bytes::default()));
+        let starts: Vec<_> = (0..WARM + 1).map(|_| frames.allocate(4096).unwrap()).collect();
+        starts.iter().for_each(|start| frames.release(*start..start + 4096));
+        let all = frames.allocate(frames.memory().size()).unwrap();
+        assert_eq!((all, frames.allocate(4096)), (0, Err(Errno::ENOMEM)));
     }
 }

@@ -66,6 +66,14 @@ impl host::Memory for HostMemory {
         let _ = self.0.write(at, from);
     }
 
+    fn copy(&self, from: u64, to: u64, len: u64) {
+        let _ = self.0.copy_within(from, to, len);
+    }
+
+    fn zero(&self, range: Range<u64>) {
+        let _ = self.0.zero(range);
+    }
+
     fn load(&self, at: u64) -> u32 {
         self.0.atomic_u32(at).map_or(0, |word| word.load(Ordering::SeqCst))
     }

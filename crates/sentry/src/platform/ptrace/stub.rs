@@ -280,6 +280,10 @@ pub(super) fn map_slot(file: &StubFile, local: u64, slot: u64) -> Order {
     [libc::SYS_mmap as u64, start, PAGE, libc::PROT_READ as u64, flags as u64, fd, StubFile::offset(slot)]
 }
 
+/// Memory that is mapped in pieces of at most so many bytes is there at once: most of it is touched soon, and a fault for each page costs
+/// more than the pages.
+const POPULATED: u64 = 64 << 10;
+
 /// The call that does an operation; none if no guest may ask for it.
 pub(super) fn order(op: &MapOp, memory: &Memory) -> Option<Order> {
     let (MapOp::Map { start, len, .. } | MapOp::Unmap { start, len } | MapOp::Protect { start, len, .. }) = *op;
@@ -291,7 +295,9 @@ pub(super) fn order(op: &MapOp, memory: &Memory) -> Option<Order> {
                 Source::Memory => memory.as_fd().as_raw_fd(),
                 Source::File(fd) => fd,
             };
-            let flags = libc::MAP_SHARED | libc::MAP_FIXED;
+            let small = matches!(source, Source::Memory) && len <= POPULATED;
+            let populate = if small { libc::MAP_POPULATE } else { 0 };
+            let flags = libc::MAP_SHARED | libc::MAP_FIXED | populate;
             [libc::SYS_mmap as u64, start, len, u64::from(prot), flags as u64, fd as u64, offset]
         }
         MapOp::Unmap { start, len } => [libc::SYS_munmap as u64, start, len, 0, 0, 0, 0],

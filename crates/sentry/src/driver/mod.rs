@@ -156,7 +156,7 @@ where
         }
         let result = match outcome {
             Ok(Flow::Done(value)) => Ok(value),
-            Ok(Flow::Block(future)) => self.waiter.wait(&self.task, future),
+            Ok(Flow::Block(future)) => self.wait(future),
             Ok(Flow::Clone(newborn)) => self.bear(*newborn),
             Ok(Flow::Registers) => return self.settle(false),
             Ok(Flow::Exit) => return ControlFlow::Break(()),
@@ -185,7 +185,7 @@ where
         }
         let Newborn { task, wait, .. } = newborn;
         match wait {
-            Some(future) => self.waiter.wait(&self.task, future),
+            Some(future) => self.wait(future),
             None => Ok(task.tid() as u64),
         }
     }
@@ -239,7 +239,14 @@ where
 
     fn hold(&self, future: Blocked) {
         // It ends when it may; what it says doesn't matter.
-        let _ = self.waiter.wait(&self.task, future);
+        let _ = self.wait(future);
+    }
+
+    fn wait(&self, future: Blocked) -> insula_kernel::Result<u64> {
+        self.context.rest(true);
+        let result = self.waiter.wait(&self.task, future);
+        self.context.rest(false);
+        result
     }
 
     /// The task has another address space, by execve(2).

@@ -233,6 +233,9 @@ pub trait Context: Sized {
     /// As [`Self::apply`]; [`Error::Host`] if the host has no room for one more.
     fn spawn(&mut self, kind: SpawnKind, ops: &[MapOp]) -> Result<Self::Seed>;
 
+    /// Its owner waits for something else than the guest, or is back to work for it: who doesn't wait competes for a processor.
+    fn rest(&self, rests: bool);
+
     /// What makes [`Self::enter`] return, for other threads.
     fn kick(&self) -> Arc<dyn Kick>;
 }

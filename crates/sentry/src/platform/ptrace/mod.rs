@@ -111,7 +111,8 @@ pub struct Context {
     place: Place,
     tid: Tid,
     kicker: Arc<Kicker>,
-    _seat: Seat,
+    /// Until the stub's number may be another's.
+    seat: Option<Seat>,
     registers: Registers,
     state: Loaded,
     life: Life,
@@ -155,7 +156,7 @@ impl Context {
             place,
             tid,
             kicker,
-            _seat: seat,
+            seat: Some(seat),
             registers,
             state: Loaded::Here,
             life: Life::Alive,
@@ -480,6 +481,12 @@ impl super::Context for Context {
         }
     }
 
+    fn rest(&self, rests: bool) {
+        if let Some(seat) = &self.seat {
+            seat.rest(rests);
+        }
+    }
+
     fn kick(&self) -> Arc<dyn Kick> {
         Arc::clone(&self.kicker) as Arc<dyn Kick>
     }
@@ -487,6 +494,7 @@ impl super::Context for Context {
 
 impl Drop for Context {
     fn drop(&mut self) {
+        self.seat = None;
         let reaped = self.life == Life::Reaped;
         let reap = |tid| while let Ok(false) = raw::wait(tid) {};
         // Where something fails, the stub is gone already.

@@ -17,20 +17,6 @@ use std::time::{Duration, Instant};
 /// How long something may take before it counts as stuck: no measure of speed, only the end of patience on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The boundary that these tests are about. Those of `behind_sentry.rs` are the container's, run once more behind the sentry.
-const BOUNDARY: &str = if konst_eq(env!("CARGO_CRATE_NAME"), "behind_sentry") { "sentry" } else { "container" };
-
-const fn konst_eq(a: &str, b: &str) -> bool {
-    let (a, b) = (a.as_bytes(), b.as_bytes());
-    let mut same = a.len() == b.len();
-    let mut at = 0;
-    while same && at < a.len() {
-        same = a[at] == b[at];
-        at += 1;
-    }
-    same
-}
-
 /// Whether this isn't behind the sentry, where something is another way: it is said why the test is left out.
 pub(crate) fn of_container(otherwise: &str) -> bool {
     let so = !behind_sentry();
@@ -40,9 +26,9 @@ pub(crate) fn of_container(otherwise: &str) -> bool {
     so
 }
 
-/// Whether this is behind the sentry.
+/// Whether this is behind the sentry: the tests of `behind_sentry.rs` are the container's, run once more there.
 pub(crate) fn behind_sentry() -> bool {
-    BOUNDARY == "sentry"
+    env!("CARGO_CRATE_NAME") == "behind_sentry"
 }
 
 /// A directory with a store in it; whatever is still in the store at the end is removed.
@@ -87,7 +73,8 @@ impl World {
     /// How a command line of the program begins, with this store and the boundary.
     pub(crate) fn words(&self) -> Vec<String> {
         let store = self.store().to_str().expect("a temporary directory's name").to_owned();
-        [env!("CARGO_BIN_EXE_insula"), "--isolation", BOUNDARY, "--root", &store].map(str::to_owned).into()
+        let boundary: &[&str] = if behind_sentry() { &["--isolation", "sentry"] } else { &[] };
+        [&[env!("CARGO_BIN_EXE_insula"), "--root", &store], boundary].concat().into_iter().map(str::to_owned).collect()
     }
 
     /// The program with this store, in the directory; its input is empty.

@@ -3,7 +3,7 @@
 mod support;
 
 use std::process::Stdio;
-use support::{World, ended, eventually, output, read, stdout, told};
+use support::{World, ended, eventually, output, read, stderr, stdout, told};
 
 /// A script behind the sentry with these options; what it wrote.
 #[track_caller]
@@ -125,4 +125,17 @@ fn what_it_cant_do_it_refuses() {
     assert!(refused.contains("--preserve-fds"), "{refused}");
     let refused = world.fails(1, ["run", "--strace", "--", "true"]);
     assert!(refused.contains("--isolation sentry"), "{refused}");
+}
+
+#[test]
+fn the_clock_is_read_without_a_call() {
+    let Some(world) = World::new() else { return };
+    let now = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let before = now();
+    let output = world.output(["--isolation", "sentry", "--strace", "run", "--", "date", "+%s"]);
+    let (told, calls) = (stdout(&output), stderr(&output));
+    let time: u64 = told.trim().parse().unwrap_or_else(|_| panic!("{told}{calls}"));
+    assert!((before..=now()).contains(&time), "{before} {time}");
+    assert!(calls.contains("execve") || calls.contains("write"), "no calls are told: {calls}");
+    assert!(!calls.contains("clock_gettime"), "{calls}");
 }

@@ -32,6 +32,8 @@ pub struct Machine {
     pub capabilities: u64,
     /// More of that (`AT_HWCAP2`).
     pub capabilities2: u64,
+    /// Where each program finds code that reads the clocks without a call, an ELF object (`AT_SYSINFO_EHDR`, vdso(7)), outside of `user`.
+    pub vdso: Option<u64>,
     /// Processors.
     pub processors: u32,
 }

@@ -31,7 +31,7 @@ pub(crate) const LAYOUT: Layout = Layout { low: 0x1_0000, high: 0x7fff_0000_0000
 
 /// The machine of tests.
 pub(crate) const MACHINE: Machine =
-    Machine { user: LAYOUT.low..LAYOUT.high, extended: 576, capabilities: 0, capabilities2: 0, processors: 2 };
+    Machine { user: LAYOUT.low..LAYOUT.high, extended: 576, capabilities: 0, capabilities2: 0, vdso: None, processors: 2 };
 
 /// A clock that is set by hand.
 #[derive(Default)]

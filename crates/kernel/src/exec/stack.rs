@@ -135,7 +135,7 @@ impl Contents<'_> {
     fn auxiliary(&self, task: &Task, name: u64, platform: u64, seed: u64) -> Vec<(u32, u64)> {
         let machine = &task.kernel().host.machine;
         let Credentials { uid, gid, .. } = self.credentials;
-        alloc::vec![
+        let mut vector = alloc::vec![
             (a::AT_MINSIGSTKSZ, crate::signal::frame::largest(machine.extended)),
             (a::AT_HWCAP, machine.capabilities),
             (a::AT_PAGESZ, PAGE),
@@ -156,7 +156,11 @@ impl Contents<'_> {
             (a::AT_EXECFN, name),
             (a::AT_PLATFORM, platform),
             (a::AT_NULL, 0),
-        ]
+        ];
+        if let Some(vdso) = machine.vdso {
+            vector.insert(0, (a::AT_SYSINFO_EHDR, vdso));
+        }
+        vector
     }
 }
 

@@ -101,11 +101,11 @@ fn make_parts(inside: &Inside<'_>) -> Result<Parts, Error> {
     let alert = inside.terminal.then(Alert::new).transpose();
     let alert = alert.map_err(|errno| failed("use the terminal")(errno.into()))?;
     starting.ready().map_err(gofer)?;
-    confine::leave_root().map_err(host)?;
-    confine::give_up_privileges().map_err(host)?;
     let platform = |error: crate::platform::Error| Error::Failed(format!("the platform ptrace: {error}"));
     let memory = Arc::new(Memory::new(MEMORY).map_err(platform)?);
     let ptrace = Ptrace::new(memory.clone()).map_err(platform)?;
+    confine::leave_root().map_err(host)?;
+    confine::give_up_privileges().map_err(host)?;
     let seed = ptrace.first().map_err(platform)?;
     let nursery = ptrace.first().map_err(platform)?;
     Ok(Parts { memory, platform: ptrace, seed, nursery, client, exported, signals, watcher, ended, alert })
@@ -132,7 +132,7 @@ fn serve(parts: Parts, inside: &mut Inside<'_>) -> Result<Infallible, Error> {
         clock: clock.clone(),
         entropy: Arc::new(HostEntropy),
         memory: Arc::new(HostMemory(memory.clone())),
-        machine: machine(),
+        machine: machine(&platform),
     });
     name(&kernel, inside.plan).map_err(|errno| Error::Failed(format!("can't name the sandbox: {errno}")))?;
     clock.serve(&kernel).map_err(failed("start the timer"))?;
@@ -158,13 +158,14 @@ fn name(kernel: &Kernel, plan: &Plan) -> Result<(), Errno> {
 }
 
 /// The machine that programs see: the host's processors.
-fn machine() -> Machine {
+fn machine(platform: &Ptrace) -> Machine {
     let (capabilities, capabilities2) = rustix::param::linux_hwcap();
     Machine {
         user: LOWEST..crate::platform::GUEST_END,
         extended: crate::platform::extended_state(),
         capabilities: capabilities as u64,
         capabilities2: capabilities2 as u64,
+        vdso: platform.vdso(),
         processors: rustix::thread::sched_getaffinity(None).map_or(1, |set| set.count()),
     }
 }

@@ -12,6 +12,7 @@ mod placement;
 mod raw;
 mod space;
 mod stub;
+mod vdso;
 
 use super::{Access, Call, Error, Event, Exception, Fault, Kick, MapOp, Memory, Registers, Result, SpawnKind, Tried};
 use kick::Kicker;
@@ -23,6 +24,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::Arc;
 use stub::{Order, StubFile, Then};
+use vdso::Vdso;
 
 /// The platform of one sandbox.
 #[derive(Debug)]
@@ -36,6 +38,7 @@ struct Shared {
     memory: Arc<Memory>,
     slots: Arc<Slots>,
     cpus: Arc<Cpus>,
+    vdso: Option<Vdso>,
 }
 
 impl Ptrace {
@@ -47,7 +50,12 @@ impl Ptrace {
         raw::no_signal_for_stops().tried("turn off signals for stops")?;
         let slots = Arc::new(Slots::new(StubFile::new()?));
         let cpus = Cpus::new().tried("ask for our CPUs")?;
-        Ok(Ptrace { shared: Arc::new(Shared { memory, slots, cpus }) })
+        Ok(Ptrace { shared: Arc::new(Shared { memory, slots, cpus, vdso: Vdso::find() }) })
+    }
+
+    /// Where guests find the vDSO; none if this process had no `/proc` to look for it when this was made, or has none itself.
+    pub fn vdso(&self) -> Option<u64> {
+        self.shared.vdso.as_ref().map(Vdso::address)
     }
 
     /// Makes a task in an empty address space, with a process of its own. That process, and all that come from it, are the calling
@@ -57,7 +65,7 @@ impl Ptrace {
     /// The host has no room for a process.
     pub fn first(&self) -> Result<Seed> {
         let slot = self.shared.slots.take().ok_or(Errno::AGAIN).tried("make a stub")?;
-        match stub::first(self.shared.slots.file(), slot) {
+        match stub::first(self.shared.slots.file(), slot, self.shared.vdso) {
             Ok(pid) => Ok(Seed::of_process(&self.shared, pid, slot)),
             Err(error) => {
                 self.shared.slots.give_back(slot);

@@ -1,7 +1,7 @@
 //! The stub: what is in a guest's process besides the guest, and how the first one is born.
 //!
 //! A stub is a process with nothing of ours in it but the stub area, from [`GUEST_END`] on: a page of code, and a *slot* for each of its threads, a
-//! page with arguments. Both are of one file, the stub file, which only the sentry can write to. So no guest thread can change what another
+//! page with arguments; and the host's [vDSO](vdso). Code and slots are of one file, the stub file, which only the sentry can write to. So no guest thread can change what another
 //! thread of its process is about to do.
 //!
 //! A stub's system calls are made only if they come from that page of code (a filter looks at the instruction pointer), and it only makes
@@ -10,6 +10,7 @@
 
 use super::super::{GUEST_END, MapOp, Memory, PAGE, Registers, Result, Source, Tried};
 use super::raw::{self, Tid};
+use super::vdso::{self, Vdso};
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::fs::MemfdFlags;
 use rustix::io::Errno;
@@ -129,7 +130,13 @@ global_asm!(
     "test rax, rax",
     "jnz insula_stub_leave",
     "mov rdi, {code} + {page}",
-    "mov rsi, {slots} - {code} - {page}",
+    "mov rsi, {vdso} - {code} - {page}",
+    "mov eax, {munmap}",
+    "syscall",
+    "test rax, rax",
+    "jnz insula_stub_leave",
+    "mov rdi, {vdso_end}",
+    "mov rsi, {slots} - {vdso_end}",
     "mov eax, {munmap}",
     "syscall",
     "test rax, rax",
@@ -168,6 +175,8 @@ global_asm!(
     shared_fixed = const libc::MAP_SHARED | libc::MAP_FIXED,
     ready = const READY,
     code = const CODE,
+    vdso = const vdso::PLACE.start,
+    vdso_end = const vdso::PLACE.end,
     slots = const SLOTS,
     slots_size = const SLOTS_SIZE,
     page = const PAGE,
@@ -414,15 +423,17 @@ struct Birth {
     file: i32,
     slot: u64,
     parent: u64,
+    vdso: Option<Vdso>,
     filter: [libc::sock_filter; FILTER],
 }
 
 /// Makes the first stub: our child, without a memory of ours, and without any right. It waits to be traced.
-pub(super) fn first(file: &StubFile, slot: u64) -> Result<Tid> {
+pub(super) fn first(file: &StubFile, slot: u64, vdso: Option<Vdso>) -> Result<Tid> {
     let birth = Birth {
         file: file.file.as_raw_fd(),
         slot: StubFile::offset(slot),
         parent: u64::from(std::process::id()),
+        vdso,
         filter: filter(),
     };
     raw::fork(be_born, &birth).tried("make a stub")
@@ -469,6 +480,11 @@ unsafe fn give_up(birth: &Birth) -> std::result::Result<(), Errno> {
         let (shared, fd) = ((libc::MAP_SHARED | libc::MAP_FIXED) as u64, birth.file as u64);
         call(libc::SYS_mmap, [CODE, PAGE, (libc::PROT_READ | libc::PROT_EXEC) as u64, shared, fd, 0])?;
         call(libc::SYS_mmap, [SLOTS, PAGE, libc::PROT_READ as u64, shared, fd, birth.slot])?;
+        call(libc::SYS_munmap, [vdso::PLACE.start, vdso::PLACE.end - vdso::PLACE.start, 0, 0, 0, 0])?;
+        for (from, len, to) in birth.vdso.iter().flat_map(Vdso::moves) {
+            let flags = (libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED) as u64;
+            call(libc::SYS_mremap, [from, len, len, flags, to, 0])?;
+        }
         call(libc::SYS_seccomp, [u64::from(libc::SECCOMP_SET_MODE_FILTER), 0, (&raw const program) as u64, 0, 0, 0])?;
         asm!("jmp {}", in(reg) in_stub(&raw const insula_stub_first), options(noreturn))
     }

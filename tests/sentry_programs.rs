@@ -85,6 +85,47 @@ fn compilers() {
     check(&["gcc", "make"], &format!("{source}; make -s -j2 a && ./a"), "made\n");
 }
 
+/// Threads that all fork, and whose children write over everything: what the parent has is the parent's.
+const FORKS: &str = r#"
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+enum { THREADS = 8, ROUNDS = 10, OWN = 16384 };
+static unsigned char *memory;
+static int wrong;
+static int differs(const unsigned char *at, int byte, int size) { while (size--) if (*at++ != byte) return 1; return 0; }
+static void *work(void *argument) {
+    unsigned char *own = memory + (long)argument * OWN;
+    for (int round = 1; round <= ROUNDS; round++) {
+        int status = 0;
+        memset(own, round, OWN);
+        pid_t child = fork();
+        if (child == 0) {
+            int bad = differs(own, round, OWN);
+            memset(memory, 0xee, THREADS * OWN);
+            _exit(bad || differs(memory, 0xee, THREADS * OWN));
+        }
+        if (child < 0 || waitpid(child, &status, 0) != child || status != 0 || differs(own, round, OWN)) wrong = 1;
+    }
+    return 0;
+}
+int main(void) {
+    pthread_t threads[THREADS];
+    memory = mmap(0, THREADS * OWN, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    for (long i = 0; i < THREADS; i++) pthread_create(&threads[i], 0, work, (void *)i);
+    for (int i = 0; i < THREADS; i++) pthread_join(threads[i], 0);
+    puts(wrong ? "wrong" : "right");
+}
+"#;
+
+#[test]
+fn threads_that_fork() {
+    check(&["gcc"], &format!("cat > f.c << 'END'\n{FORKS}\nEND\ngcc -O1 -pthread f.c -o f && ./f"), "right\n");
+}
+
 #[test]
 fn interpreters() {
     check(&["perl"], "perl -e '$p = fork; exit 3 unless $p; waitpid $p, 0; print $? >> 8, \"\\n\"'", "3\n");

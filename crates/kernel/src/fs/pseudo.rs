@@ -6,7 +6,7 @@
 use super::{AlwaysReady, Attributes, Changes, EachEntry, File, FileType, Inode, Io, Opening, Path};
 use crate::mm::UserBuf;
 use crate::sync::Mutex;
-use crate::task::Task;
+use crate::task::{Process, Task};
 use crate::{Errno, Result};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -43,6 +43,11 @@ pub trait Listing: Send + Sync {
 
     /// All names, with their kinds.
     fn names(&self) -> Vec<(Vec<u8>, FileType)>;
+
+    /// The process that it is about, if it is `/proc/PID`.
+    fn process(&self) -> Option<Arc<Process>> {
+        None
+    }
 }
 
 /// Where in its file system a file is, and whose it is.
@@ -71,6 +76,13 @@ pub struct Node {
     at: At,
     mode: u32,
     body: Body,
+}
+
+impl Node {
+    /// The process that it is about, if it is `/proc/PID`.
+    pub fn process(&self) -> Option<Arc<Process>> {
+        if let Body::Directory(listing) = &self.body { listing.process() } else { None }
+    }
 }
 
 /// The number of the file `name` in directory `parent` (FNV-1a).

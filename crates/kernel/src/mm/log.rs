@@ -85,6 +85,16 @@ impl Log {
         self.ops.is_empty() && self.kept.is_empty()
     }
 
+    /// Moves all of `later` behind what is here.
+    pub fn append(&mut self, later: &mut Log) {
+        if self.is_empty() {
+            core::mem::swap(self, later);
+        } else {
+            self.ops.append(&mut later.ops);
+            self.kept.append(&mut later.kept);
+        }
+    }
+
     /// Adds a change; one that only continues the last is joined to it.
     pub fn push(&mut self, op: MapOp) {
         match (self.ops.last_mut(), &op) {

@@ -70,6 +70,8 @@ pub(crate) struct State {
     areas: RangeMap<Area>,
     private: RangeMap<Private>,
     log: Log,
+    /// Changes from before a copy was taken: the copy has them, and none that came later.
+    copied: Log,
     layout: Layout,
     /// The heap: where it begins, and where it ends now (brk(2)).
     brk: Range<u64>,
@@ -113,6 +115,7 @@ impl Mm {
                 areas: RangeMap::default(),
                 private: RangeMap::default(),
                 log: Log::default(),
+                copied: Log::default(),
                 layout,
                 brk: 0..0,
                 image: Image::default(),
@@ -141,12 +144,23 @@ impl Mm {
     /// Takes the changes that wait, for the placement. The caller makes them, in order, before a program runs in this address space
     /// on its behalf, and then drops what was taken.
     pub fn take_log(&self) -> Log {
-        core::mem::take(&mut self.state.lock().log)
+        let mut state = self.state.lock();
+        let State { log, copied, .. } = &mut *state;
+        let mut all = core::mem::take(copied);
+        all.append(log);
+        all
+    }
+
+    /// Takes only those that a [copy](Mm::fork) just taken has: if another task changes something before the placement copies mappings,
+    /// that isn't the child's.
+    pub fn take_copied(&self) -> Log {
+        core::mem::take(&mut self.state.lock().copied)
     }
 
     /// Whether changes wait.
     pub fn has_changes(&self) -> bool {
-        !self.state.lock().log.is_empty()
+        let state = self.state.lock();
+        !state.log.is_empty() || !state.copied.is_empty()
     }
 
     /// What execve(2) left where.
@@ -202,7 +216,7 @@ impl Mm {
     }
 
     /// A copy for a child, whose pages are copied when either writes. The placement copies mappings after all changes logged so far
-    /// in this address space; those that are the child's alone are in its own log.
+    /// in this address space ([`Mm::take_copied`]); those that are the child's alone are in its own log.
     ///
     /// # Errors
     /// `ENOMEM`.
@@ -231,6 +245,9 @@ impl Mm {
             theirs.areas.insert(range, copy);
         }
         drop(theirs);
+        let State { log, copied, .. } = &mut *ours;
+        copied.append(log);
+        drop(ours);
         Ok(child)
     }
 

@@ -153,8 +153,7 @@ fn epoll_wait(cx: &mut Cx<'_>, fd: u64, events: u64, most: u64, deadline: Option
 
 /// Tells the program what is ready.
 fn report(task: &Arc<Task>, description: &Description, events: u64, most: usize) -> Result<u64> {
-    // More than this in one go isn't worth the memory: the rest is there at the next call.
-    let found = epoll_of(description)?.collect(most.min(1024))?;
+    let found = epoll_of(description)?.collect(most)?;
     let mm = task.mm();
     let mut at = events;
     for event in &found {

@@ -1,6 +1,8 @@
 //! Signals: `rt_sigaction rt_sigprocmask kill` and their kin.
 
 use super::{Args, Cx, Entry, full};
+use crate::fs::Description;
+use crate::fs::pseudo::Node;
 use crate::signal::send::{Target, may_signal, send};
 use crate::signal::{self, SigSet, frame};
 use crate::task::pidfd::Pidfd;
@@ -9,6 +11,7 @@ use crate::wait::{Ended, until_woken};
 use crate::{Errno, Flow, Result, SysResult};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::any::Any;
 use insula_abi::Sysno;
 use insula_abi::general as c;
 use insula_abi::signal::{Sigaction, Siginfo, Stack};
@@ -321,6 +324,15 @@ fn tgsigqueueinfo(cx: &mut Cx<'_>, [pid, tid, signal, info, ..]: Args) -> SysRes
     send_to_task(cx, &task, info)
 }
 
+/// The process that a descriptor stands for: a pidfd, or the directory `/proc/PID`, as from before there were pidfds.
+fn process_of(description: &Description) -> Option<Arc<Process>> {
+    if let Some(pidfd) = description.as_file::<Pidfd>() {
+        return Some(pidfd.process.clone());
+    }
+    let inode: &dyn Any = &**description.path.as_ref()?.inode();
+    inode.downcast_ref::<Node>()?.process()
+}
+
 fn pidfd_send_signal(cx: &mut Cx<'_>, [fd, signal, info, flags, ..]: Args) -> SysResult {
     /// `PIDFD_SIGNAL_THREAD`, `..._THREAD_GROUP` and `..._PROCESS_GROUP`: to whom, instead of what the descriptor says.
     const THREAD: u64 = 1;
@@ -329,7 +341,7 @@ fn pidfd_send_signal(cx: &mut Cx<'_>, [fd, signal, info, flags, ..]: Args) -> Sy
         return Err(Errno::EINVAL);
     }
     let description = cx.task.file(fd as i32)?;
-    let process = description.as_file::<Pidfd>().ok_or(Errno::EBADF)?.process.clone();
+    let process = process_of(&description).ok_or(Errno::EBADF)?;
     let signal = signal as i32;
     let info = match info {
         0 => from_us(cx, signal, c::SI_USER as i32),

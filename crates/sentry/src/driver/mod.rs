@@ -15,6 +15,7 @@ pub mod trace;
 
 use crate::platform::{self, Access, Call, Context, Event, Seed, SpawnKind};
 use cpu::StubCpu;
+use insula_abi::Sysno;
 use insula_abi::general as c;
 use insula_abi::signal::Siginfo;
 use insula_kernel::flow::{Blocked, Newborn, NewbornMemory};
@@ -25,7 +26,7 @@ use insula_kernel::task::{Busy, Task};
 use insula_kernel::{Errno, Flow, Kernel, Regs};
 use park::Waiter;
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Stack of a task's thread, in bytes: calls are shallow, and what is never touched costs nothing.
 const STACK: usize = 256 << 10;
@@ -47,9 +48,21 @@ pub fn start<S: Seed + 'static>(seed: S, task: Arc<Task>, regs: Regs, token: Tok
 /// The status of who was killed, as wait(2) tells it.
 const KILLED: i32 = c::SIGKILL as i32;
 
-/// Tells who shares a stub: all that have a copy of its token do.
+/// Tells who shares a stub: all that have a copy of its token do. They make changes of the address space one after the other, in the order
+/// of the log.
 #[derive(Clone, Debug, Default)]
-pub struct Token(Arc<()>);
+pub struct Token(Arc<Mutex<()>>);
+
+impl Token {
+    /// Whether anybody shares it.
+    fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
+    fn lock(&self) -> MutexGuard<'_, ()> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// The host has killed a task's stub, most likely for want of memory: as if by `SIGKILL`.
 fn lose(task: &Arc<Task>) {
@@ -133,6 +146,8 @@ where
 
     /// Makes the changes of the address space that wait.
     fn show(&mut self) -> platform::Result<()> {
+        // What another has taken out of the log counts once it is made: this one may have caused it, and must not see what was before.
+        let _turn = self.token.is_shared().then(|| self.token.lock());
         if !self.mm.has_changes() {
             return Ok(());
         }
@@ -148,6 +163,10 @@ where
         if self.traced {
             trace::called(&self.task, &made);
         }
+        // A copy is of one moment: from where the core has taken it until the stub can't write to what is shared, who has got a page of its
+        // own doesn't go on. It could write both to that, unseen by the child, and to others, seen.
+        let token = copies(call.number).then(|| self.token.clone());
+        let mut turn = token.as_ref().map(Token::lock);
         let mut cpu = StubCpu::new(&mut self.context);
         let outcome = dispatch(&self.kernel, &self.task, &mut cpu, &made);
         let fetched = cpu.finish();
@@ -157,11 +176,17 @@ where
         let result = match outcome {
             Ok(Flow::Done(value)) => Ok(value),
             Ok(Flow::Block(future)) => self.wait(future),
-            Ok(Flow::Clone(newborn)) => self.bear(*newborn),
+            Ok(Flow::Clone(newborn)) => {
+                let born = self.bear(*newborn);
+                // The child may need it while the maker waits.
+                drop(turn.take());
+                born.and_then(|(tid, wait)| wait.map_or(Ok(tid), |future| self.wait(future)))
+            }
             Ok(Flow::Registers) => return self.settle(false),
             Ok(Flow::Exit) => return ControlFlow::Break(()),
             Err(errno) => Err(errno),
         };
+        drop(turn);
         if self.traced {
             trace::answered(&self.task, &made, result);
         }
@@ -169,13 +194,13 @@ where
         self.settle(result.is_err_and(Errno::restarts))
     }
 
-    /// Places a new task; answers its number, once its maker may go on.
-    fn bear(&mut self, newborn: Newborn) -> insula_kernel::Result<u64> {
-        let (kind, token) = match newborn.memory {
-            NewbornMemory::Shared => (SpawnKind::Thread, self.token.clone()),
-            NewbornMemory::Copied => (SpawnKind::Copy, Token::default()),
+    /// Places a new task; answers its number, and what its maker waits for. The turn at the address space is this task's.
+    fn bear(&mut self, newborn: Newborn) -> insula_kernel::Result<(u64, Option<Blocked>)> {
+        let (kind, token, log) = match newborn.memory {
+            NewbornMemory::Shared => (SpawnKind::Thread, self.token.clone(), self.mm.take_log()),
+            NewbornMemory::Copied => (SpawnKind::Copy, Token::default(), self.mm.take_copied()),
         };
-        let Log { ops, kept } = self.mm.take_log();
+        let Log { ops, kept } = log;
         let seed = self.context.spawn(kind, &translated(&ops));
         drop(kept);
         let started = seed.is_ok_and(|seed| start(seed, newborn.task.clone(), newborn.regs, token).is_ok());
@@ -184,10 +209,7 @@ where
             return Err(Errno::EAGAIN);
         }
         let Newborn { task, wait, .. } = newborn;
-        match wait {
-            Some(future) => self.wait(future),
-            None => Ok(task.tid() as u64),
-        }
+        Ok((task.tid() as u64, wait))
     }
 
     /// The program touched memory that the stub doesn't have.
@@ -255,7 +277,7 @@ where
         if Arc::ptr_eq(&before, &self.mm) {
             return ControlFlow::Continue(());
         }
-        let done = if Arc::strong_count(&self.token.0) > 1 { self.move_out() } else { self.clear() };
+        let done = if self.token.is_shared() { self.move_out() } else { self.clear() };
         // Nothing of the old one may be given to others before it is out of sight.
         drop(before);
         if done.is_err() { self.gone() } else { ControlFlow::Continue(()) }
@@ -278,6 +300,11 @@ where
         self.task.interrupt();
         Ok(())
     }
+}
+
+/// Whether a call may copy the address space.
+fn copies(number: u64) -> bool {
+    [Sysno::fork, Sysno::vfork, Sysno::clone, Sysno::clone3].iter().any(|call| *call as u64 == number)
 }
 
 /// What a signal frame tells of a fault: the processor's exception for pages, its error code as far as it is known, the address.

@@ -79,7 +79,30 @@ pub(super) fn directory(at: &At, name: &[u8], subject: Subject, whole: bool) -> 
         _ => (0, 0),
     };
     let place = At { owner, ..at.child(name) };
-    Node::make(place, 0o555, Body::Directory(Box::new(contents(&subject, whole))))
+    let listing = Contents { fixed: contents(&subject, whole), subject, whole };
+    Node::make(place, 0o555, Body::Directory(Box::new(listing)))
+}
+
+/// What is in it.
+struct Contents {
+    fixed: Fixed,
+    subject: Subject,
+    /// It is about all of the process.
+    whole: bool,
+}
+
+impl Listing for Contents {
+    fn lookup(&self, at: &At, name: &[u8]) -> Result<Arc<dyn Inode>> {
+        self.fixed.lookup(at, name)
+    }
+
+    fn names(&self) -> Vec<(Vec<u8>, FileType)> {
+        self.fixed.names()
+    }
+
+    fn process(&self) -> Option<Arc<Process>> {
+        self.subject.process().ok().filter(|_| self.whole)
+    }
 }
 
 /// Writes a text about a subject, for a reader.

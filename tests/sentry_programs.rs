@@ -143,6 +143,17 @@ fn databases() {
 }
 
 #[test]
+fn remote_shells() {
+    let script = r#"ssh-keygen -q -t ed25519 -N '' -f host; ssh-keygen -q -t ed25519 -N '' -f id
+        mkdir -p /run/sshd; cp id.pub keys
+        $(command -v sshd) -h $PWD/host -p 2222 -o ListenAddress=127.0.0.1 -o StrictModes=no -o UsePAM=no -o AuthorizedKeysFile=$PWD/keys
+        to() { ssh -p 2222 -i id -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR "$@"; }
+        to root@127.0.0.1 'echo there; exit 5' || echo code=$?
+        to -tt root@127.0.0.1 tty < /dev/null | tr -d '\r'"#;
+    check(&["ssh", "sshd", "ssh-keygen"], script, "there\ncode=5\n/dev/pts/0\n");
+}
+
+#[test]
 fn version_control() {
     let script = "git init -q r; cd r; git config user.email a@example.org; git config user.name a; echo x > f; git add f; \
                   git commit -qm first; git clone -q . ../c; cat ../c/f; git -C ../c log --format=%s";

@@ -4,9 +4,11 @@ use super::control::signal_group;
 use super::pty::Slave;
 use super::{State, Tty};
 use crate::flow::SysResult;
-use crate::fs::{Description, Io};
+use crate::fs::tree::{Lookup, walk};
+use crate::fs::{Description, Io, Path};
 use crate::task::Task;
 use crate::{Errno, Flow, Result};
+use alloc::format;
 use alloc::sync::Arc;
 use insula_abi::general as c;
 use insula_abi::ioctl as n;
@@ -200,6 +202,13 @@ impl Tty {
         }
     }
 
+    /// Where its node is, if the task has it at the usual place: a descriptor that was opened without a name has one then (ttyname(3)).
+    fn place(&self, task: &Arc<Task>) -> Option<Path> {
+        let name = format!("/dev/pts/{}", self.index);
+        let found = walk::resolve(task, c::AT_FDCWD, name.as_bytes(), Lookup::empty()).ok()?;
+        (found.inode().attributes().ok()?.rdev == self.device()).then_some(found)
+    }
+
     /// A descriptor of the slave, whatever its name is or where (`TIOCGPTPEER`).
     fn open_peer(&self, io: &Io<'_>, flags: u32) -> SysResult {
         if flags & !(c::O_ACCMODE | c::O_NOCTTY | c::O_NONBLOCK | c::O_CLOEXEC) != 0 {
@@ -207,7 +216,7 @@ impl Tty {
         }
         let this = self.this.upgrade().ok_or(Errno::EIO)?;
         let slave = Slave::open_unchecked(&this, io.task, flags)?;
-        let description = Description::new(slave, None, flags & (c::O_ACCMODE | c::O_NONBLOCK));
+        let description = Description::new(slave, self.place(io.task), flags & (c::O_ACCMODE | c::O_NONBLOCK));
         let limit = io.task.process.limit(c::RLIMIT_NOFILE);
         Ok(io.task.descriptors().add(description, flags & c::O_CLOEXEC != 0, 0, limit)?.into())
     }

@@ -3,6 +3,7 @@
 mod support;
 
 use std::process::Stdio;
+use support::bundle::Bundle;
 use support::{World, ended, eventually, output, read, stderr, stdout, told};
 
 /// A script behind the sentry with these options; what it wrote.
@@ -110,6 +111,17 @@ fn nothing_is_left_when_the_caller_is_killed() {
     world.ok(["delete", "--force", "k"]);
     let list = output(&mut world.insula(["list", "--quiet"]));
     assert_eq!(stdout(&list), "", "{}", told(&list));
+}
+
+#[test]
+fn a_bundles_policy_for_calls_is_said_to_be_left_out() {
+    let Some(world) = World::new() else { return };
+    let bundle = Bundle::script(&world, "bundle", "echo ran").with(|config| {
+        config["linux"]["seccomp"] = serde_json::json!({"defaultAction": "SCMP_ACT_ALLOW"});
+    });
+    let run = world.output(["--isolation", "sentry", "run", "--bundle", bundle.dir(), "told"]);
+    assert_eq!((stdout(&run), stderr(&run).lines().count()), ("ran\n", 1), "{}", told(&run));
+    assert!(stderr(&run).contains("linux.seccomp") && stderr(&run).contains("doesn't apply"), "{}", told(&run));
 }
 
 #[test]

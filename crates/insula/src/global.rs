@@ -107,6 +107,15 @@ impl Global {
         Ok(())
     }
 
+    /// Says what of a bundle's plan isn't carried out: its policy for system calls is about a kernel that its program doesn't reach.
+    pub(crate) fn tell_of_policy(&self, plan: &Plan) {
+        if self.isolation == "sentry" && plan.process.seccomp.is_some() {
+            let line = "linux.seccomp: the sentry answers all calls itself, and doesn't apply the policy";
+            crate::show::warn(format_args!("insula: {line}"));
+            self.write_log("warning", line);
+        }
+    }
+
     /// With --systemd-cgroup, puts a new container into a scope: root's of the host's systemd, another user's of their own.
     pub(crate) fn place(&self, plan: &mut Plan) -> anyhow::Result<()> {
         if self.systemd_cgroup {

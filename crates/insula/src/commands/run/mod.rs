@@ -23,6 +23,9 @@ pub(crate) fn main(global: &Global, args: Args) -> anyhow::Result<ExitCode> {
         global.check_preserved(args.preserve_fds)?;
         check_policy(global, &args)?;
         let mut plan = plan::make(&args)?;
+        if args.bundle.is_some() {
+            global.tell_of_policy(&plan);
+        }
         global.place(&mut plan)?;
         insula_container::protect_program_file(&plan)?;
         global.note(&format!("run {}", plan.id));

@@ -9,6 +9,11 @@
 //!     --jobs N        how many at a time (1)
 //!     --timeout S     seconds until a test that hangs is killed and has failed (60)
 //!     --format json   one object a line instead of text
+//! insula-syscalls fuzz                           calls at random, which a kernel has to bear; only in a sandbox
+//!     --calls N       how many (100000)
+//!     --seed N        which (1)
+//!     --jobs N        processes that make them at a time (4)
+//!     --wait          afterwards, until standard input ends
 //! ```
 //!
 //! A test is a line, `ok FAMILY.NAME (N assertions)`, `not ok FAMILY.NAME: file:line: call: expected …, got …`, or
@@ -47,6 +52,7 @@
 mod board;
 mod check;
 mod families;
+mod fuzz;
 mod helper;
 mod runner;
 mod sys;
@@ -66,6 +72,10 @@ fn main() -> ExitCode {
             Ok(options) => runner::run(&options),
             Err(message) => usage(&message),
         },
+        Some("fuzz") => match fuzz::Options::parse(args) {
+            Ok(options) => fuzz::run(&options),
+            Err(message) => usage(&message),
+        },
         // What tests of execve start; not for users.
         Some("helper") => helper::main(args),
         Some(other) => usage(&format!("'{other}' is not a command of insula-syscalls")),
@@ -76,5 +86,6 @@ fn main() -> ExitCode {
 fn usage(message: &str) -> ExitCode {
     eprintln!("insula-syscalls: {message}");
     eprintln!("usage: insula-syscalls list | run [FILTER...] [--jobs N] [--timeout SECONDS] [--format text|json]");
+    eprintln!("       insula-syscalls fuzz [--calls N] [--seed N] [--jobs N] [--wait]");
     ExitCode::from(2)
 }

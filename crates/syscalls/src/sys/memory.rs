@@ -18,6 +18,8 @@ pub(crate) const BAD: usize = 8;
 pub(crate) unsafe trait Shared: Sync {}
 // SAFETY: an atomic.
 unsafe impl Shared for AtomicU32 {}
+// SAFETY: an atomic.
+unsafe impl Shared for std::sync::atomic::AtomicU64 {}
 
 /// Memory that this process and the children it makes share, full of zeros. It stays mapped.
 pub(crate) fn share<T: Shared>(count: usize) -> &'static [T] {
@@ -28,6 +30,11 @@ pub(crate) fn share<T: Shared>(count: usize) -> &'static [T] {
         Ok(address) => unsafe { std::slice::from_raw_parts(std::ptr::with_exposed_provenance(address), count) },
         Err(error) => fail(&format!("shared memory of {length} bytes: {}", name(error))),
     }
+}
+
+/// Writes bytes if the memory is there and may be written; answers whether it was.
+pub(crate) fn put_if_there(address: usize, bytes: &[u8]) -> bool {
+    bytes.iter().enumerate().all(|(index, byte)| write_at(address + index, *byte).is_ok())
 }
 
 /// A word that children share.

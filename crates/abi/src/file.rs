@@ -119,6 +119,52 @@ pub struct OpenHow {
     pub resolve: u64,
 }
 
+/// `struct iocb`: an operation of io_submit(2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+#[allow(missing_docs)] // io_submit(2) describes each.
+pub struct Iocb {
+    pub data: u64,
+    pub key: u32,
+    pub rw_flags: u32,
+    pub operation: u16,
+    pub priority: i16,
+    pub fd: u32,
+    pub buffer: u64,
+    pub count: u64,
+    pub offset: u64,
+    pub reserved: u64,
+    pub flags: u32,
+    /// An eventfd that is told, with `RESFD`.
+    pub told: u32,
+}
+
+#[allow(missing_docs)] // io_submit(2) describes each.
+impl Iocb {
+    pub const PREAD: u16 = 0;
+    pub const PWRITE: u16 = 1;
+    pub const FSYNC: u16 = 2;
+    pub const FDSYNC: u16 = 3;
+    pub const PREADV: u16 = 7;
+    pub const PWRITEV: u16 = 8;
+    /// `IOCB_FLAG_RESFD`.
+    pub const RESFD: u32 = 1;
+}
+
+/// `struct io_event`: how an operation went, io_getevents(2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct IoEvent {
+    /// What the operation had.
+    pub data: u64,
+    /// Where the operation is.
+    pub block: u64,
+    /// As the call would have answered, or an error with a minus.
+    pub result: i64,
+    /// Nothing.
+    pub more: i64,
+}
+
 /// `struct flock`, fcntl(2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]

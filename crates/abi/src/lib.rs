@@ -8,7 +8,7 @@
 //! |---|---|
 //! | [`errno`] | error numbers |
 //! | [`regs`] | the registers of a task |
-//! | [`time`], [`tty`], [`file`](mod@file), [`signal`], [`process`], [`memory`], [`elf`] | structures, by family |
+//! | [`time`], [`tty`], [`file`](mod@file), [`signal`], [`process`], [`memory`], [`ipc`], [`elf`] | structures, by family |
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -16,6 +16,7 @@
 pub mod elf;
 pub mod errno;
 pub mod file;
+pub mod ipc;
 pub mod memory;
 pub mod process;
 pub mod regs;

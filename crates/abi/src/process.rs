@@ -54,6 +54,20 @@ pub struct CloneArgs {
     pub cgroup: u64,
 }
 
+/// `struct sock_filter`: an instruction of a system-call filter, seccomp(2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct SockFilter {
+    /// What is done.
+    pub code: u16,
+    /// How far to jump if a condition holds.
+    pub jump_true: u8,
+    /// How far to jump if it doesn't.
+    pub jump_false: u8,
+    /// A constant.
+    pub k: u32,
+}
+
 /// `struct robust_list_head`, set_robust_list(2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]

@@ -174,6 +174,15 @@ impl Siginfo {
         info
     }
 
+    /// A system call that a filter doesn't let through, seccomp(2); `errno` is what the filter said.
+    pub fn system_call(instruction: u64, number: i32, arch: u32, errno: i32) -> Self {
+        const SYS_SECCOMP: i32 = 1;
+        let mut info = Siginfo { signo: linux_raw_sys::general::SIGSYS as i32, errno, code: SYS_SECCOMP, ..Siginfo::default() };
+        info.fields[0] = instruction;
+        info.fields[1] = u64::from(number as u32) | u64::from(arch) << 32;
+        info
+    }
+
     /// Something happened to a file: `events` as poll(2) has them, by a descriptor, fcntl(2) at `F_SETSIG`.
     pub fn poll(signo: i32, code: i32, events: u32, fd: i32) -> Self {
         let mut info = Siginfo { signo, code, ..Siginfo::default() };

@@ -97,6 +97,12 @@ pub trait Memory: Send + Sync {
     /// Puts `new` in place of `old` in one piece, if `old` is there; answers what was.
     fn compare_exchange(&self, at: u64, old: u32, new: u32) -> u32;
 
+    /// The parts of `range`, whole pages, that take memory of the host's, in order: those that were ever touched. A host that doesn't know says
+    /// that all do.
+    fn present(&self, range: Range<u64>) -> Vec<Range<u64>> {
+        alloc::vec![range]
+    }
+
     /// Gives pages back to the host: they read as zeros from now on.
     fn discard(&self, range: Range<u64>);
 }

@@ -6,6 +6,7 @@ use crate::fs::pipe::Fifos;
 use crate::fs::types::FileSystems;
 use crate::futex::Futexes;
 use crate::host::Host;
+use crate::ipc::Ipc;
 use crate::mm::frames::Frames;
 use crate::socket::Sockets;
 use crate::sync::Mutex;
@@ -44,6 +45,8 @@ pub struct Kernel {
     pub file_systems: FileSystems,
     /// Locks on files.
     pub locks: Arc<Locks>,
+    /// System V IPC and POSIX message queues.
+    pub ipc: Ipc,
     /// What sockets have in common.
     pub sockets: Sockets,
     /// Calls that were made and aren't supported, counted by number.
@@ -68,6 +71,7 @@ impl Kernel {
             name: Mutex::new(crate::syscall::system::names()),
             file_systems: FileSystems::default(),
             locks: Arc::default(),
+            ipc: Ipc::default(),
             sockets: Sockets::default(),
             refused: Default::default(),
             host,

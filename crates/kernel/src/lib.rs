@@ -22,7 +22,9 @@
 //! | [`futex`] | tasks that wait at words of memory |
 //! | [`tty`] | terminals |
 //! | [`fs`] | the tree of files, descriptors, pipes, and files that wait |
+//! | [`seccomp`] | tasks that confine themselves |
 //! | [`socket`] | sockets |
+//! | [`ipc`] | System V IPC and POSIX message queues |
 //! | [`syscall`] | a handler for each call, and the table of what is supported |
 //!
 //! # Rules
@@ -45,7 +47,9 @@ pub mod flow;
 pub mod fs;
 pub mod futex;
 pub mod host;
+pub mod ipc;
 pub mod mm;
+pub mod seccomp;
 pub mod signal;
 pub mod socket;
 pub mod sync;

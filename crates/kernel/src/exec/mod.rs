@@ -96,7 +96,7 @@ pub fn load(task: &Arc<Task>, request: Request) -> Result<Loaded> {
     let rights = rights::after(task, &found)?;
     let mm = Mm::new(&task.kernel().frames, task.kernel().host.machine.layout(random(task, 28)));
     let limits = task.process.limits.lock().clone();
-    mm.set_limits(limits.soft(c::RLIMIT_AS), limits.soft(c::RLIMIT_STACK));
+    mm.set_limits(limits.soft(c::RLIMIT_AS), limits.soft(c::RLIMIT_STACK), limits.soft(c::RLIMIT_DATA));
     let placed = image.place(task, &mm)?;
     let contents = stack::Contents {
         arguments: &arguments,
@@ -220,6 +220,7 @@ pub fn begin(task: &Arc<Task>, loaded: Loaded) -> Regs {
     *task.name.lock() = loaded.name;
     process.reset_actions();
     process.timers.clear(false);
+    process.aio.clear();
     {
         let mut own = task.signals();
         own.alternate = crate::signal::NO_STACK;

@@ -25,6 +25,15 @@ impl Eventfd {
     pub fn new(count: u32, semaphore: bool) -> Arc<Self> {
         Arc::new(Eventfd { count: Mutex::new(u64::from(count)), semaphore, queue: Queue::new() })
     }
+
+    /// Something of the kernel's happened so often.
+    pub fn add(&self, more: u64) {
+        {
+            let mut count = self.count.lock();
+            *count = count.saturating_add(more).min(HIGHEST);
+        }
+        self.queue.wake(Events::READABLE);
+    }
 }
 
 impl Pollable for Eventfd {

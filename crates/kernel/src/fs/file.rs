@@ -247,6 +247,9 @@ impl Description {
 
     /// An open file whose contents are written or executed as long as it is open.
     pub fn holding(file: Arc<dyn File>, path: Option<Path>, flags: u32, hold: Option<ContentsHold>) -> Arc<Self> {
+        if let Some(path) = &path {
+            path.dentry.opened();
+        }
         Arc::new(Description {
             file,
             path,
@@ -399,6 +402,11 @@ impl Drop for Position<'_> {
 impl Drop for Description {
     fn drop(&mut self) {
         notify::closed(self);
+        if let Some(path) = &self.path
+            && path.dentry.closed()
+        {
+            notify::closed_last(&path.dentry);
+        }
         let Some(locks) = self.locks.lock().take() else { return };
         let Ok(key) = locks::key(self) else { return };
         locks.release_all(key, Class::Record, self.as_owner());

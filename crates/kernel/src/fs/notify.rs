@@ -220,6 +220,19 @@ pub fn closed(description: &Description) {
     }
 }
 
+/// The last open file of a name was closed: one that is gone is gone altogether.
+pub fn closed_last(dentry: &Arc<Dentry>) {
+    let watches = dentry.fs().watches();
+    if watches.anybody() && dentry.is_gone() && directory(dentry) == 0 && has_no_name(dentry) {
+        watches.tell(dentry.inode(), c::IN_DELETE_SELF, 0, b"");
+    }
+}
+
+/// Whether its file has no name left.
+fn has_no_name(dentry: &Arc<Dentry>) -> bool {
+    dentry.inode().attributes().is_ok_and(|attributes| attributes.nlink == 0)
+}
+
 /// A name was removed.
 pub fn removed(task: &Arc<Task>, parent: &Arc<Dentry>, name: &[u8], dentry: &Arc<Dentry>) {
     let watches = parent.fs().watches();
@@ -239,7 +252,8 @@ pub fn replaced(_: &Arc<Task>, dentry: &Arc<Dentry>) {
     if kind == 0 {
         watches.tell(dentry.inode(), c::IN_ATTRIB, 0, b"");
     }
-    if kind != 0 || dentry.inode().attributes().is_ok_and(|attributes| attributes.nlink == 0) {
+    // What is open goes with its last open file.
+    if kind != 0 || has_no_name(dentry) && !dentry.is_open() {
         watches.tell(dentry.inode(), c::IN_DELETE_SELF, 0, b"");
     }
 }

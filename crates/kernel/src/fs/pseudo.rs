@@ -23,6 +23,9 @@ pub type Store = Box<dyn Fn(&Arc<Task>, &[u8]) -> Result<()> + Send + Sync>;
 /// Where a link leads that doesn't go by its text.
 pub type Follow = Box<dyn Fn(&Arc<Task>) -> Result<Path> + Send + Sync>;
 
+/// Opens a file.
+pub type Open = Box<dyn Fn(&Opening<'_>) -> Result<Arc<dyn File>> + Send + Sync>;
+
 /// The most bytes of one write.
 const MOST_WRITTEN: usize = 4096;
 
@@ -65,6 +68,8 @@ pub struct At {
 pub enum Body {
     /// A text; it may be written, too.
     Text(Make, Option<Store>),
+    /// A file of a kind of its own, which is made when it is opened.
+    File(Open),
     /// A link.
     Link(Make, Option<Follow>),
     /// A directory.
@@ -147,7 +152,7 @@ impl Inode for Node {
 
     fn file_type(&self) -> FileType {
         match self.body {
-            Body::Text(..) => FileType::Regular,
+            Body::Text(..) | Body::File(_) => FileType::Regular,
             Body::Link(..) => FileType::Symlink,
             Body::Directory(_) => FileType::Directory,
         }
@@ -195,6 +200,7 @@ impl Inode for Node {
                 Ok(Arc::new(text))
             }
             Body::Directory(_) => Ok(Arc::new(OpenDirectory { node: self, names: Mutex::default() })),
+            Body::File(open) => open(opening),
             Body::Link(..) => Err(Errno::ELOOP),
         }
     }

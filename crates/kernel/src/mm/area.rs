@@ -39,6 +39,8 @@ bitflags::bitflags! {
         const DONT_DUMP = 64;
         /// A shared mapping that `mprotect` may not make writable: its file was opened for reading only.
         const NEVER_WRITE = 128;
+        /// It stays as it is, mseal(2).
+        const SEALED = 256;
     }
 }
 
@@ -74,6 +76,11 @@ impl Area {
     /// Zeros of one's own.
     pub fn anonymous(protection: Protection) -> Self {
         Area { protection, traits: Traits::empty(), source: Source::Zero, offset: 0, file: None, label: "" }
+    }
+
+    /// Whether it counts as data: its own, to be written, and no stack.
+    pub fn is_data(&self) -> bool {
+        self.protection.contains(Protection::WRITE) && !self.traits.intersects(Traits::SHARED | Traits::GROWS_DOWN)
     }
 
     /// Whether writes are seen by others.

@@ -1,7 +1,7 @@
 //! `mmap`, `munmap`, `mprotect`, `mremap`, `brk`, and what `madvise` changes.
 
 use super::area::{Area, Private, Protection, Source, Traits};
-use super::fault::{page_of, pages};
+use super::fault::{Access, Fault, Located, page_of, pages};
 use super::log::{Kept, MapOp};
 use super::ranges::Piece;
 use super::{Mm, State};
@@ -51,9 +51,15 @@ impl Mm {
         let mut state = self.state.lock();
         let start = state.place(request.place, len)?;
         let range = start..start + len;
+        if matches!(request.place, Place::Replace(_)) {
+            state.check_unsealed(&range)?;
+        }
         let fresh = state.areas.within(range.clone()).next().is_none();
         let replaced: u64 = state.areas.within(range.clone()).map(|(part, _)| part.end - part.start).sum();
         if state.areas.len() >= MOST_AREAS || state.total() - replaced + len > state.limit {
+            return Err(Errno::ENOMEM);
+        }
+        if !state.data_fits(&request.area, len) {
             return Err(Errno::ENOMEM);
         }
         let mut area = request.area;
@@ -84,6 +90,7 @@ impl Mm {
     pub fn unmap(&self, start: u64, len: u64) -> Result<()> {
         let mut state = self.state.lock();
         let range = state.checked(start, len)?;
+        state.check_unsealed(&range)?;
         if state.areas.len() >= MOST_AREAS && state.splits(&range) {
             return Err(Errno::ENOMEM);
         }
@@ -115,6 +122,7 @@ impl Mm {
         }
         let mut state = self.state.lock();
         let range = start..start.checked_add(pages(len)?).ok_or(Errno::ENOMEM)?;
+        state.check_unsealed(&range)?;
         let mut at = range.start;
         let parts: alloc::vec::Vec<_> = state.areas.within(range.clone()).collect();
         for (part, area) in parts {
@@ -142,6 +150,7 @@ impl Mm {
         let mut state = self.state.lock();
         let new_len = pages(new_len)?;
         let old_len = old.end - old.start;
+        state.check_unsealed(&old)?;
         let (found, area) = state.areas.get(old.start).map(|(range, area)| (range, area.clone())).ok_or(Errno::EFAULT)?;
         if old_len == 0 {
             // A second mapping of shared memory.
@@ -183,6 +192,7 @@ impl Mm {
         if target.start < old.end && old.start < target.end {
             return Err(Errno::EINVAL);
         }
+        state.check_unsealed(&target)?;
         self.remove(&mut state, target.clone());
         self.relocate(&mut state, old, target, &area.advanced(0), found.start, keep);
         Ok(start)
@@ -218,12 +228,18 @@ impl Mm {
             return now.end;
         }
         let (from, to) = (now.end.next_multiple_of(PAGE), end.next_multiple_of(PAGE));
+        if to < from && state.check_unsealed(&(to..from)).is_err() {
+            return now.end;
+        }
         if to < from {
             self.remove(&mut state, to..from);
         } else if from < to {
             let range = from..to;
             let room = state.areas.within(range.start..range.end + PAGE).next().is_none() && to <= state.layout.high;
             if !room || state.total() + (to - from) > state.limit {
+                return now.end;
+            }
+            if !state.data_fits(&Area::anonymous(Protection::READ | Protection::WRITE), to - from) {
                 return now.end;
             }
             let area = Area { label: "[heap]", ..Area::anonymous(Protection::READ | Protection::WRITE) };
@@ -249,6 +265,10 @@ impl Mm {
         if parts.iter().any(|(_, area)| area.traits.contains(Traits::LOCKED)) {
             return Err(Errno::EINVAL);
         }
+        let sealed = |area: &Area| area.traits.contains(Traits::SEALED) && !area.protection.contains(Protection::WRITE);
+        if parts.iter().any(|(_, area)| sealed(area) && area.file.is_none()) {
+            return Err(Errno::EPERM);
+        }
         for (part, area) in parts {
             if !area.is_shared() && state.private.within(part.clone()).next().is_some() {
                 state.drop_private(&self.frames, part.clone());
@@ -256,6 +276,27 @@ impl Mm {
             }
         }
         if state.areas.gaps(range).is_empty() { Ok(()) } else { Err(Errno::ENOMEM) }
+    }
+
+    /// Makes the pages of a range, as if each were touched so (`MADV_POPULATE_READ`, `MADV_POPULATE_WRITE`).
+    ///
+    /// # Errors
+    /// `ENOMEM`: part of it isn't mapped, or there is no memory. `EINVAL`: it may not be touched so. `EFAULT`: its file is shorter.
+    pub fn populate(&self, start: u64, len: u64, access: Access) -> Result<()> {
+        let end = start.checked_add(pages(len)?).ok_or(Errno::EINVAL)?;
+        let mut at = start;
+        while at < end {
+            // Others have their turn between the pieces.
+            let mut state = self.state.lock();
+            let place = self.locate(&mut state, at, access).map_err(|fault| match fault {
+                Fault::NotMapped | Fault::NoMemory => Errno::ENOMEM,
+                Fault::NotAllowed => Errno::EINVAL,
+                Fault::PastEnd => Errno::EFAULT,
+            })?;
+            let (Located::Memory { len, .. } | Located::Host { len, .. }) = place;
+            at = page_of(at.saturating_add(len.max(PAGE)));
+        }
+        Ok(())
     }
 
     /// Sets and clears traits of all areas in a range.
@@ -311,23 +352,23 @@ impl Mm {
 
     /// Which pages of a range are in memory (mincore(2)); pages of files count as such.
     pub fn resident(&self, range: Range<u64>) -> alloc::vec::Vec<bool> {
-        let state = self.state.lock();
-        let page_there = |address: u64| {
-            let Some((found, area)) = state.areas.get(address) else { return false };
-            if state.private.get(address).is_some() {
-                return true;
-            }
-            match &area.source {
-                Source::Zero => false,
-                Source::Host(_) => true,
-                Source::Object(object) => object.find(area.offset + (address - found.start)).is_ok(),
-            }
-        };
-        range.step_by(PAGE as usize).map(page_there).collect()
+        let page = |address: u64| ((address - range.start) / PAGE) as usize;
+        let mut pages = alloc::vec![false; page(range.end)];
+        for part in self.present(range.clone(), true) {
+            let (first, last) = (page(part.start), page(part.end.next_multiple_of(PAGE)));
+            pages[first..last].fill(true);
+        }
+        pages
     }
 }
 
 impl State {
+    /// Whether nothing of a range is sealed, mseal(2).
+    fn check_unsealed(&self, range: &Range<u64>) -> Result<()> {
+        let sealed = |(_, area): (Range<u64>, Area)| area.traits.contains(Traits::SEALED);
+        if self.areas.within(range.clone()).any(sealed) { Err(Errno::EPERM) } else { Ok(()) }
+    }
+
     /// Whole pages that a program may have.
     fn checked(&self, start: u64, len: u64) -> Result<Range<u64>> {
         let end = start.checked_add(pages(len).map_err(|_| Errno::EINVAL)?).ok_or(Errno::EINVAL)?;

@@ -81,6 +81,8 @@ pub(crate) struct State {
     limit: u64,
     /// How far the stack may grow (`RLIMIT_STACK`).
     stack_limit: u64,
+    /// Most bytes that are its own and may be written (`RLIMIT_DATA`).
+    data_limit: u64,
     /// New areas are locked (`MCL_FUTURE`).
     lock_future: bool,
 }
@@ -121,6 +123,7 @@ impl Mm {
                 image: Image::default(),
                 limit: u64::MAX,
                 stack_limit: 8 << 20,
+                data_limit: u64::MAX,
                 lock_future: false,
             }),
         })
@@ -178,11 +181,22 @@ impl Mm {
         self.state.lock().layout
     }
 
-    /// Sets limits: bytes of all areas, and how far the stack may grow.
-    pub fn set_limits(&self, all: u64, stack: u64) {
+    /// Sets limits: bytes of all areas, how far the stack may grow, and bytes that are its own and may be written.
+    pub fn set_limits(&self, all: u64, stack: u64, data: u64) {
         let mut state = self.state.lock();
-        state.limit = all;
-        state.stack_limit = stack;
+        (state.limit, state.stack_limit, state.data_limit) = (all, stack, data);
+    }
+
+    /// Bytes that are locked outside of a range.
+    pub fn locked_outside(&self, range: &Range<u64>) -> u64 {
+        let state = self.state.lock();
+        let locked = state.areas.iter().filter(|(_, area)| area.traits.contains(Traits::LOCKED));
+        locked
+            .map(|(part, _)| {
+                let common = part.end.min(range.end).saturating_sub(part.start.max(range.start));
+                part.end - part.start - common
+            })
+            .sum()
     }
 
     /// All areas, in order.
@@ -197,17 +211,44 @@ impl Mm {
         (state.total(), private)
     }
 
-    /// Bytes of `range` that are in memory: private pages, and those of objects that are mapped.
+    /// Bytes of `range` that are in memory, without those of the host's files.
     pub fn resident_bytes(&self, range: Range<u64>) -> u64 {
+        self.present(range, false).iter().map(|part| part.end - part.start).sum()
+    }
+
+    /// The parts of `range` that are in memory; what is known of pages of the host's `files` is that they may be.
+    pub(super) fn present(&self, range: Range<u64>, files: bool) -> Vec<Range<u64>> {
         let state = self.state.lock();
-        let mut bytes = state.private.within(range.clone()).map(|(part, _)| part.end - part.start).sum();
+        let (mut parts, mut cached) = (Vec::new(), Vec::new());
+        let mut add = |address: u64, frame: u64, len: u64| {
+            let present = self.frames.memory().present(frame..frame + len);
+            parts.extend(present.iter().map(|part| address + (part.start - frame)..address + (part.end - frame)));
+        };
         for (part, area) in state.areas.within(range) {
-            if let (Source::Object(object), true) = (&area.source, area.is_shared()) {
-                let shown = area.offset..area.offset + (part.end - part.start);
-                bytes += object.data(shown).iter().map(|part| part.end - part.start).sum::<u64>();
+            for (piece, page) in state.private.within(part.clone()) {
+                add(piece.start, page.frame, piece.end - piece.start);
+            }
+            for gap in state.private.gaps(part.clone()) {
+                match &area.source {
+                    Source::Zero => {}
+                    Source::Host(_) => cached.extend(files.then_some(gap)),
+                    Source::Object(object) => {
+                        let mut at = gap.start;
+                        while at < gap.end {
+                            let found = object.find(area.offset + (at - part.start));
+                            let (Ok((_, together)) | Err(together)) = found;
+                            let len = together.min(gap.end - at);
+                            if let Ok((frame, _)) = found {
+                                add(at, frame, len);
+                            }
+                            at += len;
+                        }
+                    }
+                }
             }
         }
-        bytes
+        parts.extend(cached);
+        parts
     }
 
     /// Where the heap begins.
@@ -225,7 +266,7 @@ impl Mm {
         let mut ours = self.state.lock();
         let mut theirs = child.state.lock();
         (theirs.brk, theirs.image) = (ours.brk.clone(), ours.image);
-        (theirs.limit, theirs.stack_limit) = (ours.limit, ours.stack_limit);
+        (theirs.limit, theirs.stack_limit, theirs.data_limit) = (ours.limit, ours.stack_limit, ours.data_limit);
         let areas: Vec<_> = ours.areas.iter().map(|(range, area)| (range, area.clone())).collect();
         for (range, area) in areas {
             if area.traits.intersects(Traits::DONT_FORK) {
@@ -299,6 +340,16 @@ impl Mm {
         })
     }
 
+    /// How many of its areas show `object`; none if nobody runs in it any more.
+    pub(super) fn areas_of_object(&self, object: &Arc<Object>) -> u64 {
+        if self.users.load(Ordering::Relaxed) == 0 {
+            return 0;
+        }
+        let state = self.state.lock();
+        let shows = |area: &Area| matches!(&area.source, Source::Object(source) if Arc::ptr_eq(source, object));
+        state.areas.iter().filter(|(_, area)| shows(area)).count() as u64
+    }
+
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock()
     }
@@ -307,6 +358,15 @@ impl Mm {
 impl State {
     fn total(&self) -> u64 {
         self.areas.iter().map(|(range, _)| range.end - range.start).sum()
+    }
+
+    /// Whether `len` bytes more like these of `area` are within the limit on data.
+    fn data_fits(&self, area: &Area, len: u64) -> bool {
+        if self.data_limit == u64::MAX || !area.is_data() {
+            return true;
+        }
+        let now: u64 = self.areas.iter().filter(|(_, area)| area.is_data()).map(|(range, _)| range.end - range.start).sum();
+        now + len <= self.data_limit
     }
 
     /// Makes the program see what the maps say of `range`. In a `fresh` one it sees nothing yet.

@@ -262,6 +262,12 @@ impl Object {
         mappers.iter().any(|mm| mm.maps_writable(self))
     }
 
+    /// How many areas show it, of address spaces that somebody runs in.
+    pub fn mapped_areas(self: &Arc<Self>) -> u64 {
+        let mappers: Vec<_> = self.mappers.lock().iter().filter_map(Weak::upgrade).collect();
+        mappers.iter().map(|mm| mm.areas_of_object(self)).sum()
+    }
+
     /// An address space maps it: it is told when pages vanish.
     pub(super) fn mapped_by(&self, mm: &Weak<Mm>) {
         let mut mappers = self.mappers.lock();

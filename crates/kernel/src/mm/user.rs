@@ -258,6 +258,11 @@ impl UserBuf {
         Ok(UserBuf { mm: mm.clone(), pieces, piece: 0, within: 0, left })
     }
 
+    /// The same pieces of another address space.
+    pub fn of(self, mm: &Arc<Mm>) -> Self {
+        UserBuf { mm: mm.clone(), ..self }
+    }
+
     /// Bytes that are left.
     pub fn left(&self) -> u64 {
         self.left

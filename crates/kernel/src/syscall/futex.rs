@@ -18,6 +18,26 @@ use insula_abi::time::Timespec;
 pub(super) const CALLS: &[Entry] = &[
     partial(Sysno::futex, "PI: locks and hand-over, without inheriting priorities", futex),
     full(Sysno::futex_waitv, waitv),
+    full(Sysno::futex_wake, |cx, [address, mask, count, flags, ..]| {
+        let word = Word::of(cx.task, address, private(flags, mask)?)?;
+        Ok(cx.kernel.futexes.wake(word.key, count as i32, mask as u32)?.into())
+    }),
+    full(Sysno::futex_wait, |cx, [address, value, mask, flags, timeout, clock]| {
+        let private = private(flags, mask)?;
+        let value = u32::try_from(value).map_err(|_| Errno::EINVAL)?;
+        let deadline = deadline_by(cx, timeout, clock)?;
+        wait(cx.task, Word::of(cx.task, address, private)?, value, mask as u32, deadline)
+    }),
+    full(Sysno::futex_requeue, |cx, [waiters, flags, wake, most, ..]| {
+        let mm = cx.task.mm();
+        if flags as u32 != 0 || waiters == 0 {
+            return Err(Errno::EINVAL);
+        }
+        let raw: Vec<u64> = mm.get_all(waiters, 6)?;
+        let [(from, expected), (to, _)] = [parse(&mm, &raw[..3])?, parse(&mm, &raw[3..])?];
+        let [wake, most] = [wake, most].map(|count| u32::try_from(count as i32).map_err(|_| Errno::EINVAL));
+        Ok(cx.kernel.futexes.requeue(&from, &to, wake?, most?, Some(expected))?.into())
+    }),
     full(Sysno::set_robust_list, |cx, [head, len, ..]| {
         if len != size_of::<RobustListHead>() as u64 {
             return Err(Errno::EINVAL);
@@ -82,6 +102,30 @@ fn futex(cx: &mut Cx<'_>, [address, operation, value, timeout, second, third]: A
         }
         _ => Err(Errno::ENOSYS),
     }
+}
+
+/// Whether flags of the newer calls say that a word is of one address space; the mask is 32 bits, of which one must be set.
+fn private(flags: u64, mask: u64) -> Result<bool> {
+    let known = c::FUTEX_32 | c::FUTEX_PRIVATE_FLAG;
+    let flags = flags as u32;
+    if flags & !known != 0 || flags & c::FUTEX_32 == 0 || mask == 0 || mask > u64::from(u32::MAX) {
+        return Err(Errno::EINVAL);
+    }
+    Ok(flags & c::FUTEX_PRIVATE_FLAG != 0)
+}
+
+/// A deadline by a clock that is named, by the monotonic one.
+fn deadline_by(cx: &Cx<'_>, timeout: u64, clock: u64) -> Result<Option<u64>> {
+    if timeout == 0 {
+        return Ok(None);
+    }
+    let realtime = match clock as u32 {
+        c::CLOCK_REALTIME => true,
+        c::CLOCK_MONOTONIC => false,
+        _ => return Err(Errno::EINVAL),
+    };
+    let timeout = cx.task.mm().get::<Timespec>(timeout)?.to_nanos()?;
+    Ok(Some(if realtime { time::from_realtime(cx.kernel, timeout) } else { timeout }))
 }
 
 /// A wait's deadline by the monotonic clock. Only `FUTEX_WAIT` says how long; all others say when.
@@ -202,18 +246,7 @@ fn waitv(cx: &mut Cx<'_>, [entries, count, flags, timeout, clock, ..]: Args) -> 
         return Err(Errno::EINVAL);
     }
     let mm = cx.task.mm();
-    let deadline = match timeout {
-        0 => None,
-        _ => {
-            let realtime = match clock as u32 {
-                c::CLOCK_REALTIME => true,
-                c::CLOCK_MONOTONIC => false,
-                _ => return Err(Errno::EINVAL),
-            };
-            let timeout = mm.get::<Timespec>(timeout)?.to_nanos()?;
-            Some(if realtime { time::from_realtime(cx.kernel, timeout) } else { timeout })
-        }
-    };
+    let deadline = deadline_by(cx, timeout, clock)?;
     let raw: Vec<u64> = mm.get_all(entries, count as u32 as usize * 3)?;
     let words = raw.chunks(3).map(|entry| parse(&mm, entry)).collect::<Result<Vec<_>>>()?;
     let mut waiting = Vec::with_capacity(words.len());

@@ -76,7 +76,7 @@ fn set(cx: &Cx<'_>, process: &Arc<Process>, resource: u32, limit: Rlimit) -> Res
         CpuLimit::watch(cx.kernel, process);
     }
     if let Some(task) = process.leader() {
-        task.mm().set_limits(process.limit(c::RLIMIT_AS), process.limit(c::RLIMIT_STACK));
+        task.mm().set_limits(process.limit(c::RLIMIT_AS), process.limit(c::RLIMIT_STACK), process.limit(c::RLIMIT_DATA));
     }
     Ok(())
 }

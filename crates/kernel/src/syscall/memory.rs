@@ -2,9 +2,11 @@
 
 use super::{Args, Cx, Entry, full, partial};
 use crate::fs::Io;
-use crate::mm::{Area, MapRequest, Object, Place, Protection, Source, Traits};
+use crate::mm::{Access, Area, MapRequest, Object, Place, Protection, Source, Traits};
+use crate::task::pidfd::Pidfd;
 use crate::{Errno, Flow, Result, SysResult};
 use insula_abi::general as c;
+use insula_abi::memory::Iovec;
 use insula_abi::{PAGE, Sysno};
 
 pub(super) const CALLS: &[Entry] = &[
@@ -16,6 +18,8 @@ pub(super) const CALLS: &[Entry] = &[
     partial(Sysno::madvise, "advice about speed is taken and forgotten", madvise),
     full(Sysno::msync, msync),
     full(Sysno::mincore, mincore),
+    full(Sysno::mseal, mseal),
+    partial(Sysno::process_madvise, "as madvise", process_madvise),
     partial(Sysno::mlock, "all memory of a sandbox may be paged out by the host", |cx, [start, len, ..]| lock(cx, start, len, 0)),
     partial(Sysno::mlock2, "as mlock", |cx, [start, len, flags, ..]| lock(cx, start, len, flags)),
     full(Sysno::munlock, munlock),
@@ -73,6 +77,9 @@ fn mmap(cx: &mut Cx<'_>, [address, len, prot, flags, fd, offset]: Args) -> SysRe
             area.traits |= set;
         }
     }
+    if area.traits.contains(Traits::LOCKED) {
+        check_lock(cx, 0..0, padded).map_err(|errno| if errno == Errno::ENOMEM { Errno::EAGAIN } else { errno })?;
+    }
     Ok(Flow::Done(cx.task.mm().map(MapRequest { place, len: padded, area })?))
 }
 
@@ -118,7 +125,7 @@ fn mapped(cx: &mut Cx<'_>, prot: u64, flags: u32, fd: i32, offset: u64, len: u64
     Ok(area)
 }
 
-fn mprotect(cx: &mut Cx<'_>, [start, len, prot, ..]: Args) -> SysResult {
+pub(super) fn mprotect(cx: &mut Cx<'_>, [start, len, prot, ..]: Args) -> SysResult {
     const GROWS: u64 = (c::PROT_GROWSDOWN | c::PROT_GROWSUP) as u64;
     if prot & !(KNOWN_PROTECTION | GROWS) != 0 || prot & GROWS == GROWS {
         return Err(Errno::EINVAL);
@@ -187,7 +194,8 @@ fn madvise(cx: &mut Cx<'_>, [start, len, advice, ..]: Args) -> SysResult {
         | c::MADV_NOHUGEPAGE
         | c::MADV_COLD
         | c::MADV_PAGEOUT => mm.areas_of(start, len).map(|_| Flow::Done(0)),
-        c::MADV_POPULATE_READ | c::MADV_POPULATE_WRITE => mm.areas_of(start, len).map(|_| Flow::Done(0)),
+        c::MADV_POPULATE_READ => mm.populate(start, len, Access::Read).map(Flow::from),
+        c::MADV_POPULATE_WRITE => mm.populate(start, len, Access::Write).map(Flow::from),
         _ => Err(Errno::EINVAL),
     }
 }
@@ -202,6 +210,57 @@ fn remove(cx: &mut Cx<'_>, start: u64, len: u64) -> SysResult {
         object.discard(area.offset..area.offset + (range.end - range.start));
     }
     Ok(Flow::Done(0))
+}
+
+fn mseal(cx: &mut Cx<'_>, [start, len, flags, ..]: Args) -> SysResult {
+    let padded = len.checked_next_multiple_of(PAGE).ok_or(Errno::EINVAL)?;
+    if flags != 0 || !start.is_multiple_of(PAGE) || start.checked_add(padded).is_none() {
+        return Err(Errno::EINVAL);
+    }
+    let mm = cx.task.mm();
+    if len > 0 {
+        // All of it, or nothing.
+        mm.areas_of(start, len)?;
+        mm.set_traits(start, len, Traits::SEALED, Traits::empty())?;
+    }
+    Ok(Flow::Done(0))
+}
+
+/// Advice about another's memory, process_madvise(2): it may only be what changes nothing, unless it is one's own.
+fn process_madvise(cx: &mut Cx<'_>, [pidfd, vector, count, advice, flags, _]: Args) -> SysResult {
+    if flags != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let mm = cx.task.mm();
+    if count > 1024 {
+        return Err(Errno::EINVAL);
+    }
+    let pieces: alloc::vec::Vec<Iovec> = mm.get_all(vector, count as usize)?;
+    let description = cx.task.file(pidfd as i32)?;
+    let process = &description.as_file::<Pidfd>().ok_or(Errno::EBADF)?.process;
+    let target = process.leader().ok_or(Errno::ESRCH)?;
+    let hints = [c::MADV_COLD, c::MADV_PAGEOUT, c::MADV_WILLNEED];
+    let own = core::ptr::eq(&**process, &*cx.task.process);
+    if !hints.contains(&(advice as u32)) && !own {
+        return Err(Errno::EINVAL);
+    }
+    if !cx.task.may_access(&target) || !own && !cx.task.credentials().has(c::CAP_SYS_NICE) {
+        return Err(Errno::EPERM);
+    }
+    let mut done = 0;
+    for piece in pieces {
+        let outcome = if own {
+            madvise(cx, [piece.base, piece.len, advice, 0, 0, 0]).map(drop)
+        } else {
+            target.mm().areas_of(piece.base, piece.len).map(drop)
+        };
+        match outcome {
+            Ok(()) => done += piece.len,
+            Err(_) if done > 0 => break,
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(done.into())
 }
 
 fn msync(cx: &mut Cx<'_>, [start, len, flags, ..]: Args) -> SysResult {
@@ -248,18 +307,24 @@ fn around(start: u64, len: u64) -> Result<(u64, u64)> {
     Ok((first, end - first))
 }
 
+/// Whether `len` bytes, of which those of `range` may be locked already, may be locked.
+fn check_lock(cx: &Cx<'_>, range: core::ops::Range<u64>, len: u64) -> Result<()> {
+    if cx.task.credentials().has(c::CAP_IPC_LOCK) {
+        return Ok(());
+    }
+    match cx.task.process.limit(c::RLIMIT_MEMLOCK) {
+        0 => Err(Errno::EPERM),
+        limit if cx.task.mm().locked_outside(&range).saturating_add(len) > limit => Err(Errno::ENOMEM),
+        _ => Ok(()),
+    }
+}
+
 fn lock(cx: &mut Cx<'_>, start: u64, len: u64, flags: u64) -> SysResult {
     if flags & !u64::from(c::MLOCK_ONFAULT) != 0 {
         return Err(Errno::EINVAL);
     }
     let (start, len) = around(start, len)?;
-    if !cx.task.credentials().has(c::CAP_IPC_LOCK) {
-        match cx.task.process.limit(c::RLIMIT_MEMLOCK) {
-            0 => return Err(Errno::EPERM),
-            limit if len > limit => return Err(Errno::ENOMEM),
-            _ => {}
-        }
-    }
+    check_lock(cx, start..start + len, len)?;
     cx.task.mm().set_traits(start, len, Traits::LOCKED, Traits::empty()).map(Flow::from)
 }
 
@@ -273,9 +338,8 @@ fn mlockall(cx: &mut Cx<'_>, [flags, ..]: Args) -> SysResult {
     if flags == 0 || flags & !(c::MCL_CURRENT | c::MCL_FUTURE | c::MCL_ONFAULT) != 0 || flags == c::MCL_ONFAULT {
         return Err(Errno::EINVAL);
     }
-    if !cx.task.credentials().has(c::CAP_IPC_LOCK) && cx.task.process.limit(c::RLIMIT_MEMLOCK) == 0 {
-        return Err(Errno::EPERM);
-    }
+    let all = if flags & c::MCL_CURRENT != 0 { cx.task.mm().sizes().0 } else { 0 };
+    check_lock(cx, 0..u64::MAX, all)?;
     cx.task.mm().lock_all(flags & c::MCL_CURRENT != 0, flags & c::MCL_FUTURE != 0);
     Ok(Flow::Done(0))
 }

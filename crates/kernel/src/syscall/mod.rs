@@ -12,6 +12,7 @@ use alloc::sync::Arc;
 use insula_abi::Sysno;
 use insula_abi::zerocopy::{FromBytes, IntoBytes};
 
+pub(crate) mod aio;
 mod attributes;
 mod directory;
 mod events;
@@ -26,6 +27,7 @@ mod memfd;
 mod memory;
 mod message;
 mod mount;
+mod mqueue;
 mod names;
 pub(crate) mod open;
 mod pipe;
@@ -33,11 +35,14 @@ mod poll;
 pub(crate) mod prctl;
 pub(crate) mod process;
 mod random;
+mod remote;
 pub(crate) mod scheduling;
+mod seccomp;
 pub(crate) mod signal;
 mod socket;
 pub(crate) mod stat;
 pub(crate) mod system;
+mod sysvipc;
 mod time;
 mod timers;
 mod transfer;
@@ -91,6 +96,7 @@ pub(crate) const fn partial(number: Sysno, missing: &'static str, handler: Handl
 /// All families.
 #[rustfmt::skip] // One a line.
 pub const FAMILIES: &[&[Entry]] = &[
+    aio::CALLS,
     attributes::CALLS,
     directory::CALLS,
     events::CALLS,
@@ -105,6 +111,7 @@ pub const FAMILIES: &[&[Entry]] = &[
     memory::CALLS,
     mount::CALLS,
     message::CALLS,
+    mqueue::CALLS,
     names::CALLS,
     open::CALLS,
     pipe::CALLS,
@@ -112,11 +119,14 @@ pub const FAMILIES: &[&[Entry]] = &[
     prctl::CALLS,
     process::CALLS,
     random::CALLS,
+    remote::CALLS,
     scheduling::CALLS,
+    seccomp::CALLS,
     signal::CALLS,
     socket::CALLS,
     stat::CALLS,
     system::CALLS,
+    sysvipc::CALLS,
     time::CALLS,
     timers::CALLS,
     transfer::CALLS,
@@ -176,6 +186,11 @@ const fn table() -> [Option<Handler>; NUMBERS] {
 /// # Errors
 /// What the program is to be told, or one of the numbers that [`Errno::restarts`].
 pub fn dispatch(kernel: &Arc<Kernel>, task: &Arc<Task>, cpu: &mut dyn Cpu, call: &Call) -> SysResult {
+    if task.confinement.mode() != crate::seccomp::DISABLED
+        && let Some(outcome) = crate::seccomp::check(task, cpu, call)
+    {
+        return outcome;
+    }
     match usize::try_from(call.number).ok().and_then(|number| TABLE.get(number)).copied().flatten() {
         Some(handler) => handler(&mut Cx { kernel, task, cpu }, call.arguments),
         None => {

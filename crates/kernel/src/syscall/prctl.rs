@@ -1,6 +1,6 @@
 //! Odds and ends of a task: `prctl arch_prctl personality`.
 
-use super::{Args, Cx, Entry, identity, partial};
+use super::{Args, Cx, Entry, identity, partial, seccomp};
 use crate::task::credentials::{KEEP_CAPABILITIES, NO_AMBIENT_RAISE};
 use crate::{Errno, Flow, SysResult};
 use core::sync::atomic::Ordering;
@@ -9,7 +9,7 @@ use insula_abi::prctl as p;
 use insula_abi::{PAGE, Sysno};
 
 pub(crate) const CALLS: &[Entry] = &[
-    partial(Sysno::prctl, "no seccomp, no PR_SET_MM; hints about memory are forgotten", prctl),
+    partial(Sysno::prctl, "no PR_SET_MM; hints about memory are forgotten", prctl),
     partial(Sysno::arch_prctl, "no changes of CPUID or of features", arch_prctl),
     partial(Sysno::personality, "it is remembered, and changes nothing", personality),
 ];
@@ -52,7 +52,8 @@ fn prctl(cx: &mut Cx<'_>, [option, two, three, four, five, _]: Args) -> SysResul
         }
         p::PR_GET_TIMING => Ok(Flow::Done(0)),
         p::PR_SET_TIMING if two == u64::from(p::PR_TIMING_STATISTICAL) => Ok(Flow::Done(0)),
-        p::PR_GET_SECCOMP => Ok(Flow::Done(0)),
+        p::PR_GET_SECCOMP => Ok(task.confinement.mode().into()),
+        p::PR_SET_SECCOMP => seccomp::set_mode(cx, two, three),
         p::PR_GET_TSC => mm.put(two, &p::PR_TSC_ENABLE).map(Flow::from),
         p::PR_SET_TSC if two == u64::from(p::PR_TSC_ENABLE) => Ok(Flow::Done(0)),
         p::PR_SET_TIMERSLACK => {

@@ -55,7 +55,6 @@ pub(crate) const CALLS: &[Entry] = &[
         cx.task.file(fd as i32)?;
         Err(Errno::EINVAL)
     }),
-    refused(Sysno::seccomp, |_, _| Err(Errno::EINVAL)),
 ];
 
 /// I/O ports of a machine.

@@ -18,6 +18,7 @@ use insula_abi::time::SECOND;
 
 /// Watches what a process uses.
 pub struct CpuLimit {
+    this: Weak<CpuLimit>,
     kernel: Weak<Kernel>,
     process: Weak<Process>,
     ticket: Mutex<Option<Ticket>>,
@@ -28,14 +29,24 @@ impl CpuLimit {
     pub(crate) fn watch(kernel: &Arc<Kernel>, process: &Arc<Process>) {
         let limit = process.limits.lock().get(c::RLIMIT_CPU).unwrap_or_default();
         let watch = (limit.soft != INFINITE || limit.hard != INFINITE).then(|| {
-            Arc::new(CpuLimit { kernel: Arc::downgrade(kernel), process: Arc::downgrade(process), ticket: Mutex::default() })
+            Arc::new_cyclic(|this| CpuLimit {
+                this: this.clone(),
+                kernel: Arc::downgrade(kernel),
+                process: Arc::downgrade(process),
+                ticket: Mutex::default(),
+            })
         });
         if let Some(watch) = &watch {
-            let alarm: Weak<CpuLimit> = Arc::downgrade(watch);
-            *watch.ticket.lock() = Some(kernel.timers.set(0, alarm));
+            watch.look_at(kernel, 0);
         }
         let before = core::mem::replace(&mut *process.cpu_limit.lock(), watch);
         drop(before);
+    }
+
+    /// Looks at this moment. There is one ticket at a time, which goes with this: limits may be set as often as a program likes.
+    fn look_at(&self, kernel: &Kernel, at: u64) {
+        let alarm: Weak<dyn Alarm> = self.this.clone();
+        *self.ticket.lock() = Some(kernel.timers.set(at, alarm));
     }
 }
 
@@ -62,7 +73,9 @@ impl Alarm for CpuLimit {
         }
         let next = limit.soft.min(limit.hard).saturating_mul(SECOND);
         let tasks = process.tasks().len().max(1) as u64;
-        Some(now.saturating_add(((next - used) / tasks).max(TICK)))
+        let kernel = self.kernel.upgrade()?;
+        self.look_at(&kernel, now.saturating_add(((next - used) / tasks).max(TICK)));
+        None
     }
 }
 

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`pids`] | numbers, and who is related to whom |
 //! | [`process`] | what a group of tasks has together |
+//! | [`access`] | who may look into another |
 //! | [`boot`] | the first process |
 //! | [`clone`](mod@clone) | new tasks |
 //! | [`exit`] | ends of tasks and processes |
@@ -18,6 +19,7 @@
 //! | [`pidfd`] | descriptors of processes |
 //! | [`scheduling`] | policies and priorities, which are remembered |
 
+pub mod access;
 pub mod boot;
 pub mod clone;
 pub mod cpu_limit;
@@ -45,6 +47,7 @@ pub use scheduling::Scheduling;
 use crate::flow::Restart;
 use crate::fs::{Context, Descriptors};
 use crate::mm::Mm;
+use crate::seccomp::Confinement;
 use crate::signal::{Own, SigSet};
 use crate::sync::{Mutex, MutexGuard};
 use crate::syscall::Cx;
@@ -76,6 +79,8 @@ pub struct Task {
     signals: Mutex<Own>,
     /// How it wants to be scheduled.
     pub scheduling: Mutex<Scheduling>,
+    /// What it may call, seccomp(2).
+    pub confinement: Confinement,
     /// personality(2).
     pub personality: AtomicU32,
     /// What it is sent when the task that made its process ends (prctl(2), `PR_SET_PDEATHSIG`); 0 is nothing.
@@ -137,6 +142,7 @@ impl Task {
             credentials: Mutex::new(parts.credentials),
             signals: Mutex::new(Own::new(parts.blocked)),
             scheduling: Mutex::default(),
+            confinement: Confinement::default(),
             personality: AtomicU32::new(0),
             parent_death_signal: AtomicI32::new(0),
             vfork: Mutex::default(),

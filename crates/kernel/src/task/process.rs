@@ -42,6 +42,8 @@ pub struct Process {
     pub thp_disabled: AtomicBool,
     /// Watches its processor time, if that is limited.
     pub(crate) cpu_limit: Mutex<Option<Arc<CpuLimit>>>,
+    /// Its asynchronous reading and writing.
+    pub aio: crate::syscall::aio::Contexts,
     /// Its timers that send signals.
     pub timers: ProcessTimers,
     /// Used by tasks that have ended.
@@ -116,6 +118,7 @@ impl Process {
             oom_adjustment: AtomicI32::new(0),
             thp_disabled: AtomicBool::new(false),
             cpu_limit: Mutex::default(),
+            aio: Default::default(),
             timers: ProcessTimers::default(),
             usage: Usage::default(),
             children_usage: Usage::default(),

@@ -83,6 +83,10 @@ impl host::Memory for HostMemory {
         word.compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst).unwrap_or_else(|found| found)
     }
 
+    fn present(&self, range: Range<u64>) -> Vec<Range<u64>> {
+        self.0.present(range)
+    }
+
     fn discard(&self, range: Range<u64>) {
         if self.0.discard(range.clone()).is_err() {
             // What can't be given back must still read as zeros for who gets it next.

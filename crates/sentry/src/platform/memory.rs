@@ -7,7 +7,7 @@
 
 use super::{PAGE, Result, Tried};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
+use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags, SeekFrom};
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
 use std::arch::asm;
@@ -102,6 +102,22 @@ impl Memory {
             asm!("rep stosb", inout("rcx") len => _, inout("rdi") to => _, in("al") 0u8, options(nostack, preserves_flags));
         }
         Ok(())
+    }
+
+    /// The parts of a range that take memory, in order.
+    pub fn present(&self, range: Range<u64>) -> Vec<Range<u64>> {
+        let mut parts = Vec::new();
+        let mut at = range.start;
+        // Where the file's position is doesn't matter: nobody reads or writes by it.
+        while at < range.end
+            && let Ok(start) = rustix::fs::seek(&self.file, SeekFrom::Data(at))
+            && start < range.end
+        {
+            let end = rustix::fs::seek(&self.file, SeekFrom::Hole(start)).unwrap_or(range.end).clamp(start + 1, range.end);
+            parts.push(start..end);
+            at = end;
+        }
+        parts
     }
 
     /// Gives whole pages back to the host: they read as zeros, in every mapping.

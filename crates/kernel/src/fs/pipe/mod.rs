@@ -4,9 +4,9 @@
 //! ends; a FIFO's inode keeps a pipe and opens ends of it, where an end that should wait for the other side says so
 //! ([`File::opening`]).
 //!
-//! Writers are told of room when a whole `PIPE_BUF` is free, not of each byte: a write of up to that size is done at once or not at all, and a
-//! pipe nearly full would else wake a writer for every byte.
+//! Room comes by whole pages, as on Linux: writers are told when a page is free, not of each byte that was read.
 
+mod pages;
 mod ring;
 #[cfg(test)]
 mod tests;
@@ -26,6 +26,7 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use insula_abi::general as c;
 use insula_abi::{PAGE, ioctl};
+use pages::Pages;
 
 /// Writes up to this size are done at once or not at all.
 pub const PIPE_BUF: usize = 4096;
@@ -47,6 +48,8 @@ pub struct Pipe {
 
 struct State {
     ring: Ring,
+    /// How what is in `ring` would lie in pages.
+    pages: Pages,
     capacity: usize,
     /// Bytes that were ever read: where `ring` begins in the stream.
     start: u64,
@@ -59,8 +62,14 @@ struct State {
 }
 
 impl State {
+    /// Pages that it may have.
+    fn most(&self) -> usize {
+        self.capacity / PAGE as usize
+    }
+
+    /// Bytes that go into whole pages that are free: none as long as it is full.
     fn room(&self) -> usize {
-        self.capacity.saturating_sub(self.ring.len())
+        self.pages.free(self.most())
     }
 
     /// Bytes that one read may take, and whether what it leaves of them is lost.
@@ -76,8 +85,11 @@ impl State {
     /// `count` bytes were taken out of the ring, which were the next.
     fn advance(&mut self, count: usize, packet: bool) {
         self.start += count as u64;
+        self.pages.take(count);
         if packet && let Some((_, end)) = self.packets.pop_front() {
-            self.ring.skip((end - self.start) as usize);
+            let lost = (end - self.start) as usize;
+            self.ring.skip(lost);
+            self.pages.take(lost);
             self.start = end;
         }
     }
@@ -95,6 +107,7 @@ impl Pipe {
         Arc::new(Pipe {
             state: Mutex::new(State {
                 ring: Ring::default(),
+                pages: Pages::default(),
                 capacity: CAPACITY,
                 start: 0,
                 packets: VecDeque::new(),
@@ -162,11 +175,11 @@ impl Pipe {
             return Err(Errno::EPERM);
         }
         let mut state = self.state.lock();
-        if state.ring.len() > capacity {
+        if state.pages.len() > capacity / PAGE as usize {
             return Err(Errno::EBUSY);
         }
         state.capacity = capacity;
-        let room = state.room() >= PIPE_BUF;
+        let room = state.room() > 0;
         drop(state);
         if room {
             self.writers.wake(Events::WRITABLE);
@@ -193,11 +206,11 @@ impl Pipe {
         if state.ring.is_empty() {
             return if state.writers == 0 { Ok(0) } else { Err(Errno::EAGAIN) };
         }
-        let had_room = state.room() >= PIPE_BUF;
+        let had_room = state.room() > 0;
         let (most, packet) = state.next();
         let count = take(&mut state.ring, most)?;
         state.advance(count, packet);
-        let wakes = !had_room && state.room() >= PIPE_BUF;
+        let wakes = !had_room && state.room() > 0;
         drop(state);
         if wakes {
             self.writers.wake(Events::WRITABLE);
@@ -217,12 +230,13 @@ impl Pipe {
         }
         let packet = io.flags & c::O_DIRECT != 0;
         let most = if packet { all.min(PIPE_BUF) } else { all };
-        let room = state.room();
+        let room = state.pages.fits(most, state.most(), packet);
         if room == 0 || (most <= PIPE_BUF && room < most) {
             return Err(Errno::EAGAIN);
         }
         let before = state.ring.len();
-        let count = put(&mut state.ring, most.min(room))?;
+        let count = put(&mut state.ring, room)?;
+        state.pages.put(count, most, packet);
         if packet {
             state.mark(before);
         }
@@ -304,6 +318,7 @@ impl Drop for End {
             // A FIFO's inode stays, but not what was in it.
             state.start += state.ring.len() as u64;
             state.ring = Ring::default();
+            state.pages.clear();
             state.packets.clear();
         }
         drop(state);
@@ -329,7 +344,7 @@ impl Pollable for End {
             }
         }
         if self.write {
-            if state.room() >= PIPE_BUF {
+            if state.room() > 0 {
                 events |= Events::OUT | Events::WRNORM;
             }
             if state.readers == 0 {

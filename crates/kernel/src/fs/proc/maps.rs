@@ -58,7 +58,7 @@ fn line(range: &Range<u64>, area: &Area, reader: &Arc<Task>) -> Vec<u8> {
 
 /// `/proc/PID/maps`.
 pub(super) fn maps(subject: &Subject, reader: &Arc<Task>) -> Result<Vec<u8>> {
-    let areas = subject.inside(reader)?.mm().areas();
+    let areas = subject.memory(reader)?.map(|mm| mm.areas()).unwrap_or_default();
     Ok(areas.iter().flat_map(|(range, area)| line(range, area, reader)).collect())
 }
 
@@ -93,7 +93,7 @@ fn numbers_of(size: Option<u64>, resident: u64, shared: u64, locked: u64) -> Str
 
 /// `/proc/PID/smaps`.
 pub(super) fn smaps(subject: &Subject, reader: &Arc<Task>) -> Result<Vec<u8>> {
-    let mm = subject.inside(reader)?.mm();
+    let Some(mm) = subject.memory(reader)? else { return Ok(Vec::new()) };
     let mut text = Vec::new();
     for (range, area) in mm.areas() {
         text.extend(line(&range, &area, reader));
@@ -110,7 +110,7 @@ pub(super) fn smaps(subject: &Subject, reader: &Arc<Task>) -> Result<Vec<u8>> {
 
 /// `/proc/PID/smaps_rollup`.
 pub(super) fn rollup(subject: &Subject, reader: &Arc<Task>) -> Result<Vec<u8>> {
-    let mm = subject.inside(reader)?.mm();
+    let Some(mm) = subject.memory(reader)? else { return Ok(Vec::new()) };
     let areas = mm.areas();
     let (mut all, mut shared, mut locked) = (0, 0, 0);
     for (range, area) in &areas {

@@ -4,21 +4,24 @@
 //! |---|---|
 //! | [`process`] | a directory for each process and task |
 //! | `status` | what is told of a task in numbers and words |
-//! | `maps` | its memory |
+//! | `maps`, `memory` | its memory |
 //! | `files` | its open files, and links to where it stands |
 //! | `locks` | locks on files |
 //! | `mounts` | mounts, as it sees them |
 //! | `system` | the machine |
+//! | `sysvipc` | System V IPC |
 //! | `sysctl` | `/proc/sys` |
 
 mod files;
 mod locks;
 mod maps;
+mod memory;
 mod mounts;
 mod process;
 pub mod status;
 mod sysctl;
 mod system;
+mod sysvipc;
 #[cfg(test)]
 mod tests;
 
@@ -48,6 +51,7 @@ pub fn root(kernel: &Arc<Kernel>) -> Arc<dyn Inode> {
     let at = At { fs, ino: 1, owner: (0, 0) };
     let fixed = system::files(Fixed::default())
         .directory("sys", sysctl::root)
+        .directory("sysvipc", sysvipc::root)
         .with("self", FileType::Symlink, |at, name| at.link(name, |task| Ok(format!("{}", task.process.pid).into_bytes())))
         .with("thread-self", FileType::Symlink, |at, name| {
             at.link(name, |task| Ok(format!("{}/task/{}", task.process.pid, task.tid()).into_bytes()))

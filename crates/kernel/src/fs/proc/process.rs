@@ -1,8 +1,9 @@
 //! A directory for each process and task.
 
-use super::{files, maps, mounts, numeric, status};
+use super::{files, maps, memory, mounts, numeric, status};
 use crate::fs::pseudo::{At, Body, Fixed, Listing, Node};
 use crate::fs::{FileType, Inode};
+use crate::mm::Mm;
 use crate::task::{Process, Task};
 use crate::{Errno, Kernel, Result};
 use alloc::boxed::Box;
@@ -10,7 +11,6 @@ use alloc::format;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
-use insula_abi::general as c;
 
 /// Whom a directory is about.
 #[derive(Clone)]
@@ -48,24 +48,24 @@ impl Subject {
         own.or_else(heir).ok_or(Errno::ESRCH)
     }
 
+    /// Its memory, if `reader` may look into it; none of who has ended.
+    ///
+    /// # Errors
+    /// `EACCES`, `ESRCH`.
+    pub(super) fn memory(&self, reader: &Arc<Task>) -> Result<Option<Arc<Mm>>> {
+        match self.inside(reader) {
+            Err(Errno::ESRCH) if self.process()?.has_ended() => Ok(None),
+            task => Ok(Some(task?.mm())),
+        }
+    }
+
     /// The task, if `reader` may look into it, ptrace(2).
     ///
     /// # Errors
     /// `EACCES`, `ESRCH`.
     pub(super) fn inside(&self, reader: &Arc<Task>) -> Result<Arc<Task>> {
         let task = self.task()?;
-        if Arc::ptr_eq(&task.process, &reader.process) {
-            return Ok(task);
-        }
-        let (own, other) = (reader.credentials(), task.credentials());
-        let same =
-            |own: u32, ids: crate::task::credentials::Ids| [ids.real, ids.effective, ids.saved].iter().all(|id| *id == own);
-        let dumpable = task.process.dumpable.load(Ordering::Relaxed) == 1;
-        let allowed = dumpable
-            && same(own.uid.fs, other.uid)
-            && same(own.gid.fs, other.gid)
-            && other.capabilities.permitted & !own.capabilities.permitted == 0;
-        if allowed || own.has(c::CAP_SYS_PTRACE) { Ok(task) } else { Err(Errno::EACCES) }
+        if reader.may_access(&task) { Ok(task) } else { Err(Errno::EACCES) }
     }
 }
 
@@ -112,6 +112,7 @@ type Tell = fn(&Subject, &Arc<Task>) -> Result<Vec<u8>>;
 const TEXTS: &[(&str, u32, Tell)] = &[
     ("auxv", 0o400, |subject, reader| status::memory_text(subject, reader, |image| image.auxiliary)),
     ("cgroup", 0o444, |_, _| Ok(b"0::/\n".to_vec())),
+    ("children", 0o444, children),
     ("cmdline", 0o444, status::command_line),
     ("environ", 0o400, |subject, reader| status::memory_text(subject, reader, |image| image.environment)),
     ("gid_map", 0o444, |_, _| Ok(ALL_IDS.to_vec())),
@@ -145,12 +146,22 @@ const TEXTS: &[(&str, u32, Tell)] = &[
     ("wchan", 0o444, |_, _| Ok(b"0".to_vec())),
 ];
 
+/// The children that a task made, or took over: `/proc/PID/task/TID/children`.
+fn children(subject: &Subject, _: &Arc<Task>) -> Result<Vec<u8>> {
+    let (kernel, process) = (subject.kernel()?, subject.process()?);
+    let tree = kernel.pids.lock();
+    let Some(node) = tree.nodes.get(&process.pid) else { return Ok(Vec::new()) };
+    let made = |pid: &&i32| tree.nodes.get(pid).is_some_and(|child| child.maker == subject.tid());
+    Ok(node.children.iter().filter(made).flat_map(|pid| format!("{pid} ").into_bytes()).collect())
+}
+
 /// Each number is itself.
 const ALL_IDS: &[u8] = b"         0          0 4294967295\n";
 
 fn contents(subject: &Subject, whole: bool) -> Fixed {
     let mut all = Fixed::default();
-    for (name, mode, tell) in TEXTS {
+    // Which children a task has is told in its own directory alone.
+    for (name, mode, tell) in TEXTS.iter().filter(|(name, ..)| !whole || *name != "children") {
         let subject = subject.clone();
         all = all.with(name, FileType::Regular, move |at, name| {
             let subject = subject.clone();
@@ -161,6 +172,11 @@ fn contents(subject: &Subject, whole: bool) -> Fixed {
     all = all.with("comm", FileType::Regular, move |at, name| status::name_file(at, name, &of));
     let of = subject.clone();
     all = all.with("oom_score_adj", FileType::Regular, move |at, name| status::adjustment_file(at, name, &of));
+    let of = subject.clone();
+    all = all.with("mem", FileType::Regular, move |at, name| {
+        let of = of.clone();
+        Node::make(at.child(name), 0o600, Body::File(Box::new(move |opening| memory::open(&of, opening.task))))
+    });
     all = files::links(all, subject);
     let (fd, fdinfo, ns) = (subject.clone(), subject.clone(), subject.clone());
     all = all

@@ -55,8 +55,7 @@ struct Sizes {
 }
 
 fn sizes(mm: &Mm) -> Sizes {
-    let (all, resident) = mm.sizes();
-    let mut sizes = Sizes { all, resident, ..Sizes::default() };
+    let mut sizes = Sizes { all: mm.sizes().0, ..Sizes::default() };
     for (range, area) in mm.areas() {
         let len = range.end - range.start;
         if area.traits.contains(Traits::LOCKED) {
@@ -69,9 +68,8 @@ fn sizes(mm: &Mm) -> Sizes {
         } else if area.protection.contains(crate::mm::Protection::EXEC) {
             sizes.code += len;
         }
-        if area.is_shared() {
-            sizes.shared += mm.resident_bytes(range);
-        }
+        let resident = if area.is_shared() { &mut sizes.shared } else { &mut sizes.resident };
+        *resident += mm.resident_bytes(range);
     }
     sizes
 }
@@ -133,7 +131,7 @@ pub(super) fn stat(subject: &Subject, reader: &Arc<Task>) -> Result<Vec<u8>> {
     let (parent, group, session, terminal, foreground) = relations(&task);
     let mm = task.mm();
     let image = mm.image();
-    let (all, resident) = mm.sizes();
+    let (all, resident) = (mm.sizes().0, mm.resident_bytes(0..u64::MAX));
     let (user, system) = match of_task {
         true => task.times(),
         false => process.times(),
@@ -250,7 +248,7 @@ pub(super) fn status(subject: &Subject, reader: &Arc<Task>) -> Result<Vec<u8>> {
     let allowed = task.scheduling.lock().processors & (u64::MAX >> (64 - processors.clamp(1, 64)));
     text.extend(
         format!(
-            "Threads:\t{}\nSigQ:\t{queued}/{}\nSigPnd:\t{:016x}\nShdPnd:\t{:016x}\nSigBlk:\t{:016x}\nSigIgn:\t{:016x}\nSigCgt:\t{:016x}\nCapInh:\t{:016x}\nCapPrm:\t{:016x}\nCapEff:\t{:016x}\nCapBnd:\t{:016x}\nCapAmb:\t{:016x}\nNoNewPrivs:\t{}\nSeccomp:\t0\nSeccomp_filters:\t0\nCpus_allowed:\t{:x}\nCpus_allowed_list:\t{}\nMems_allowed:\t1\nMems_allowed_list:\t0\nvoluntary_ctxt_switches:\t0\nnonvoluntary_ctxt_switches:\t0\n",
+            "Threads:\t{}\nSigQ:\t{queued}/{}\nSigPnd:\t{:016x}\nShdPnd:\t{:016x}\nSigBlk:\t{:016x}\nSigIgn:\t{:016x}\nSigCgt:\t{:016x}\nCapInh:\t{:016x}\nCapPrm:\t{:016x}\nCapEff:\t{:016x}\nCapBnd:\t{:016x}\nCapAmb:\t{:016x}\nNoNewPrivs:\t{}\nSeccomp:\t{}\nSeccomp_filters:\t{}\nCpus_allowed:\t{:x}\nCpus_allowed_list:\t{}\nMems_allowed:\t1\nMems_allowed_list:\t0\nvoluntary_ctxt_switches:\t0\nnonvoluntary_ctxt_switches:\t0\n",
             process.tasks().len(),
             process.limit(c::RLIMIT_SIGPENDING),
             pending.0,
@@ -264,6 +262,8 @@ pub(super) fn status(subject: &Subject, reader: &Arc<Task>) -> Result<Vec<u8>> {
             capabilities.bounding,
             capabilities.ambient,
             u8::from(credentials.no_new_privileges),
+            task.confinement.mode(),
+            task.confinement.filters(),
             allowed,
             list(allowed),
         )

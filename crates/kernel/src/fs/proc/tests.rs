@@ -104,8 +104,8 @@ fn every_file_can_be_listed_and_read() {
     while let Some(path) = todo.pop() {
         for name in s.names(&path).into_iter().filter(|name| !name.starts_with('.')) {
             let path = format!("{path}/{name}");
-            // There is no program; and what lists descriptors has one that is gone when it is looked at.
-            if name == "exe" || path.contains("/fd") || s.link(&path).is_ok() {
+            // There is no program, nor memory at its start; and what lists descriptors has one that is gone when it is looked at.
+            if name == "exe" || name == "mem" || path.contains("/fd") || s.link(&path).is_ok() {
                 continue;
             }
             match s.open(&path, c::O_RDONLY | c::O_DIRECTORY) {

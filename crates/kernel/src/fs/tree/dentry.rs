@@ -49,6 +49,8 @@ pub struct Dentry {
     gone: AtomicBool,
     linkable: AtomicBool,
     used: AtomicBool,
+    /// How many open files it is.
+    opens: AtomicU32,
     /// How many mounts cover it, in all namespaces.
     mounts: AtomicU32,
     /// Who writes or executes the file.
@@ -116,6 +118,7 @@ impl Dentry {
             gone: AtomicBool::new(false),
             linkable: AtomicBool::new(false),
             used: AtomicBool::new(false),
+            opens: AtomicU32::new(0),
             mounts: AtomicU32::new(0),
             uses: Uses::default(),
         })
@@ -154,6 +157,21 @@ impl Dentry {
     /// Whether anything may be mounted on it.
     pub fn is_mount_point(&self) -> bool {
         self.mounts.load(Ordering::Acquire) > 0
+    }
+
+    /// One open file more.
+    pub(crate) fn opened(&self) {
+        self.opens.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// One open file less; answers whether it was the last.
+    pub(crate) fn closed(&self) -> bool {
+        self.opens.fetch_sub(1, Ordering::AcqRel) == 1
+    }
+
+    /// Whether it is open.
+    pub fn is_open(&self) -> bool {
+        self.opens.load(Ordering::Acquire) > 0
     }
 
     /// A mount more covers it, or one less.

@@ -1,0 +1,231 @@
+//! Programs that confine themselves, seccomp(2): each call of a task is looked at before it is carried out.
+
+pub mod bpf;
+
+use crate::cpu::{Call, Cpu};
+use crate::signal::send::{force, status_of};
+use crate::sync::Mutex;
+use crate::task::Task;
+use crate::{Errno, Flow, Result, SysResult};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use bpf::{Data, Program};
+use core::sync::atomic::{AtomicU32, Ordering};
+use insula_abi::Sysno;
+use insula_abi::general as c;
+use insula_abi::process::SockFilter;
+use insula_abi::signal::Siginfo;
+
+/// `AUDIT_ARCH_X86_64`.
+pub const ARCH: u32 = 0xc000_003e;
+
+/// Instructions of all filters of a task, with [`PER_FILTER`] more for each, at most (`MAX_INSNS_PER_PATH`).
+const MOST: usize = 32768;
+const PER_FILTER: usize = 4;
+
+/// No confinement (`SECCOMP_MODE_DISABLED`).
+pub const DISABLED: u32 = 0;
+/// Only to read, write, and end (`SECCOMP_MODE_STRICT`).
+pub const STRICT: u32 = 1;
+/// As filters say (`SECCOMP_MODE_FILTER`).
+pub const FILTERED: u32 = 2;
+
+/// What a filter answers (`SECCOMP_RET_*`): the lower, the stricter, taken as a signed number.
+pub mod answer {
+    #![allow(missing_docs)] // seccomp(2) describes each.
+    pub const KILL_PROCESS: u32 = 0x8000_0000;
+    pub const KILL_THREAD: u32 = 0;
+    pub const TRAP: u32 = 0x0003_0000;
+    pub const ERRNO: u32 = 0x0005_0000;
+    pub const USER_NOTIF: u32 = 0x7fc0_0000;
+    pub const TRACE: u32 = 0x7ff0_0000;
+    pub const LOG: u32 = 0x7ffc_0000;
+    pub const ALLOW: u32 = 0x7fff_0000;
+    /// Those that there are.
+    pub const ALL: [u32; 7] = [KILL_PROCESS, KILL_THREAD, TRAP, ERRNO, TRACE, LOG, ALLOW];
+}
+
+/// A filter, and those that were there before it.
+pub struct Filter {
+    program: Program,
+    before: Option<Arc<Filter>>,
+    /// Instructions of all.
+    weight: usize,
+}
+
+/// How a task is confined.
+#[derive(Default)]
+pub struct Confinement {
+    mode: AtomicU32,
+    filter: Mutex<Option<Arc<Filter>>>,
+}
+
+impl Confinement {
+    /// `SECCOMP_MODE_*`.
+    pub fn mode(&self) -> u32 {
+        self.mode.load(Ordering::Acquire)
+    }
+
+    /// How many filters there are.
+    pub fn filters(&self) -> usize {
+        let mut last = self.filter.lock().clone();
+        core::iter::from_fn(|| {
+            let filter = last.take()?;
+            last = filter.before.clone();
+            Some(())
+        })
+        .count()
+    }
+
+    /// A new task is confined as its maker.
+    pub fn inherit(&self, maker: &Confinement) {
+        *self.filter.lock() = maker.filter.lock().clone();
+        self.mode.store(maker.mode(), Ordering::Release);
+    }
+
+    /// From now on only to read, write, and end.
+    ///
+    /// # Errors
+    /// `EINVAL`: there are filters.
+    pub fn be_strict(&self) -> Result<()> {
+        match self.mode.compare_exchange(DISABLED, STRICT, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) | Err(STRICT) => Ok(()),
+            Err(_) => Err(Errno::EINVAL),
+        }
+    }
+
+    /// The filter that would be there with one more.
+    ///
+    /// # Errors
+    /// `EINVAL`: it is strict. `ENOMEM`: there are too many instructions.
+    pub fn with(&self, program: Program) -> Result<Arc<Filter>> {
+        if self.mode() == STRICT {
+            return Err(Errno::EINVAL);
+        }
+        let before = self.filter.lock().clone();
+        let weight = program.len() + PER_FILTER + before.as_ref().map_or(0, |before| before.weight);
+        if weight > MOST {
+            return Err(Errno::ENOMEM);
+        }
+        Ok(Arc::new(Filter { program, before, weight }))
+    }
+
+    /// Whether another task's filters may be put in place of these: there must be none that the other doesn't have.
+    pub fn may_become(&self, other: &Confinement) -> bool {
+        match (self.mode(), &*self.filter.lock()) {
+            (DISABLED, _) => true,
+            (FILTERED, Some(own)) => {
+                let mut last = other.filter.lock().clone();
+                core::iter::from_fn(|| {
+                    let filter = last.take()?;
+                    last = filter.before.clone();
+                    Some(filter)
+                })
+                .any(|filter| Arc::ptr_eq(&filter, own))
+            }
+            _ => false,
+        }
+    }
+
+    /// From now on it is filtered so.
+    pub fn filter(&self, filter: Arc<Filter>) {
+        let before = self.filter.lock().replace(filter);
+        drop(before);
+        self.mode.store(FILTERED, Ordering::Release);
+    }
+
+    /// The strictest answer of all filters.
+    fn ask(&self, data: &Data) -> u32 {
+        let newest = self.filter.lock().clone();
+        let mut filter = newest.as_deref();
+        let mut strictest = answer::ALLOW;
+        while let Some(Filter { program, before, .. }) = filter {
+            let said = program.run(data);
+            // Those of equal rank: the newest has the word.
+            if rank(said) < rank(strictest) {
+                strictest = said;
+            }
+            filter = before.as_deref();
+        }
+        strictest
+    }
+}
+
+/// How strict an answer is; what it says beside doesn't count.
+const fn rank(said: u32) -> i32 {
+    (said & 0xffff_0000) as i32
+}
+
+impl Drop for Filter {
+    fn drop(&mut self) {
+        // One after the other, for a chain may be long, and a stack isn't.
+        let mut next = self.before.take();
+        while let Some(mut filter) = next.and_then(Arc::into_inner) {
+            next = filter.before.take();
+        }
+    }
+}
+
+/// What becomes of a call of a confined task; none if it is to be carried out.
+pub fn check(task: &Arc<Task>, cpu: &mut dyn Cpu, call: &Call) -> Option<SysResult> {
+    match task.confinement.mode() {
+        DISABLED => None,
+        STRICT => {
+            const ALLOWED: [Sysno; 4] = [Sysno::read, Sysno::write, Sysno::exit, Sysno::rt_sigreturn];
+            let allowed = ALLOWED.iter().any(|allowed| *allowed as u64 == call.number);
+            if allowed { None } else { Some(end(task, c::SIGKILL, false)) }
+        }
+        _ => filtered(task, cpu, call),
+    }
+}
+
+fn filtered(task: &Arc<Task>, cpu: &mut dyn Cpu, call: &Call) -> Option<SysResult> {
+    let number = call.number as u32;
+    let instruction = cpu.regs().rip;
+    let said = task.confinement.ask(&Data::new(number, instruction, &call.arguments));
+    let detail = said & 0xffff;
+    match said & 0xffff_0000 {
+        answer::ALLOW | answer::LOG => None,
+        answer::ERRNO if detail == 0 => Some(Ok(Flow::Done(0))),
+        answer::ERRNO => Some(Err(Errno(detail.min(4095) as u16))),
+        answer::TRAP => {
+            let regs = cpu.regs();
+            regs.rax = call.number;
+            force(task, Siginfo::system_call(instruction, number as i32, ARCH, detail as i32));
+            Some(Ok(Flow::Registers))
+        }
+        // Nobody traces, and nobody listens.
+        answer::TRACE | answer::USER_NOTIF => Some(Err(Errno::ENOSYS)),
+        answer::KILL_THREAD => Some(end(task, c::SIGSYS, task.process.tasks().len() == 1)),
+        _ => Some(end(task, c::SIGSYS, true)),
+    }
+}
+
+/// The task, or its whole process, ends as if by a signal.
+fn end(task: &Arc<Task>, signal: u32, all: bool) -> SysResult {
+    let status = status_of(signal as i32, false);
+    if all {
+        task.process.end(status);
+    }
+    task.exit(status);
+    Ok(Flow::Exit)
+}
+
+/// A filter as a program gives it: `struct sock_fprog`.
+///
+/// # Errors
+/// `EFAULT`. `EINVAL`: it isn't a program. `EACCES`: who may gain privileges by execve(2) must not confine what it becomes.
+pub fn read(task: &Arc<Task>, address: u64) -> Result<Program> {
+    let mm = task.mm();
+    let [len, list]: [u64; 2] = mm.get(address)?;
+    let len = usize::from(len as u16);
+    if len == 0 || len > bpf::LONGEST {
+        return Err(Errno::EINVAL);
+    }
+    let credentials = task.credentials();
+    if !credentials.no_new_privileges && !credentials.has(c::CAP_SYS_ADMIN) {
+        return Err(Errno::EACCES);
+    }
+    let instructions: Vec<SockFilter> = mm.get_all(list, len)?;
+    Program::new(instructions)
+}

@@ -1,0 +1,5 @@
+//! A disk's driver.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| insula_virtio::fuzz::disk(data));

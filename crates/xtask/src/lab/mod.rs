@@ -12,7 +12,10 @@
 //! 4. [`job`] writes what the machine shall do as a second initramfs archive, and [`share`] serves the host's folders to it (virtiofs).
 //! 5. [`qemu`] starts the machine; `guest/init.sh` mounts the root, `guest/lab.sh` prepares it and runs the command.
 //! 6. [`output`] streams the command's stdout and stderr; the machine's last word on a port of its own is the exit code.
+//!
+//! On a host that can run guests itself, [`host`] leaves the emulation out, or the machine.
 
+mod host;
 mod job;
 mod kernel;
 mod output;
@@ -34,7 +37,7 @@ const EXIT_TIMEOUT: u8 = 124;
 /// Exit code when the lab itself failed, as of `timeout(1)`, `docker run` and their like.
 const EXIT_LAB_FAILED: u8 = 125;
 
-/// Run a command as root in a machine with KVM and cgroup v2, emulated in software.
+/// Run a command as root in a machine with KVM and cgroup v2, emulated in software unless --accel says otherwise.
 ///
 /// The machine sees this work tree and the cargo target folder at their own paths, read-only, and starts the command in the work
 /// tree, with an empty stdin. $INSULA_LAB_KERNEL is the path of its kernel's file, for a machine in the machine. It may write its work folder (its path is in $INSULA_LAB_WORK) and, until it ends, anything else that
@@ -49,6 +52,10 @@ pub(crate) struct Args {
     /// Memory of the machine, in MiB (M) or GiB (G).
     #[arg(long, value_name = "M", default_value = "2G", value_parser = qemu::parse_memory)]
     memory: u64,
+    /// What runs the machine's processors: tcg is QEMU's emulation, the same everywhere; kvm is this host's, which has to nest; host is no
+    /// machine at all: the command runs here, as it is, where there is a usable KVM. The last two are faster, and no test of the lab itself.
+    #[arg(long, value_enum, default_value = "tcg", value_name = "HOW")]
+    accel: Accel,
     /// Run in virtual time, the same to the nanosecond in every run of the same programs.
     ///
     /// Every instruction takes one nanosecond, waiting takes no time of the host, there is one vCPU and no randomness. The machine
@@ -82,6 +89,17 @@ pub(crate) struct Args {
     command: Vec<OsString>,
 }
 
+/// What runs the machine's processors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Accel {
+    /// QEMU's software emulation, with AMD's virtualization in it.
+    Tcg,
+    /// The host's KVM, nested.
+    Kvm,
+    /// The host itself, without a machine.
+    Host,
+}
+
 /// The folders of the host the lab works with, all absolute.
 pub(crate) struct Folders {
     /// The work tree: the workspace this program belongs to.
@@ -113,6 +131,7 @@ impl Args {
         Args {
             cpus: None,
             memory: MEMORY,
+            accel: Accel::Tcg,
             icount: true,
             systemd,
             copy,
@@ -154,6 +173,12 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
     let cpus = args.cpus.unwrap_or(if args.icount { 1 } else { 2 });
     ensure!(cpus > 0, "a machine has at least one CPU");
     ensure!(!args.icount || cpus == 1, "--icount runs on one CPU: its time is one count of instructions");
+    ensure!(!args.icount || args.accel == Accel::Tcg, "--icount counts what is emulated: it goes with --accel tcg only");
+    match args.accel {
+        Accel::Tcg => {}
+        Accel::Kvm => host::can_nest()?,
+        Accel::Host => return host::run(args),
+    }
     let folders = Folders::find()?;
     let tools = tools::Tools::find()?;
     let image = root::Image::get(&folders.lab, &args.packages())?;
@@ -192,7 +217,8 @@ fn boot(
     };
     job.write_initrd(&image.initrd, &initrd)?;
     let _servers = share::serve(tools, &shares, run.folder())?;
-    let machine = qemu::Machine { cpus, memory: args.memory, icount: args.icount, image, initrd: &initrd, shares: &shares };
+    let (memory, accel) = (args.memory, args.accel);
+    let machine = qemu::Machine { cpus, memory, accel, icount: args.icount, image, initrd: &initrd, shares: &shares };
     machine.run(tools, run.folder(), Duration::from_secs(args.timeout))
 }
 

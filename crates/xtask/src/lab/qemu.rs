@@ -4,6 +4,7 @@
 //! what the scripts of `guest/` have to say to us: `up`, then `exit CODE`, or `fail WHY`; on two ports of virtio-serial, which is fast,
 //! the command's stdout and stderr.
 
+use super::Accel;
 use super::output::Follower;
 use super::root::Image;
 use super::share::Share;
@@ -32,6 +33,7 @@ pub(super) struct Machine<'a> {
     pub(super) cpus: u32,
     /// In bytes.
     pub(super) memory: u64,
+    pub(super) accel: Accel,
     pub(super) icount: bool,
     pub(super) image: &'a Image,
     pub(super) initrd: &'a Path,
@@ -113,7 +115,8 @@ impl Machine<'_> {
             args.add("-accel tcg -icount shift=0,sleep=off -rtc base=2026-01-01,clock=vm -seed 42");
             args.add("-cpu max,+svm,-erms,-fsrm -smp 1");
         } else {
-            args.add("-accel tcg,thread=multi -cpu max,+svm");
+            // With what the host's processor has, its own virtualization above all.
+            args.add(if self.accel == Accel::Kvm { "-accel kvm -cpu host" } else { "-accel tcg,thread=multi -cpu max,+svm" });
             args.add(&format!("-smp {}", self.cpus));
         }
     }

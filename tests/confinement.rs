@@ -174,7 +174,7 @@ fn with_a_network(world: &World, kernel: &Path) -> BTreeSet<Made> {
     let streams = ["192.0.2.1:7001", "[2001:db8::1]:7001"].map(|at| TcpListener::bind(at).unwrap());
     let datagrams = ["192.0.2.1:7004", "[2001:db8::1]:7004"].map(datagrams);
     let mut traced = Traced::new(world, kernel, &initrd, &[]);
-    traced.command.args(["--net", "user,publish=127.0.0.1:8080:80"]).stdin(Stdio::null());
+    traced.command.args(["--bus", "pci", "--net", "user,publish=127.0.0.1:8080:80"]).stdin(Stdio::null());
     let (output, calls) = traced.finish(|| {
         for listener in &streams {
             let mut got = Vec::new();

@@ -126,6 +126,41 @@ fn a_kernel_is_entered_as_asked_for() {
 }
 
 #[test]
+fn devices_on_pci_are_the_same_ones() {
+    let Some((world, kernel, _turn)) = lab() else { return };
+    must("ip tuntap add insula2 mode tap vnet_hdr && ip addr add 10.79.0.1/24 dev insula2 && ip link set insula2 up");
+    let content: Vec<u8> = (0..4 << 20).map(|i: u32| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let disk = world.path("disk");
+    std::fs::write(&disk, &content).unwrap();
+    // The driver is taken away and comes back: messages are masked, freed, and asked for again.
+    let script = load_modules(&world)
+        + "mount -t devtmpfs dev /dev; echo functions $(ls /sys/bus/pci/devices); md5sum < /dev/vda
+           cd /sys/bus/virtio/drivers/virtio_blk; device=$(echo virtio*); echo $device > unbind; echo $device > bind; cd /; md5sum < /dev/vda
+           ip addr add 10.79.0.2/24 dev eth0; ip link set eth0 up; nc 10.79.0.1 7001 < /dev/vda; head -c 16 /dev/hwrng | wc -c
+           echo messages $(grep -c PCI-MSI /proc/interrupts); cat /proc/cmdline; poweroff -f";
+    let initrd = initrd(&world, &script);
+    let server = std::net::TcpListener::bind("10.79.0.1:7001").unwrap();
+    let host = std::thread::spawn(move || {
+        let mut got = Vec::new();
+        support::accept(&server).read_to_end(&mut got).unwrap();
+        got
+    });
+    let options = ["--cpus", "2", "--bus", "pci", "--net", "tap=insula2", "--balloon", "16M", "--disk", disk.to_str().unwrap()];
+    let output = guest(&world, &kernel, &initrd, &options);
+    must("ip link del insula2");
+    let said = said(&output);
+    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    let sum = stdout(&Command::new("md5sum").arg(&disk).output().unwrap()).split(' ').next().unwrap().to_owned();
+    assert!(
+        said.contains(&format!("functions 0000:00:00.0 0000:00:00.1 0000:00:00.2 0000:00:00.3\n{sum}  -\n{sum}  -\n")),
+        "{said}"
+    );
+    let messages = said.lines().find_map(|line| line.strip_prefix("messages ")).unwrap();
+    assert!(messages.parse::<u32>().unwrap() >= 6 && said.contains("\n16\n") && !said.contains("pci=off"), "{said}");
+    assert!(host.join().unwrap() == content, "what the guest sent came as it was");
+}
+
+#[test]
 fn a_guest_that_resets_or_panics_ends_with_one() {
     let Some((world, kernel, _turn)) = lab() else { return };
     let resets = guest(&world, &kernel, &initrd(&world, "reboot -f"), &[]);

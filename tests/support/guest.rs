@@ -47,10 +47,13 @@ pub(crate) fn said(output: &Output) -> String {
 }
 
 /// The modules of the machine's own kernel that virtio's devices need, in the order in which they load.
-const MODULES: [&str; 16] = [
+const MODULES: [&str; 19] = [
     "drivers/virtio/virtio_ring",
     "drivers/virtio/virtio",
     "drivers/virtio/virtio_mmio",
+    "drivers/virtio/virtio_pci_legacy_dev",
+    "drivers/virtio/virtio_pci_modern_dev",
+    "drivers/virtio/virtio_pci",
     "drivers/char/hw_random/rng-core",
     "drivers/char/hw_random/virtio-rng",
     "drivers/virtio/virtio_balloon",

@@ -1,11 +1,21 @@
 //! What can be asked of a machine.
 
 use crate::confinement::Part;
-use crate::{Error, Result, devices};
+use crate::{Error, Result, places};
 use insula_virtio::{balloon, block, net, vsock};
 use insula_vm::boot::Protocol;
 use insula_vm::memory::Backing;
 use std::path::PathBuf;
+
+/// How the guest finds its virtio devices.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DeviceBus {
+    /// Virtio-mmio: a page of registers each, and an interrupt line. The fastest start, as there is nothing to be probed.
+    #[default]
+    Mmio,
+    /// PCI, with interrupts as messages (MSI-X). The guest looks what there is, and has less to do for each request.
+    Pci,
+}
 
 /// A machine, as asked for.
 #[derive(Clone, Debug)]
@@ -24,6 +34,8 @@ pub struct Config {
     pub backing: Backing,
     /// Virtual processors.
     pub vcpus: u32,
+    /// How the guest finds its devices.
+    pub bus: DeviceBus,
     /// Disks, in the order in which the guest finds them.
     pub disks: Vec<block::Config>,
     /// Network cards.
@@ -60,10 +72,10 @@ impl Config {
         // With the source of entropy.
         let one_each = usize::from(self.sockets.is_some()) + usize::from(self.balloon.is_some());
         let devices = 1 + self.disks.len() + self.cards.len() + one_each;
-        if devices > devices::MOST {
+        if devices > places::MOST {
             return wrong(
                 "--disk, --net",
-                format!("{devices} devices are more than {}, for which there are interrupts", devices::MOST),
+                format!("{devices} devices are more than {}, for which there are interrupts", places::MOST),
             );
         }
         if self.memory < LEAST_MEMORY {
@@ -94,6 +106,7 @@ impl Config {
             Part::Network => self.cards.iter().any(|card| matches!(card.cable, net::Cable::User(_))),
             Part::Sockets => self.sockets.is_some(),
             Part::Balloon => self.balloon.is_some(),
+            Part::Pci => self.bus == DeviceBus::Pci,
             Part::Temporary => self.temporary,
         };
         Part::ALL.into_iter().filter(has).collect()
@@ -101,7 +114,10 @@ impl Config {
 
     /// The kernel's command line: what is asked for, and the defaults of which it says nothing.
     pub fn command_line(&self) -> String {
-        self.command_line_of(&DEFAULTS)
+        match self.bus {
+            DeviceBus::Mmio => self.command_line_of(&DEFAULTS),
+            DeviceBus::Pci => self.command_line_with_pci(),
+        }
     }
 
     /// The same for a machine whose devices are on PCI.
@@ -133,6 +149,7 @@ mod tests {
             memory: 256 << 20,
             backing: Backing::Private,
             vcpus: 1,
+            bus: DeviceBus::Mmio,
             disks: vec![],
             cards: vec![],
             sockets: None,

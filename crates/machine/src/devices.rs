@@ -1,35 +1,24 @@
-//! The virtio devices: each behind its registers in a page of the guest's address space, with an interrupt line, and an event for each
-//! queue that KVM signals without coming back to us.
+//! The virtio devices: each behind its registers, where [`crate::places`] has put it; and what the event loop does for them.
 
+use crate::config::DeviceBus;
 use crate::control::NewLimits;
 use crate::error::{Error, Result};
+use crate::places::Found;
 use crate::stats;
 use insula_sys::epoll::Epoll;
 use insula_virtio::balloon::{self, Balloon};
 use insula_virtio::block::{self, Block};
-use insula_virtio::mmio::Transport;
 use insula_virtio::net::{self, Net};
-use insula_virtio::{Change, Device, Source, interrupt, rng, vsock};
+use insula_virtio::transport::Transport;
+use insula_virtio::{Change, Device, Source, rng, vsock};
 use insula_vm::acpi;
 use insula_vm::event::Event;
 use insula_vm::kvm::Vm;
-use insula_vm::memory::layout;
-use insula_vm::window::Window;
 use rustix::event::PollFlags;
 use std::collections::BTreeMap;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-
-/// Lines below belong to devices of a PC; the I/O APIC has 24.
-const FIRST_LINE: u32 = 5;
-const LAST_LINE: u32 = 23;
-/// As many as there are lines.
-pub(crate) const MOST: usize = (LAST_LINE - FIRST_LINE + 1) as usize;
-/// Register QueueNotify, virtio 1.2 section 4.2.2.
-const QUEUE_NOTIFY: u64 = 0x50;
-/// Register InterruptACK.
-const INTERRUPT_ACK: u64 = 0x64;
 
 /// The name of one more device of this kind.
 fn name(kind: u32, others: &[String]) -> String {
@@ -47,6 +36,7 @@ fn name(kind: u32, others: &[String]) -> String {
 
 /// All devices. Processors reach them by addresses, the event loop by what they wait for.
 pub(crate) struct Devices {
+    bus: DeviceBus,
     slots: Vec<Mutex<Transport>>,
     /// By which the user knows them.
     names: Vec<String>,
@@ -60,36 +50,18 @@ pub(crate) struct Devices {
 
 impl Devices {
     /// Puts devices where the guest finds them, in order.
-    pub(crate) fn new(vm: &mut Vm, devices: Vec<Box<dyn Device>>) -> Result<Devices> {
-        let (mut slots, mut names) = (Vec::new(), Vec::new());
-        let registers = Window::new(devices.len())?;
-        vm.show(&registers, layout::DEVICES)?;
-        // Nobody waits for it: what is signalled needs no answer.
-        let acknowledged = Event::new()?;
-        for (window, device) in (0_u32..).zip(devices) {
+    pub(crate) fn new(vm: &mut Vm, bus: DeviceBus, devices: Vec<Box<dyn Device>>) -> Result<Devices> {
+        let mut names = Vec::new();
+        for device in &devices {
             names.push(name(device.kind(), &names));
-            let transport = Transport::new(device, vm.memory().clone(), registers.page(window as usize))?;
-            vm.interrupt_on(transport.interrupt().event(), FIRST_LINE + window)?;
-            let start = layout::DEVICES + u64::from(window) * layout::DEVICE_SIZE;
-            for (queue, kick) in (0..).zip(transport.kicks()) {
-                vm.event_on_write(kick.as_ref(), start + QUEUE_NOTIFY, queue)?;
-            }
-            vm.event_on_write(&acknowledged, start + INTERRUPT_ACK, interrupt::QUEUE)?;
-            slots.push(Mutex::new(transport));
         }
-        Ok(Devices { slots, names, stale: AtomicU32::new(0), news: Event::new()?, notes: Mutex::default() })
+        let slots = bus.place(vm, devices)?.into_iter().map(Mutex::new).collect();
+        Ok(Devices { bus, slots, names, stale: AtomicU32::new(0), news: Event::new()?, notes: Mutex::default() })
     }
 
     /// How the kernel is told of them.
-    pub(crate) fn described(&self) -> impl Iterator<Item = acpi::Device> {
-        (0..self.slots.len() as u32).map(|window| acpi::Device::Virtio { window, line: FIRST_LINE + window })
-    }
-
-    /// Whose window an address lies in: the device's number, and where in the window.
-    fn find(&self, address: u64) -> Option<(usize, u64)> {
-        let offset = address.checked_sub(layout::DEVICES)?;
-        let slot = usize::try_from(offset / layout::DEVICE_SIZE).ok().filter(|slot| *slot < self.slots.len())?;
-        Some((slot, offset % layout::DEVICE_SIZE))
+    pub(crate) fn described(&self) -> Vec<acpi::Device> {
+        self.bus.described(self.slots.len())
     }
 
     fn lock(&self, slot: usize) -> Option<MutexGuard<'_, Transport>> {
@@ -99,19 +71,23 @@ impl Devices {
 
     pub(crate) fn read(&self, address: u64, data: &mut [u8]) {
         data.fill(0xff);
-        if let Some((slot, offset)) = self.find(address)
-            && let Some(transport) = self.lock(slot)
-        {
-            transport.read(offset, data);
+        match self.bus.find(self.slots.len(), address) {
+            Some(Found::Registers(slot, offset)) => self.lock(slot).iter().for_each(|transport| transport.read(offset, data)),
+            Some(Found::Space(slot, offset)) => self.lock(slot).iter().for_each(|transport| transport.read_space(offset, data)),
+            None => {}
         }
     }
 
     pub(crate) fn write(&self, address: u64, data: &[u8]) {
-        if let Some((slot, offset)) = self.find(address)
-            && let Some(mut transport) = self.lock(slot)
-        {
-            self.heed(slot, transport.write(offset, data));
-        }
+        let found = self.bus.find(self.slots.len(), address);
+        let Some(Found::Registers(slot, offset) | Found::Space(slot, offset)) = found else { return };
+        let Some(mut transport) = self.lock(slot) else { return };
+        let change = match found {
+            Some(Found::Space(..)) => transport.write_space(offset, data),
+            _ => transport.write(offset, data),
+        };
+        drop(transport);
+        self.heed(slot, change);
     }
 
     /// Something that the device waits for is ready.

@@ -9,7 +9,7 @@
 //! | [`config`] | what can be asked for, checked before anything is made |
 //! | [`ports`] | the devices of a PC that are left: a serial port, reset and power |
 //! | [`bus`] | which device answers an access |
-//! | [`devices`] | the virtio devices, each behind its registers |
+//! | [`places`], [`devices`] | where the guest finds virtio devices; what is done for them |
 //! | [`confinement`] | what each thread may ask of the host's kernel |
 //! | [`processors`] | a thread for each virtual processor |
 //! | [`attend`] | the event loop |
@@ -28,6 +28,7 @@ pub mod control;
 mod devices;
 mod error;
 mod machine;
+mod places;
 mod ports;
 mod processors;
 pub mod qemu;

@@ -74,12 +74,12 @@ impl Machine {
         vm.interrupt_on(&request, EVENTS_LINE)?;
         let ports = Arc::new(Ports::new(line, console.clone())?);
         let mut notices = Vec::new();
-        let devices = Devices::new(&mut vm, devices(config, &mut notices)?)?;
+        let devices = Devices::new(&mut vm, config.bus, devices(config, &mut notices)?)?;
 
         // Checked to fit ([`Config::check`]); a machine with fewer than asked for would be a wrong one.
         let count = u8::try_from(config.vcpus).map_err(host("number the virtual processors"))?;
         let own = [acpi::Device::Serial, acpi::Device::Events { line: EVENTS_LINE }];
-        let described: Vec<acpi::Device> = devices.described().chain(own).collect();
+        let described: Vec<acpi::Device> = devices.described().into_iter().chain(own).collect();
         acpi::write(vm.memory(), count, &described)?;
         let vcpus = (0..count).map(|number| vm.vcpu(number, count)).collect::<std::result::Result<Vec<_>, _>>()?;
         if let Some(first) = vcpus.first() {

@@ -1,7 +1,7 @@
 //! Virtio devices: what a guest's drivers see of the world. Source of all section numbers: *Virtual I/O Device (VIRTIO) Version 1.2*.
 //!
 //! ```text
-//!  guest's driver ──registers──> mmio::Transport ──activate, reset──> Device
+//!  guest's driver ──registers──> Transport ────activate, reset────> Device
 //!        │                             │ one eventfd a queue              │
 //!        └──descriptors in memory──────┴────────> Ring <──── pop, push ───┘
 //!                                                  └── Interrupt ──> the guest
@@ -13,7 +13,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`device`] | what each device offers to the transport and to the machine |
-//! | [`mmio`] | the register file, the status of the driver, and the making of queues |
+//! | [`transport`] | the registers that a driver finds a device by, the status of the driver, and the making of queues |
 //! | [`ring`], [`chain`] | a queue in use, and the pieces of memory of one request |
 //! | [`interrupt`] | how a device reaches its driver |
 //! | [`limiter`] | bytes and operations a second |
@@ -32,12 +32,12 @@ mod error;
 pub mod fuzz;
 pub mod interrupt;
 pub mod limiter;
-pub mod mmio;
 pub mod net;
 pub mod ring;
 pub mod rng;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod transport;
 pub mod vsock;
 
 pub use chain::{Buffers, Chain};

@@ -172,7 +172,7 @@ impl Ring {
     /// The queue is broken.
     pub fn signal(&mut self) -> Result<()> {
         if std::mem::take(&mut self.untold) && self.wanted()? {
-            self.interrupt.queue();
+            self.interrupt.queue(self.index);
         }
         Ok(())
     }

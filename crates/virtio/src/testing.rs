@@ -2,7 +2,7 @@
 
 use crate::device::{Change, Device, Token};
 use crate::error::Result;
-use crate::mmio::Transport;
+use crate::transport::Transport;
 use insula_vm::memory::{Backing, GuestMemory, allocate};
 use insula_vm::window::{Page, Window};
 use virtio_bindings::virtio_mmio as register;
@@ -87,7 +87,7 @@ impl Driver {
     pub fn new(device: Box<dyn Device>, features: u64) -> Driver {
         let memory = allocate(MEMORY, Backing::Private).unwrap();
         let queues = device.queue_sizes().len();
-        let transport = Transport::new(device, memory.clone(), page()).unwrap();
+        let transport = Transport::on_mmio(device, memory.clone(), page()).unwrap();
         let mut driver = Driver { transport, memory, patience: 5000, queues: vec![Queue::default(); queues] };
         driver.start(features | 3 << 28 | 1 << 32);
         driver
@@ -290,7 +290,7 @@ impl Driver {
     pub fn interrupted(&mut self) -> bool {
         let raised = self.get(register::VIRTIO_MMIO_INTERRUPT_STATUS);
         self.set(register::VIRTIO_MMIO_INTERRUPT_ACK, raised);
-        let event = self.transport.interrupt().event().read().is_ok();
+        let event = self.transport.interrupt().as_line().unwrap().event().read().is_ok();
         assert_eq!(event, raised != 0);
         event
     }

@@ -9,6 +9,7 @@ use crate::{Error, Result};
 use acpi_tables::Aml;
 use acpi_tables::aml;
 use acpi_tables::madt::{EnabledStatus, IoApic, LocalInterruptController, MADT, ProcessorLocalApic};
+use acpi_tables::mcfg::MCFG;
 use acpi_tables::rsdp::Rsdp;
 use acpi_tables::sdt::{GenericAddress, Sdt};
 use acpi_tables::xsdt::XSDT;
@@ -38,6 +39,8 @@ pub enum Device {
         /// Which line.
         line: u32,
     },
+    /// PCI with one bus: its configuration space is memory, its functions lie where firmware has put them.
+    Pci,
     /// A serial port at 0x3f8, on line 4.
     Serial,
     /// What the machine itself has to say ([`SHUTDOWN_REQUEST`]), on this line.
@@ -64,6 +67,11 @@ pub fn write(memory: &GuestMemory, vcpus: u8, devices: &[Device]) -> Result<()> 
     let mut xsdt = XSDT::new(OEM, TABLE, 1);
     xsdt.add_entry(fadt);
     xsdt.add_entry(madt);
+    if devices.contains(&Device::Pci) {
+        let mut table = MCFG::new(OEM, TABLE, 1);
+        table.add_ecam(layout::PCI_SPACE, 0, 0, 0);
+        xsdt.add_entry(area.put_aml(&table)?);
+    }
     let xsdt = area.put_aml(&xsdt)?;
     area.next = FIRMWARE;
     area.put_aml(&Rsdp::new(OEM, xsdt)).map(drop)
@@ -146,6 +154,7 @@ fn describe(device: Device, code: &mut Vec<u8>) {
             )
             .to_aml_bytes(code);
         }
+        Device::Pci => describe_pci(code),
         Device::Serial => {
             let ports = aml::IO::new(0x3f8, 0x3f8, 0, 8);
             let interrupt = aml::Interrupt::new(true, true, false, false, 4);
@@ -161,6 +170,39 @@ fn describe(device: Device, code: &mut Vec<u8>) {
             .to_aml_bytes(code);
         }
     }
+}
+
+/// The bus, and that its configuration space is taken: Linux believes the table (MCFG) only if a device says so, too (PCI Firmware
+/// Specification 3.3, section 4.1.2). There is no interrupt line on it.
+fn describe_pci(code: &mut Vec<u8>) {
+    let bus = aml::AddressSpace::new_bus_number(0_u16, 0);
+    let (start, end) = (layout::PCI_REGISTERS as u32, layout::PCI_END as u32 - 1);
+    let window = aml::AddressSpace::new_memory(aml::AddressSpaceCacheable::NotCacheable, true, start, end, None);
+    let resources = aml::ResourceTemplate::new(vec![&bus, &window]);
+    aml::Device::new(
+        "PCI0".into(),
+        vec![
+            &aml::Name::new("_HID".into(), &aml::EISAName::new("PNP0A08")),
+            &aml::Name::new("_CID".into(), &aml::EISAName::new("PNP0A03")),
+            &aml::Name::new("_UID".into(), &aml::ZERO),
+            &aml::Name::new("_SEG".into(), &aml::ZERO),
+            &aml::Name::new("_BBN".into(), &aml::ZERO),
+            &aml::Name::new("_CCA".into(), &aml::ONE),
+            &aml::Name::new("_CRS".into(), &resources),
+        ],
+    )
+    .to_aml_bytes(code);
+    let space = aml::Memory32Fixed::new(true, layout::PCI_SPACE as u32, layout::PCI_SPACE_SIZE as u32);
+    let resources = aml::ResourceTemplate::new(vec![&space]);
+    aml::Device::new(
+        "MBRD".into(),
+        vec![
+            &aml::Name::new("_HID".into(), &aml::EISAName::new("PNP0C02")),
+            &aml::Name::new("_UID".into(), &aml::ZERO),
+            &aml::Name::new("_CRS".into(), &resources),
+        ],
+    )
+    .to_aml_bytes(code);
 }
 
 /// The fixed part, ACPI 6.5 section 5.2.9; offsets are the table's there.

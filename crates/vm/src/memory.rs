@@ -29,6 +29,16 @@ pub mod layout {
     pub const DEVICES: u64 = 0xd000_0000;
     /// Bytes of one device's window.
     pub const DEVICE_SIZE: u64 = 0x1000;
+    /// On a machine with PCI: the registers of its functions, their doorbells, and the end of both.
+    pub const PCI_REGISTERS: u64 = 0xd100_0000;
+    /// As above.
+    pub const PCI_DOORBELLS: u64 = 0xd200_0000;
+    /// As above.
+    pub const PCI_END: u64 = 0xd300_0000;
+    /// The configuration space of PCI's one bus, 4 KiB a function (PCI Express Base Specification, section 7.2.2).
+    pub const PCI_SPACE: u64 = 0xe000_0000;
+    /// Bytes of it.
+    pub const PCI_SPACE_SIZE: u64 = 1 << 20;
 }
 
 /// What guest memory is made of.

@@ -1,6 +1,6 @@
 //! The list. It is read by people: `docs/security.md` shows it (a test compares), and each line says what for.
 
-use super::Part::{Any, Balloon, Card, Disk, Network, Sockets, Temporary};
+use super::Part::{Any, Balloon, Card, Disk, Network, Pci, Sockets, Temporary};
 use super::Thread::{Input, Loop, Vcpu};
 use super::{Call, Part, Thread, is, without};
 use insula_seccomp::Sysno;
@@ -12,6 +12,7 @@ const BOTH: &[Thread] = &[Loop, Vcpu];
 /// Requests of ioctl(2).
 mod request {
     pub(super) const KVM_RUN: u64 = 0xae80;
+    pub(super) const KVM_SET_GSI_ROUTING: u64 = 0x4008_ae6a;
     pub(super) const TCSETSW2: u64 = 0x402c_542c;
     pub(super) const TUNSETOFFLOAD: u64 = libc::TUNSETOFFLOAD;
     pub(super) const TUNSETQUEUE: u64 = libc::TUNSETQUEUE;
@@ -68,6 +69,9 @@ impl Call {
 pub const CALLS: &[Call] = &[
     // The guest.
     call(Sysno::ioctl, &[Vcpu], "runs the guest").only("`KVM_RUN`", &[is(1, request::KVM_RUN)]),
+    call(Sysno::ioctl, &[Vcpu], "where the interrupts of a device on PCI go")
+        .of(Pci)
+        .only("`KVM_SET_GSI_ROUTING`", &[is(1, request::KVM_SET_GSI_ROUTING)]),
     // Waiting, and telling others.
     call(Sysno::epoll_wait, &[Loop], "waits for devices, console and guest"),
     call(Sysno::epoll_ctl, &[Loop], "what is waited for changes"),

@@ -50,13 +50,16 @@ pub enum Part {
     Sockets,
     /// A balloon.
     Balloon,
+    /// Devices on PCI.
+    Pci,
     /// An end that leaves nothing on record.
     Temporary,
 }
 
 impl Part {
     /// All of them.
-    pub const ALL: [Part; 7] = [Part::Any, Part::Disk, Part::Card, Part::Network, Part::Sockets, Part::Balloon, Part::Temporary];
+    pub const ALL: [Part; 8] =
+        [Part::Any, Part::Disk, Part::Card, Part::Network, Part::Sockets, Part::Balloon, Part::Pci, Part::Temporary];
 }
 
 /// A call that is allowed. Another one of the same name may allow it with other arguments.

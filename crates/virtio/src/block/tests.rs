@@ -344,7 +344,7 @@ fn a_saved_disk_goes_on_elsewhere() {
     let memory = first.memory.clone();
     drop(first.transport);
     let block = Block::new(config(&file)).unwrap();
-    let mut second = crate::mmio::Transport::new(Box::new(block), memory, crate::testing::page()).unwrap();
+    let mut second = crate::transport::Transport::on_mmio(Box::new(block), memory, crate::testing::page()).unwrap();
     assert_eq!(second.restore(serde_json::from_str(&state).unwrap()).unwrap(), Change::Sources);
     let _ = second.event(KICK).unwrap();
     for _ in 0..100 {

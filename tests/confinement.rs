@@ -28,6 +28,7 @@ fn made(line: &str) -> Option<Made> {
     let (task, rest) = line.split_once("> ")?;
     let thread = match task.split_once('<')?.1 {
         "input" => Thread::Input,
+        "loader" => Thread::Loader,
         name if name.starts_with("vcpu") => Thread::Vcpu,
         _ => Thread::Loop,
     };

@@ -161,6 +161,26 @@ fn devices_on_pci_are_the_same_ones() {
 }
 
 #[test]
+fn a_kernel_that_is_cut_short_ends_no_guest_that_runs() {
+    let Some((world, kernel, _turn)) = lab() else { return };
+    world.ok(["kernel", "import", kernel.to_str().unwrap(), "--name", "short"]);
+    let initrd = initrd(&world, "echo ready; read line < /dev/console; echo \"got $line\"; poweroff -f");
+    let mut command = world.insula(["vm", "run", "--kernel", "short", "--cmdline", "quiet loglevel=0", "--initrd"]);
+    command.arg(&initrd).stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+    let mut machine = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let mut byte = [0];
+    machine.stdout.as_mut().unwrap().read_exact(&mut byte).unwrap();
+    // Every file that might be its kernel's.
+    must("find /var/lib/insula/kernels/short -type f -size +1M -exec truncate -s 4096 {} +");
+    machine.stdin.take().unwrap().write_all(b"a line\n").unwrap();
+    let output = support::finish(machine);
+    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    assert!(said(&output).contains("got a line\n"), "{}", told(&output));
+    let error = world.fails(125, ["vm", "run", "--kernel", "short"]);
+    assert!(error.contains("damaged kernel") || error.contains("not a Linux kernel"), "{error}");
+}
+
+#[test]
 fn a_guest_that_resets_or_panics_ends_with_one() {
     let Some((world, kernel, _turn)) = lab() else { return };
     let resets = guest(&world, &kernel, &initrd(&world, "reboot -f"), &[]);

@@ -11,6 +11,7 @@
 //! | [`bus`] | which device answers an access |
 //! | [`places`], [`devices`] | where the guest finds virtio devices; what is done for them |
 //! | [`confinement`] | what each thread may ask of the host's kernel |
+//! | [`loader`] | a thread that brings the rest of the kernel |
 //! | [`processors`] | a thread for each virtual processor |
 //! | [`attend`] | the event loop |
 //! | [`running`] | a guest that runs, as the event loop sees it |
@@ -27,6 +28,7 @@ pub mod console;
 pub mod control;
 mod devices;
 mod error;
+mod loader;
 mod machine;
 mod places;
 mod ports;

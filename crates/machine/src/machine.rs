@@ -7,6 +7,7 @@ use crate::confinement::{Filters, Part};
 use crate::console::Console;
 use crate::devices::Devices;
 use crate::error::{Result, host};
+use crate::loader::Loader;
 use crate::ports::{EVENTS_LINE, Ports, SERIAL_LINE};
 use crate::processors::Processors;
 use crate::running::Running;
@@ -18,14 +19,19 @@ use insula_virtio::block::Block;
 use insula_virtio::net::Net;
 use insula_virtio::rng::{self, Rng};
 use insula_virtio::vsock::Vsock;
+use insula_vm::boot::Start;
 use insula_vm::event::Event;
+use insula_vm::fill::{Filling, Rest};
 use insula_vm::kernel::Kernel;
 use insula_vm::kvm::Vm;
+use insula_vm::memory::GuestMemory;
 use insula_vm::vcpu::{Exits, Vcpu};
 use insula_vm::{acpi, boot, memory};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError, TryRecvError};
 use std::thread::Builder;
+use std::time::Duration;
 
 /// A machine that is ready to run.
 pub struct Machine {
@@ -38,6 +44,8 @@ pub struct Machine {
     request: Event,
     filters: Filters,
     notices: Vec<String>,
+    /// What of the kernel's file isn't in memory yet.
+    rest: Option<Rest>,
 }
 
 /// What there is to tell of a guest that has ended.
@@ -58,17 +66,12 @@ impl Machine {
     /// Something asked for can't be had; nothing is left behind.
     pub fn new(config: &Config, cache: Option<&Path>, console: &Console) -> Result<Machine> {
         let kernel = Kernel::open(&config.kernel, cache)?;
-        let initrd = config.initrd.as_deref().map(boot::open_initrd).transpose()?;
+        let initrd = config.initrd.as_deref().map(boot::open_initrd).transpose()?.map(Arc::new);
 
         let memory = memory::allocate(config.memory, config.backing)?;
-        // The kernel waits for a grace period or two when it makes a machine; the guest's image is put into memory meanwhile.
-        let vm = {
-            let memory = memory.clone();
-            Builder::new().name("kvm".into()).spawn(|| Vm::new(memory)).map_err(host("start a thread"))?
-        };
-        let loaded = boot::load(&memory, &kernel, config.boot, initrd.as_ref(), &config.command_line());
-        let Ok(vm) = vm.join() else { std::process::abort() };
-        let (mut vm, start) = (vm?, loaded?);
+        let (vm, loaded) =
+            beside(&memory, || boot::load(&memory, &kernel, config.boot, initrd.as_ref(), &config.command_line()))?;
+        let (mut vm, (start, filling)) = (vm?, loaded?);
         let (line, request) = (Event::new()?, Event::new()?);
         vm.interrupt_on(&line, SERIAL_LINE)?;
         vm.interrupt_on(&request, EVENTS_LINE)?;
@@ -87,7 +90,9 @@ impl Machine {
         }
         let filters = if config.confined { Filters::new(config.parts())? } else { Filters::none() };
         let (bus, console) = (Arc::new(Bus { ports, devices }), console.clone());
-        Ok(Machine { vm, vcpus, bus, console, request, filters, notices })
+        // Last, as the guest is to start at once.
+        let rest = filling.rest()?;
+        Ok(Machine { vm, vcpus, bus, console, request, filters, notices, rest })
     }
 
     /// What isn't as it was asked for, or as it best would be: a line each, for the user.
@@ -101,8 +106,9 @@ impl Machine {
     /// # Errors
     /// A thread can't be confined, or a processor can't go on.
     pub fn run(self, with: Surroundings) -> Result<Report> {
-        let Machine { vm, vcpus, bus, console, request, filters, .. } = self;
+        let Machine { vm, vcpus, bus, console, request, filters, rest, .. } = self;
         let filters = Arc::new(filters);
+        let loader = rest.map(|rest| Loader::start(rest, &bus, &filters)).transpose()?;
         let (prepared, entered) = with.prepare(&filters)?;
         let mut running = Running::new(&bus, request, &vcpus, Residence::new(vm.memory()));
         let processors = Processors::start(vcpus, &bus, &filters)?;
@@ -112,10 +118,41 @@ impl Machine {
             Err(error) => Err(host("tell that the guest runs")(error)),
         };
         console.close();
+        // Before the processors: one may wait for what it brings.
+        let brought = loader.map_or(Ok(()), Loader::stop);
         let exits = processors.stop()?;
+        brought?;
         let notes = bus.devices.notes().into_iter().chain(console.note()).collect();
         Ok(Report { outcome: waited?, exits: Some(exits), notes })
     }
+}
+
+/// Makes the machine in KVM, and reads as much of what the guest needs as that leaves time for.
+///
+/// The kernel waits for a grace period or two when it makes a machine, because it starts threads that join our groups. Where one processor
+/// is left for us all, these threads don't get it while we are busy: so they have a moment first. Then we read until the machine is there.
+fn beside(
+    memory: &GuestMemory,
+    load: impl FnOnce() -> insula_vm::Result<(Start, Filling)>,
+) -> Result<(insula_vm::Result<Vm>, insula_vm::Result<(Start, Filling)>)> {
+    const MOMENT: Duration = Duration::from_micros(500);
+    let (made, is_made) = mpsc::channel();
+    let thread = {
+        let memory = memory.clone();
+        let body = move || {
+            let vm = Vm::new(memory);
+            let _ = made.send(());
+            vm
+        };
+        Builder::new().name("kvm".into()).spawn(body).map_err(host("start a thread"))?
+    };
+    let waits = is_made.recv_timeout(MOMENT) == Err(RecvTimeoutError::Timeout);
+    let loaded = load().and_then(|(start, mut filling)| {
+        filling.read_while(|| waits && is_made.try_recv() == Err(TryRecvError::Empty))?;
+        Ok((start, filling))
+    });
+    let Ok(vm) = thread.join() else { std::process::abort() };
+    Ok((vm, loaded))
 }
 
 /// Every device asked for, in the order in which the guest finds them.

@@ -8,6 +8,7 @@
 //! | [`memory`] | the guest's physical memory, and where what lies in it |
 //! | [`kernel`] | kernel images: what a file is, unpacked, and where its parts go |
 //! | [`boot`] | puts a kernel, its initial file system and its parameters into memory, as a boot loader does |
+//! | [`fill`] | reads files into memory, before the guest starts and while it runs |
 //! | [`acpi`] | the tables by which the kernel finds processors and devices |
 //! | [`event`] | signals between devices, KVM and threads |
 //! | [`window`] | registers that the guest reads without coming back to us |
@@ -21,6 +22,7 @@ pub mod acpi;
 pub mod boot;
 mod error;
 pub mod event;
+pub mod fill;
 pub mod kernel;
 pub mod kvm;
 pub mod memory;

@@ -1,7 +1,7 @@
 //! The list. It is read by people: `docs/security.md` shows it (a test compares), and each line says what for.
 
 use super::Part::{Any, Balloon, Card, Disk, Network, Pci, Sockets, Temporary};
-use super::Thread::{Input, Loop, Vcpu};
+use super::Thread::{Input, Loader, Loop, Vcpu};
 use super::{Call, Part, Thread, is, without};
 use insula_seccomp::Sysno;
 use insula_spec::seccomp::Condition;
@@ -13,6 +13,7 @@ const BOTH: &[Thread] = &[Loop, Vcpu];
 mod request {
     pub(super) const KVM_RUN: u64 = 0xae80;
     pub(super) const KVM_SET_GSI_ROUTING: u64 = 0x4008_ae6a;
+    pub(super) const UFFDIO_WAKE: u64 = insula_vm::fill::UFFDIO_WAKE;
     pub(super) const TCSETSW2: u64 = 0x402c_542c;
     pub(super) const TUNSETOFFLOAD: u64 = libc::TUNSETOFFLOAD;
     pub(super) const TUNSETQUEUE: u64 = libc::TUNSETQUEUE;
@@ -65,6 +66,9 @@ impl Call {
     }
 }
 
+/// Why a thread that brings the kernel isn't seen.
+const ALL_THERE: &str = "small kernels are in memory before";
+
 /// What is allowed; anything else ends the process.
 pub const CALLS: &[Call] = &[
     // The guest.
@@ -72,6 +76,10 @@ pub const CALLS: &[Call] = &[
     call(Sysno::ioctl, &[Vcpu], "where the interrupts of a device on PCI go")
         .of(Pci)
         .only("`KVM_SET_GSI_ROUTING`", &[is(1, request::KVM_SET_GSI_ROUTING)]),
+    call(Sysno::ppoll, &[Loader], "waits a moment for the guest to miss something").rare(ALL_THERE),
+    call(Sysno::pread64, &[Loader], "reads the rest of the guest's kernel").rare(ALL_THERE),
+    call(Sysno::mremap, &[Loader], "puts it in its place").rare(ALL_THERE),
+    call(Sysno::ioctl, &[Loader], "wakes who waits for it").only("`UFFDIO_WAKE`", &[is(1, request::UFFDIO_WAKE)]).rare(ALL_THERE),
     // Waiting, and telling others.
     call(Sysno::epoll_wait, &[Loop], "waits for devices, console and guest"),
     call(Sysno::epoll_ctl, &[Loop], "what is waited for changes"),
@@ -155,7 +163,7 @@ pub const CALLS: &[Call] = &[
     call(Sysno::brk, BOTH, "memory").rare("the same"),
     call(Sysno::mremap, BOTH, "memory").rare("a large piece that grows"),
     call(Sysno::munmap, EVERY, "memory"),
-    call(Sysno::madvise, &[Vcpu, Input], "gives a thread's stack back")
+    call(Sysno::madvise, &[Vcpu, Input, Loader], "gives a thread's stack back")
         .only("`MADV_DONTNEED`", &[is(2, libc::MADV_DONTNEED as u64)]),
     // The end.
     call(Sysno::close, EVERY, "closes what was open"),
@@ -168,11 +176,11 @@ pub const CALLS: &[Call] = &[
     call(Sysno::rt_sigprocmask, EVERY, "the C library sends that signal, and ends threads"),
     call(Sysno::ioctl, &[Loop], "puts the terminal's settings back").only("`TCSETSW2`", &[is(1, request::TCSETSW2)]),
     call(Sysno::sigaltstack, EVERY, "the runtime ends a thread"),
-    call(Sysno::exit, &[Vcpu, Input], "ends a thread"),
+    call(Sysno::exit, &[Vcpu, Input, Loader], "ends a thread"),
     call(Sysno::exit_group, &[Loop], "ends the process"),
     // What has gone wrong.
     call(Sysno::gettid, EVERY, "a panic's end").rare("a bug of ours"),
-    call(Sysno::getpid, &[Vcpu, Input], "the same").rare("a bug of ours"),
+    call(Sysno::getpid, &[Vcpu, Input, Loader], "the same").rare("a bug of ours"),
     call(Sysno::tgkill, EVERY, "the same").only("`SIGABRT`", &[is(2, libc::SIGABRT as u64)]).rare("a bug of ours"),
     call(Sysno::rt_sigaction, EVERY, "a crash's end, told by the runtime")
         .only("`SIGSEGV`", &[is(0, libc::SIGSEGV as u64)])

@@ -28,11 +28,13 @@ pub enum Thread {
     Vcpu,
     /// Carries input that can't be waited for (a plain file) into a pipe.
     Input,
+    /// Brings the rest of the guest's kernel while the guest starts.
+    Loader,
 }
 
 impl Thread {
     /// All kinds.
-    pub const ALL: [Thread; 3] = [Thread::Loop, Thread::Vcpu, Thread::Input];
+    pub const ALL: [Thread; 4] = [Thread::Loop, Thread::Vcpu, Thread::Input, Thread::Loader];
 }
 
 /// What a machine has that a call is needed for.

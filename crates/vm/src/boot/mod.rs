@@ -7,16 +7,17 @@
 
 mod pvh;
 
+use crate::fill::Filling;
 use crate::kernel::{Kernel, Segment};
 use crate::memory::{GuestMemory, layout};
 use crate::{Error, Result};
 use linux_loader::loader::bootparam::{boot_e820_entry, boot_params};
-use rustix::fs::{OFlags, SeekFrom};
+use rustix::fs::OFlags;
 use std::fs::File;
-use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion, ReadVolatile, VolatileMemoryError};
+use std::sync::Arc;
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 
 /// Below 1 MiB, each on pages of its own.
 const SEGMENTS: u64 = 0x1000;
@@ -73,25 +74,26 @@ pub fn entry(kernel: &Kernel, asked: Option<Protocol>) -> Result<(Protocol, u64)
     found.ok_or_else(|| Error::Boot { what: "find the kernel's entry", cause: cause.into() })
 }
 
-/// Puts a kernel, its initial file system and its command line into memory.
+/// Puts a kernel's command line and parameters into memory, and says what of its file and of its initial file system goes where.
 ///
 /// # Errors
-/// Memory is too small for them, the command line is too long, a file can't be read to the end it had, or the kernel can't be entered by
-/// the protocol that is asked for.
+/// Memory is too small for them, the command line is too long, or the kernel can't be entered by the protocol that is asked for.
 pub fn load(
     memory: &GuestMemory,
     kernel: &Kernel,
     asked: Option<Protocol>,
-    initrd: Option<&File>,
+    initrd: Option<&Arc<File>>,
     command_line: &str,
-) -> Result<Start> {
+) -> Result<(Start, Filling)> {
     let (protocol, entry) = entry(kernel, asked)?;
+    // What we write ourselves, too, lies in the first piece.
+    let mut filling = Filling::new(memory, vec![0, entry]);
     let mut end = MEBIBYTE;
     for segment in &kernel.segments {
-        put_segment(memory, &kernel.file, segment)?;
+        put_segment(memory, &mut filling, &kernel.file, segment)?;
         end = end.max(segment.address.saturating_add(segment.memory_size));
     }
-    let initrd = initrd.map(|file| put_initrd(memory, file, end)).transpose()?;
+    let initrd = initrd.map(|file| put_initrd(memory, &mut filling, file, end)).transpose()?;
     put_command_line(memory, command_line)?;
     match protocol {
         Protocol::Linux64 => put_parameters(memory, initrd, command_line)?,
@@ -100,7 +102,7 @@ pub fn load(
     put_page_tables(memory)?;
     let segments_limit = put_segments(memory)?;
     let (parameters, stack, page_tables, segments) = (PARAMETERS, STACK, PAGE_TABLES, SEGMENTS);
-    Ok(Start { protocol, entry, parameters, stack, page_tables, segments, segments_limit })
+    Ok((Start { protocol, entry, parameters, stack, page_tables, segments, segments_limit }, filling))
 }
 
 /// Opens an initial file system.
@@ -122,43 +124,25 @@ pub fn open_initrd(path: &Path) -> Result<File> {
     }
 }
 
-/// Its bytes go from the file straight to the guest's memory.
-///
-/// Mapping the file's pages into the guest would spare that, but they come to the guest in pages of 4 KiB, an exit for each, and memory of
-/// its own in pages of 2 MiB: Debian's kernel then starts 100 ms of virtual time later (decision 0044).
-fn put_segment(memory: &GuestMemory, file: &File, segment: &Segment) -> Result<()> {
-    let what = "read the kernel";
+fn put_segment(memory: &GuestMemory, filling: &mut Filling, file: &Arc<File>, segment: &Segment) -> Result<()> {
     let &Segment { offset, address, file_size, memory_size } = segment;
     if memory.check_range(GuestAddress(address), memory_size as usize) {
-        return read(memory, file, offset, GuestAddress(address), file_size, what);
+        filling.add(file, offset, address, file_size, "read the kernel");
+        return Ok(());
     }
     Err(too_small("the kernel", address.saturating_add(memory_size)))
 }
 
 /// At the end of the memory below the gap, where the kernel's own start-up needs nothing.
-fn put_initrd(memory: &GuestMemory, file: &File, kernel_end: u64) -> Result<(u64, u64)> {
+fn put_initrd(memory: &GuestMemory, filling: &mut Filling, file: &Arc<File>, kernel_end: u64) -> Result<(u64, u64)> {
     let what = "read the initial file system";
     let size = file.metadata().map_err(|error| Error::Boot { what, cause: error.to_string() })?.len();
     let low_end = low_end(memory);
     let address = low_end.checked_sub(size).map(|start| start / PAGE * PAGE);
     let address = address.filter(|start| *start >= kernel_end);
     let address = address.ok_or_else(|| too_small("the kernel and its initial file system", kernel_end.saturating_add(size)))?;
-    read(memory, file, 0, GuestAddress(address), size, what)?;
+    filling.add(file, 0, address, size, what);
     Ok((address, size))
-}
-
-/// Reads part of a file into memory; a file that is shorter than it was is an error, not zeros.
-fn read(memory: &GuestMemory, file: &File, offset: u64, to: GuestAddress, length: u64, what: &'static str) -> Result<()> {
-    let failed = |cause: String| Error::Boot { what, cause };
-    let mut space = memory.get_slice(to, length as usize).map_err(|error| failed(error.to_string()))?;
-    rustix::fs::seek(file, SeekFrom::Start(offset)).map_err(|error| failed(error.to_string()))?;
-    let mut file = file;
-    file.read_exact_volatile(&mut space).map_err(|error| match error {
-        VolatileMemoryError::IOError(error) if error.kind() == ErrorKind::UnexpectedEof => {
-            failed("its file became shorter while it was read".into())
-        }
-        error => failed(error.to_string()),
-    })
 }
 
 fn too_small(what: &str, need: u64) -> Error {

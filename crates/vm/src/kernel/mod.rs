@@ -34,6 +34,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The largest unpacked kernel, and the largest compressed image, in bytes.
 pub const MAX_SIZE: u64 = 512 << 20;
@@ -98,7 +99,7 @@ pub struct Segment {
 #[derive(Debug)]
 pub struct Kernel {
     /// The ELF file, uncompressed. It can be read at any offset, and mapped privately.
-    pub file: File,
+    pub file: Arc<File>,
     /// What of it goes where.
     pub segments: Vec<Segment>,
     /// Where Linux's 64-bit boot protocol enters, as a guest physical address that lies in a segment's bytes from the file. None for a
@@ -204,7 +205,7 @@ fn kernel(file: File, format: Format, release: Option<String>) -> Checked<Kernel
     let size = file.metadata().map_err(Problem::Read)?.size();
     let source = Source::File(&file, size);
     let elf::Elf { segments, entry, pvh_entry } = elf::parse(&source)?;
-    Ok(Kernel { file, segments, entry, pvh_entry, format, size, release })
+    Ok(Kernel { file: Arc::new(file), segments, entry, pvh_entry, format, size, release })
 }
 
 /// The kernel in the cache that the index knows by the image's inode and times.

@@ -102,23 +102,45 @@ pub(super) fn reason(code: u32) -> String {
     name.into()
 }
 
-/// What a process holds in memory beside its guest's, in KiB. The guest's memory is what ends with the largest mapping, and has its size
-/// (parts of it may be mapped from the kernel's file).
+/// A mapping of a process.
+struct Mapping<'a> {
+    start: u64,
+    end: u64,
+    access: &'a str,
+    /// KiB in memory.
+    resident: u64,
+}
+
+/// What a process holds in memory beside its guest's, in KiB. The guest's memory is the largest mapping, with as many neighbours of the same
+/// kind as its size asks for: ours takes its kernel page by page, and each is a mapping of its own.
 pub(super) fn overhead(process: u32, guest: u64) -> Result<u64> {
     let maps = fs::read_to_string(format!("/proc/{process}/smaps"))?;
-    let mut mappings: Vec<(u64, u64, u64)> = Vec::new();
+    let mut mappings: Vec<Mapping> = Vec::new();
     for line in maps.lines() {
         let mut words = line.split_whitespace();
         let first = words.next().unwrap_or_default();
         if first == "Rss:" {
             let size = words.next().and_then(|size| size.parse().ok()).with_context(|| format!("a size in {line:?}"))?;
-            mappings.last_mut().context("a mapping")?.2 = size;
+            mappings.last_mut().context("a mapping")?.resident = size;
         } else if let Some((start, end)) = first.split_once('-') {
             let address = |text| u64::from_str_radix(text, 16).with_context(|| format!("an address in {line:?}"));
-            mappings.push((address(start)?, address(end)?, 0));
+            let (start, end, access) = (address(start)?, address(end)?, words.next().unwrap_or_default());
+            mappings.push(Mapping { start, end, access, resident: 0 });
         }
     }
-    let largest = mappings.iter().max_by_key(|(start, end, _)| end - start).context("a process has mappings")?;
-    let guest = largest.1 - guest..largest.1;
-    Ok(mappings.iter().filter(|(start, end, _)| !(guest.contains(start) && *end <= guest.end)).map(|(.., size)| size).sum())
+    let largest = mappings.iter().enumerate().max_by_key(|(_, mapping)| mapping.end - mapping.start);
+    let (mut first, _) = largest.context("a process has mappings")?;
+    let mut last = first;
+    let neighbours = |a: &Mapping, b: &Mapping| a.end == b.start && a.access == b.access;
+    while mappings[last].end - mappings[first].start < guest {
+        if first > 0 && neighbours(&mappings[first - 1], &mappings[first]) {
+            first -= 1;
+        } else if mappings.get(last + 1).is_some_and(|next| neighbours(&mappings[last], next)) {
+            last += 1;
+        } else {
+            break;
+        }
+    }
+    let beside = mappings.iter().enumerate().filter(|(index, _)| !(first..=last).contains(index));
+    Ok(beside.map(|(_, mapping)| mapping.resident).sum())
 }

@@ -161,6 +161,44 @@ fn devices_on_pci_are_the_same_ones() {
 }
 
 #[test]
+fn a_disk_whose_host_is_full_gives_errors() {
+    let Some((world, kernel, _turn)) = lab() else { return };
+    let full = world.directory("full");
+    must(&format!("mount -t tmpfs -o size=2M tmpfs {0} && truncate -s 8M {0}/disk", full.display()));
+    let disk = full.join("disk");
+    let script = load_modules(&world)
+        + "mount -t devtmpfs dev /dev; dd if=/dev/zero of=/dev/vda bs=1M count=1 conv=fsync 2>/dev/null && echo fits
+           dd if=/dev/zero of=/dev/vda bs=1M count=8 conv=fsync 2>/dev/null || echo an error; head -c 9 /dev/vda | wc -c; poweroff -f";
+    let output = guest(&world, &kernel, &initrd(&world, &script), &["--disk", disk.to_str().unwrap()]);
+    must(&format!("umount {}", full.display()));
+    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    assert!(said(&output).contains("fits\nan error\n9\n"), "{}", told(&output));
+    assert!(stderr(&output).contains(&format!("requests to the disk {} failed", disk.display())), "{}", told(&output));
+}
+
+#[test]
+fn a_block_device_of_large_sectors_is_a_disk_of_such() {
+    let Some((world, kernel, _turn)) = lab() else { return };
+    let backing = world.file("backing", &"0123456789abcdef".repeat(1 << 16));
+    must("modprobe loop");
+    let made = Command::new("losetup").args(["--find", "--show", "--sector-size", "4096"]).arg(&backing).output().unwrap();
+    let device = stdout(&made).trim().to_owned();
+    assert!(device.starts_with("/dev/loop"), "{}", told(&made));
+    let script = load_modules(&world)
+        + "mount -t devtmpfs dev /dev; cat /sys/block/vda/queue/logical_block_size /sys/block/vda/size; md5sum < /dev/vda
+           dd if=/dev/zero of=/dev/vda bs=4k count=2 seek=3 conv=fsync oflag=direct 2>/dev/null && echo written; poweroff -f";
+    let disk = format!("{device},direct");
+    let output = guest(&world, &kernel, &initrd(&world, &script), &["--disk", &disk]);
+    let sum = |path: &Path| stdout(&Command::new("md5sum").arg(path).output().unwrap()).split(' ').next().unwrap().to_owned();
+    must(&format!("losetup --detach {device} && sync"));
+    let content = std::fs::read(&backing).unwrap();
+    let whole = world.file("whole", &"0123456789abcdef".repeat(1 << 16));
+    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    assert!(said(&output).contains(&format!("4096\n2048\n{}  -\nwritten\n", sum(&whole))), "{}", told(&output));
+    assert!(content[..12288].ends_with(b"def") && content[12288..20480] == [0; 8192] && content[20480..].starts_with(b"012"));
+}
+
+#[test]
 fn a_kernel_that_is_cut_short_ends_no_guest_that_runs() {
     let Some((world, kernel, _turn)) = lab() else { return };
     world.ok(["kernel", "import", kernel.to_str().unwrap(), "--name", "short"]);

@@ -225,6 +225,11 @@ impl Interrupt {
         self.untold.store(true, Ordering::Release);
     }
 
+    /// Whether there is something that registers have to say: another configuration or status, or a message that waits.
+    pub(crate) fn has_news(&self) -> bool {
+        self.untold.load(Ordering::Acquire) || self.as_messages().is_some_and(|messages| messages.pending() != 0)
+    }
+
     /// The registers are as the device is: the driver is told, if there is something it doesn't know.
     pub(crate) fn tell(&self) {
         if self.untold.swap(false, Ordering::AcqRel) {

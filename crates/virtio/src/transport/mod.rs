@@ -127,7 +127,10 @@ impl Transport {
     /// As [`Device::event`]. Then there is nothing to wait for until the driver resets the device.
     pub fn event(&mut self, token: Token) -> Result<Change> {
         let change = self.core.event(token);
-        self.publish();
+        // Requests alone change nothing that is read.
+        if change.is_err() || self.core.interrupt.has_news() {
+            self.publish();
+        }
         change
     }
 

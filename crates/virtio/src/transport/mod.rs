@@ -33,7 +33,7 @@ pub struct Transport {
 /// How the driver sees it.
 enum Face {
     Mmio(mmio::Registers),
-    Pci(pci::Function),
+    Pci(Box<pci::Function>),
 }
 
 /// A transport's state, with its device's: serde writes it.
@@ -83,7 +83,7 @@ impl Transport {
         let messages = Arc::new(Messages::new(device.queue_sizes().len())?);
         let core = Core::new(device, memory, Interrupt::messages(messages.clone()))?;
         let function = pci::Function::new(&core, place, messages, route);
-        let transport = Transport { core, face: Face::Pci(function) };
+        let transport = Transport { core, face: Face::Pci(Box::new(function)) };
         transport.publish();
         Ok(transport)
     }

@@ -5,9 +5,11 @@ mod images;
 use images::elf;
 use insula_vm::boot::{load, open_initrd};
 use insula_vm::kernel::Kernel;
-use insula_vm::memory::{Backing, allocate};
+use insula_vm::memory::{Backing, GuestMemory, allocate};
 use std::fs::File;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// A vmlinux, opened, and its file.
 fn kernel() -> (Kernel, tempfile::NamedTempFile) {
@@ -16,14 +18,29 @@ fn kernel() -> (Kernel, tempfile::NamedTempFile) {
     (Kernel::open(file.path(), None).unwrap(), file)
 }
 
+/// Fills memory both ways: all before the guest starts, and what can wait while it runs.
+fn fill(memory: &GuestMemory, kernel: &Kernel, initrd: Option<&Arc<File>>) -> [insula_vm::Result<()>; 2] {
+    let filling = || load(memory, kernel, None, initrd, "").unwrap().1;
+    let before = filling().read_while(|| true);
+    let mut filling = filling();
+    let while_it_runs = filling.read_while(|| false).and_then(|()| match filling.rest()? {
+        Some(rest) => rest.bring(&AtomicBool::new(false)),
+        None => Ok(()),
+    });
+    [before, while_it_runs]
+}
+
 #[test]
 fn a_kernel_that_became_shorter_is_an_error() {
     let memory = allocate(64 << 20, Backing::Private).unwrap();
     let (kernel, file) = kernel();
-    load(&memory, &kernel, None, None, "").unwrap();
+    for filled in fill(&memory, &kernel, None) {
+        filled.unwrap();
+    }
     file.as_file().set_len(0x1_0000).unwrap();
-    let error = load(&memory, &kernel, None, None, "").unwrap_err().to_string();
-    assert_eq!(error, "can't read the kernel: its file became shorter while it was read");
+    for filled in fill(&memory, &kernel, None) {
+        assert_eq!(filled.unwrap_err().to_string(), "can't read the kernel: its file became shorter while it was read");
+    }
 }
 
 /// A file in sysfs says to have a page, and has a few bytes: as one that becomes shorter between the question and the reading.
@@ -31,10 +48,12 @@ fn a_kernel_that_became_shorter_is_an_error() {
 fn an_initial_file_system_that_became_shorter_is_an_error() {
     let memory = allocate(64 << 20, Backing::Private).unwrap();
     let (kernel, _file) = kernel();
-    let initrd = File::open("/sys/kernel/uevent_seqnum").unwrap();
+    let initrd = Arc::new(File::open("/sys/kernel/uevent_seqnum").unwrap());
     assert_eq!(initrd.metadata().unwrap().len(), 4096);
-    let error = load(&memory, &kernel, None, Some(&initrd), "").unwrap_err().to_string();
-    assert_eq!(error, "can't read the initial file system: its file became shorter while it was read");
+    for filled in fill(&memory, &kernel, Some(&initrd)) {
+        let error = filled.unwrap_err().to_string();
+        assert_eq!(error, "can't read the initial file system: its file became shorter while it was read");
+    }
 }
 
 #[test]

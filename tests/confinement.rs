@@ -236,8 +236,9 @@ fn every_call_that_is_made_is_allowed_and_every_call_that_is_allowed_is_made() {
         .flat_map(|call| call.threads.iter().map(move |thread| (call, *thread)))
         .filter(|(call, thread)| {
             let seen = calls.iter().any(|made| made.thread == *thread as u8 && allows(call, made));
-            // What is rare may be seen all the same.
-            !seen && call.rare.is_none()
+            // What is rare may be seen all the same. The loader isn't there if making the machine has left time to read the whole kernel;
+            // if it is, then for a moment, and whether it meets somebody or has to end the machine isn't ours to say.
+            !seen && call.rare.is_none() && *thread != Thread::Loader
         })
         .map(|(call, thread)| format!("{} {} ({thread:?})", call.call.name(), call.only))
         .collect();

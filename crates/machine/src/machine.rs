@@ -69,9 +69,8 @@ impl Machine {
         let initrd = config.initrd.as_deref().map(boot::open_initrd).transpose()?.map(Arc::new);
 
         let memory = memory::allocate(config.memory, config.backing)?;
-        let (vm, loaded) =
+        let (mut vm, start, filling) =
             beside(&memory, || boot::load(&memory, &kernel, config.boot, initrd.as_ref(), &config.command_line()))?;
-        let (mut vm, (start, filling)) = (vm?, loaded?);
         let (line, request) = (Event::new()?, Event::new()?);
         vm.interrupt_on(&line, SERIAL_LINE)?;
         vm.interrupt_on(&request, EVENTS_LINE)?;
@@ -131,10 +130,7 @@ impl Machine {
 ///
 /// The kernel waits for a grace period or two when it makes a machine, because it starts threads that join our groups. Where one processor
 /// is left for us all, these threads don't get it while we are busy: so they have a moment first. Then we read until the machine is there.
-fn beside(
-    memory: &GuestMemory,
-    load: impl FnOnce() -> insula_vm::Result<(Start, Filling)>,
-) -> Result<(insula_vm::Result<Vm>, insula_vm::Result<(Start, Filling)>)> {
+fn beside(memory: &GuestMemory, load: impl FnOnce() -> insula_vm::Result<(Start, Filling)>) -> Result<(Vm, Start, Filling)> {
     const MOMENT: Duration = Duration::from_micros(500);
     let (made, is_made) = mpsc::channel();
     let thread = {
@@ -152,7 +148,8 @@ fn beside(
         Ok((start, filling))
     });
     let Ok(vm) = thread.join() else { std::process::abort() };
-    Ok((vm, loaded))
+    let (vm, (start, filling)) = (vm?, loaded?);
+    Ok((vm, start, filling))
 }
 
 /// Every device asked for, in the order in which the guest finds them.

@@ -14,8 +14,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
-/// How long something may take before it counts as stuck: no measure of speed, only the end of patience on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// How long something may take before it counts as stuck: no measure of speed, only the end of patience on a busy machine. A guest in an
+/// emulated machine, on a host that builds something beside, has taken a minute and a half to its init.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Whether this isn't behind the sentry, where something is another way: it is said why the test is left out.
 pub(crate) fn of_container(otherwise: &str) -> bool {

@@ -247,12 +247,15 @@ fn what_no_guest_can_be_made_of_is_one_line() {
     let kernel = kernel.to_str().unwrap();
     let text = world.file("text", "#!/bin/sh\n");
     let text = text.to_str().unwrap();
+    let whole = std::fs::read(initrd(&world, "poweroff -f")).unwrap();
+    std::fs::write(world.path("cut"), &whole[..whole.len() / 2]).unwrap();
     for (args, words) in [
         (vec!["--kernel", "missing"], vec!["missing"]),
         (vec!["--kernel", text], vec!["text", "kernel"]),
         (vec!["--kernel", kernel, "--initrd", "missing"], vec!["initial file system missing can't be opened"]),
         (vec!["--kernel", kernel, "--initrd", "/"], vec!["is a directory", "cpio"]),
         (vec!["--kernel", kernel, "--initrd", "/dev/null"], vec!["is a pipe or a device"]),
+        (vec!["--kernel", kernel, "--initrd", "cut"], vec!["initial file system cut is cut short"]),
         (vec!["--kernel", kernel, "--cpus", "0"], vec!["--cpus", "1 to"]),
         (vec!["--kernel", kernel, "--cpus", "300"], vec!["--cpus", "1 to"]),
         (vec!["--kernel", kernel, "--memory", "900G"], vec!["--memory", "more than this host has"]),

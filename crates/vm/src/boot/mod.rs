@@ -5,6 +5,7 @@
 //!
 //! Source: Linux `Documentation/arch/x86/boot.rst`, "64-bit BOOT PROTOCOL"; `zero-page.rst`.
 
+mod initrd;
 mod pvh;
 
 use crate::fill::Filling;
@@ -12,12 +13,11 @@ use crate::kernel::{Kernel, Segment};
 use crate::memory::{GuestMemory, layout};
 use crate::{Error, Result};
 use linux_loader::loader::bootparam::{boot_e820_entry, boot_params};
-use rustix::fs::OFlags;
 use std::fs::File;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
 use std::sync::Arc;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
+
+pub use initrd::open as open_initrd;
 
 /// Below 1 MiB, each on pages of its own.
 const SEGMENTS: u64 = 0x1000;
@@ -103,25 +103,6 @@ pub fn load(
     let segments_limit = put_segments(memory)?;
     let (parameters, stack, page_tables, segments) = (PARAMETERS, STACK, PAGE_TABLES, SEGMENTS);
     Ok((Start { protocol, entry, parameters, stack, page_tables, segments, segments_limit }, filling))
-}
-
-/// Opens an initial file system.
-///
-/// # Errors
-/// It isn't there, or is no file that has something in it.
-pub fn open_initrd(path: &Path) -> Result<File> {
-    let failed = |problem: String| Error::InitialFileSystem { path: path.to_owned(), problem };
-    // A pipe without a writer would keep us for ever, and a terminal must not become ours.
-    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits() as i32;
-    let file = File::options().read(true).custom_flags(flags).open(path);
-    let file = file.map_err(|error| failed(format!("can't be opened: {error}")))?;
-    let about = file.metadata().map_err(|error| failed(error.to_string()))?;
-    match () {
-        () if about.is_dir() => Err(failed("is a directory; pack it: find . | cpio -o -H newc > FILE".into())),
-        () if !about.is_file() => Err(failed("is a pipe or a device; write it to a file and give that".into())),
-        () if about.len() == 0 => Err(failed("is an empty file".into())),
-        () => Ok(file),
-    }
 }
 
 fn put_segment(memory: &GuestMemory, filling: &mut Filling, file: &Arc<File>, segment: &Segment) -> Result<()> {

@@ -12,6 +12,7 @@ use crate::console::Console;
 use crate::control::{Answer, Clients, Desk, NewLimits, Request};
 use crate::error::{Result, host};
 use crate::stats::Stats;
+use crate::threads;
 use insula_sys::epoll::Epoll;
 use insula_sys::signals::SignalFd;
 use rustix::event::PollFlags;
@@ -19,7 +20,6 @@ use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::io::Errno;
 use std::collections::VecDeque;
 use std::sync::{Arc, mpsc};
-use std::thread::Builder;
 
 /// How a guest ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -318,7 +318,7 @@ fn waitable(input: OwnedFd, filters: &Arc<Filters>) -> Result<OwnedFd> {
         let _ = confined.send(filters.confine(Thread::Input, "input"));
         copy(&input, &write);
     };
-    Builder::new().name("input".into()).spawn(body).map_err(host("start a thread"))?;
+    threads::start("input", body)?;
     is_confined.into_iter().next().unwrap_or(Ok(()))?;
     Ok(read)
 }

@@ -19,6 +19,7 @@
 //! | [`console`] | where what the guest prints goes |
 //! | [`control`] | what others may ask of a machine that runs, by a socket |
 //! | [`stats`] | what it tells of itself |
+//! | [`threads`] | how its threads are started |
 
 mod attend;
 mod bus;
@@ -36,6 +37,7 @@ mod processors;
 pub mod qemu;
 mod running;
 pub mod stats;
+mod threads;
 
 pub use attend::{ESCAPE, Input, Outcome, Surroundings};
 pub use config::Config;

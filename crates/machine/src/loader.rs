@@ -2,12 +2,13 @@
 
 use crate::bus::Bus;
 use crate::confinement::{Filters, Thread};
-use crate::error::{Result, host};
+use crate::error::Result;
 use crate::ports::Wish;
+use crate::threads;
 use insula_vm::fill::Rest;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
-use std::thread::{Builder, JoinHandle};
+use std::thread::JoinHandle;
 
 pub(crate) struct Loader {
     stop: Arc<AtomicBool>,
@@ -24,7 +25,7 @@ impl Loader {
             let _ = confined.send(filters.confine(Thread::Loader, "loader"));
             rest.bring(&stopped).inspect_err(|_| bus.ports.wish(Wish::Off))
         };
-        let thread = Builder::new().name("loader".into()).spawn(body).map_err(host("start a thread"))?;
+        let thread = threads::start("loader", body)?;
         is_confined.into_iter().next().unwrap_or(Ok(()))?;
         Ok(Loader { stop, thread })
     }

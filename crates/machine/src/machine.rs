@@ -12,6 +12,7 @@ use crate::ports::{EVENTS_LINE, Ports, SERIAL_LINE};
 use crate::processors::Processors;
 use crate::running::Running;
 use crate::stats::Residence;
+use crate::threads;
 use insula_usernet::Network;
 use insula_virtio::Device;
 use insula_virtio::balloon::Balloon;
@@ -30,7 +31,6 @@ use insula_vm::{acpi, boot, memory};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError, TryRecvError};
-use std::thread::Builder;
 use std::time::Duration;
 
 /// A machine that is ready to run.
@@ -140,7 +140,7 @@ fn beside(memory: &GuestMemory, load: impl FnOnce() -> insula_vm::Result<(Start,
             let _ = made.send(());
             vm
         };
-        Builder::new().name("kvm".into()).spawn(body).map_err(host("start a thread"))?
+        threads::start("kvm", body)?
     };
     let waits = is_made.recv_timeout(MOMENT) == Err(RecvTimeoutError::Timeout);
     let loaded = load().and_then(|(start, mut filling)| {

@@ -8,10 +8,11 @@ use crate::confinement::{Filters, Thread};
 use crate::error::{Result, host};
 use crate::ports::Wish;
 use crate::stats::Task;
+use crate::threads;
 use insula_vm::vcpu::{Exits, Stopped, Vcpu};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
-use std::thread::{Builder, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
 
@@ -44,7 +45,7 @@ impl Processors {
                 drop(gate.lock());
                 work(vcpu, &bus, &stop)
             };
-            processors.threads.push(Builder::new().name(name).spawn(body).map_err(host("start a thread"))?);
+            processors.threads.push(threads::start(&name, body)?);
         }
         processors.tasks.push(Task::this("events".into()));
         filters.confine(Thread::Loop, "main")?;

@@ -99,6 +99,14 @@ impl Ring {
     pub fn begin(&mut self) -> Result<()> {
         // Empty if somebody calls us without a kick.
         let _ = self.kick.read();
+        self.go_on()
+    }
+
+    /// The same, where it isn't a kick that brought us here.
+    ///
+    /// # Errors
+    /// The queue is broken.
+    pub fn go_on(&mut self) -> Result<()> {
         // A driver on another processor could go on for ever; others of the machine want their turn.
         self.budget = 2 * u32::from(self.size());
         self.queue.disable_notification(&self.memory).map_err(|cause| self.broken(cause))

@@ -24,6 +24,7 @@ use crate::control::NewLimits;
 use crate::error::{Error, Result, host};
 use crate::machine::Report;
 use crate::stats::Stats;
+use crate::threads;
 use insula_sys::epoll::Epoll;
 use insula_virtio::block::{self, Block};
 use insula_virtio::limiter::Limits;
@@ -41,7 +42,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::thread::{Builder, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// As many as a q35 takes on any version.
@@ -200,7 +201,7 @@ impl Emulated {
                 console.settle();
             }
         };
-        Builder::new().name("serial".into()).spawn(body).map_err(host("start a thread"))
+        threads::start("serial", body)
     }
 
     fn heed(&mut self, event: &Value) {
@@ -250,7 +251,7 @@ impl Qemu {
                 let _ = writeln!(std::io::stderr(), "insula: QEMU says: {}\r", String::from_utf8_lossy(&line));
             }
         };
-        Builder::new().name("qemu".into()).spawn(body).map_err(host("start a thread"))
+        threads::start("qemu", body)
     }
 }
 

@@ -68,7 +68,11 @@ impl Receiver {
         if kicked || self.starved {
             self.starved = false;
         }
-        self.ring.begin()?;
+        if kicked {
+            self.ring.begin()?
+        } else {
+            self.ring.go_on()?
+        }
         // What a tap still has, it says again. Our network doesn't, and the ring's own share bounds it.
         let most = if matches!(port, Port::Tap(_)) { TURN } else { usize::MAX };
         for _ in 0..most {

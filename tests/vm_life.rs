@@ -8,6 +8,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 use support::guest::{initrd, lab, load_modules, must};
 use support::pty::Terminal;
 use support::{World, eventually, finish, read, signal, stdout, told};
@@ -41,7 +42,11 @@ impl Guest<'_> {
 
     #[track_caller]
     fn until(&self, words: &str) {
-        eventually(words, || self.log().contains(words));
+        eventually(words, || {
+            // Whoever asks all the time takes the processor from the guest that is to say it.
+            std::thread::sleep(Duration::from_millis(300));
+            self.log().contains(words)
+        });
     }
 
     /// Types a line, and waits until it is done.

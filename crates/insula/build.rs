@@ -8,9 +8,9 @@ fn main() {
 }
 
 // What follows is the layout of the program's code, `docs/decisions/0012-what-a-start-touches.md`. Code is put together by whose it is,
-// in the linker's words: each function is a section of its own, `.text.` and its mangled name, which holds the names of crate and
-// modules (but for the standard library, in the older of the two manglings). Whatever isn't named here, and so whatever is new, isn't
-// for starts. `tests/layout.rs` sees to it that a start finds what it calls.
+// in the linker's words: each function is a section of its own, `.text.` and its mangled name (the newer mangling, which
+// `.cargo/config.toml` asks for: it names the crates and modules of a function and of the types it was made for). Whatever isn't named
+// here, and so whatever is new, isn't for starts. `tests/layout.rs` sees to it that a start finds what it calls.
 
 /// Crates and modules whose code a start runs.
 const STARTS: &[&str] = &[
@@ -58,32 +58,24 @@ const STARTS: &[&str] = &[
     "serde_core",
     "serde_json",
     "std",
+    "syscalls",
     "zmij",
 ];
 
-/// Of those, what is large and has no part in a start: sorting is made anew for each type, and the rest tells of a
-/// panic.
-const BUT_NOT: &[&str] = &[
-    "*4core5slice4sort*",
-    "*5gimli[0-9]*",
-    "*9addr2line[0-9]*",
-    "*12backtrace_rs*",
-    "*14rustc_demangle[0-9]*",
-    "*11miniz_oxide*",
-];
+/// Of those, what is large and has no part in a start: it tells of a panic. The same goes for what is made for a type of another crate of
+/// ours.
+const BUT_NOT: &[&str] = &["gimli", "addr2line", "std::backtrace_rs", "rustc_demangle", "miniz_oxide"];
 
-/// Small sections a start needs whose names tell of no crate: the standard library's (in the newer mangling), methods of primitive
-/// types and slices, and what the compiler takes for unlikely.
+/// What a start runs although its name doesn't tell: of all functions that do the same, the compiler keeps one, under any of their names.
+/// Mostly these drop something, see to a vector's room, or know of nothing. And what allocates.
 const ALSO: &[&str] = &[
-    ".text.main",
-    ".text._R*",
-    ".text._ZN??_$LT$u??$u20$as*",
-    ".text._ZN*_$LT$$u5b$*",
-    ".text.unlikely._R*",
-    ".text.unlikely._ZN*3std*",
-    ".text.unlikely._ZN*4core*",
-    ".text.unlikely._ZN*5alloc*",
-    ".text.unlikely._ZN*9hashbrown*",
+    "main",
+    "_R*13drop_in_place*",
+    "_R*4Drop4drop*",
+    "_R*7raw_vec*",
+    "_R*5Error*6source*",
+    "_R*12slice_insert*",
+    "_R*7___rustc*",
 ];
 
 /// Members of the C library without which every program here starts: wide characters, other character sets, floating-point numbers as text,
@@ -124,37 +116,38 @@ const C_BUT_NOT: &[&str] = &[
 fn lay_out() {
     let others: Vec<String> = C_BUT_NOT.iter().map(|member| format!("*:{member}")).collect();
     let others = others.join(" ");
-    let mut lines: Vec<String> = vec!["SECTIONS { .text.rest : {".into()];
-    lines.extend(BUT_NOT.iter().map(|pattern| format!("*(.text._{pattern})")));
+    // A function goes where it is asked for first.
+    let mut lines: Vec<String> = vec!["SECTIONS { .text.single : {".into()];
+    lines.extend(ALSO.iter().map(|name| format!("*(.text.{name} .text.unlikely.{name})")));
+    lines.push("} } INSERT AFTER .rodata;\nSECTIONS { .text.rest : {".into());
+    lines.extend(BUT_NOT.iter().map(|path| functions(path)));
+    lines.extend(other_crates().iter().map(|name| functions(name)));
     lines.push("} } INSERT AFTER .text;\nSECTIONS { .text.start : {".into());
-    lines.extend(STARTS.iter().flat_map(|path| patterns(path)).map(|pattern| format!("*(.text.{pattern})")));
-    lines.extend(ALSO.iter().map(|pattern| format!("*({pattern})")));
+    lines.extend(STARTS.iter().map(|path| functions(path)));
     lines.push(format!("*libc.a:*(EXCLUDE_FILE({others}) .text EXCLUDE_FILE({others}) .text.*)"));
-    lines.push("*libgcc_eh.a:*(.text) *libm*.a:[es]_*.o(.text) *libcompiler_builtins*:*(.text.*) *crt?.o(.text)".into());
+    lines.push("*libgcc_eh.a:*(.text) *libm*.a:[es]_*.o(.text) *libcompiler_builtins*:*(.text.*) *crt*.o(.text)".into());
     lines.push("*(.iplt) *(.init) *(.fini)".into());
     lines.push(
-        "} } INSERT AFTER .rodata;\nSECTIONS { .rodata.programs : { *(.rodata.*_PROGRAM*) } } INSERT AFTER .text;\n".into(),
+        "} } INSERT AFTER .text.single;\nSECTIONS { .rodata.programs : { *(.rodata.*_PROGRAM*) } } INSERT AFTER .text;\n".into(),
     );
     let path = PathBuf::from(std::env::var_os("OUT_DIR").unwrap_or_default()).join("layout.ld");
     std::fs::write(&path, lines.join("\n")).unwrap_or_else(|error| panic!("{} could not be written: {error}", path.display()));
     println!("cargo::rustc-link-arg-bins=-Wl,-T,{}", path.display());
 }
 
-/// The mangled names of what is in a crate or module: functions and methods; methods of traits, for a type of it, for references to one,
-/// and for every type that has a trait of it.
-fn patterns(path: &str) -> Vec<String> {
-    let names: Vec<&str> = path.split("::").collect();
-    let mangled: String = names.iter().map(|name| format!("{}{name}", name.len())).collect();
-    let dotted = names.join("..");
-    let mut patterns = vec![format!("_ZN{mangled}*")];
-    // The length of what stands in angle brackets comes first.
-    for length in ["??", "???"] {
-        let start = format!("_ZN{length}_$LT$");
-        patterns.extend([
-            format!("{start}{dotted}..*"),
-            format!("{start}$RF$*{dotted}..*"),
-            format!("{start}?$u20$as$u20${dotted}..*"),
-        ]);
-    }
-    patterns
+/// The crates of ours that a start has no need of.
+fn other_crates() -> Vec<String> {
+    let crates = std::fs::read_dir("..").unwrap_or_else(|error| panic!("the directory of crates can't be read: {error}"));
+    let names = crates.flatten().map(|entry| format!("insula_{}", entry.file_name().to_string_lossy().replace('-', "_")));
+    let mut names: Vec<String> = names.filter(|name| !STARTS.iter().any(|path| path.split("::").next() == Some(name))).collect();
+    names.sort();
+    names
+}
+
+/// The functions in a crate or module, and those made for a type or trait of it, in the linker's words. A name that ends with a crate's tells
+/// only where a function was made first, and is no other crate's.
+fn functions(path: &str) -> String {
+    let mangled: String = path.split("::").map(|name| format!("{}{name}", name.len())).collect();
+    let more = if path.contains("::") { "*" } else { "?*" };
+    format!("*(.text._R*{mangled}{more} .text.unlikely._R*{mangled}{more})")
 }

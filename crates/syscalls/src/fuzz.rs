@@ -10,6 +10,8 @@
 use crate::sys::{self, process, signal, sys};
 use libc::{SIGALRM, SIGKILL, c_int};
 use random::Random;
+use std::fs::File;
+use std::io::{Read, Seek};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -82,6 +84,9 @@ pub(crate) fn run(options: &Options) -> ExitCode {
 fn work(options: &Options, job: u64, made: &AtomicU64) {
     let _ = sys!(prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0));
     signal::reset(libc::SIGCHLD);
+    // A process that may unmount `/proc` does so.
+    let own = process::id();
+    let mut children = File::open(format!("/proc/{own}/task/{own}/children")).expect("what the kernel tells of this process");
     let share = options.calls / options.jobs;
     let mut batch = job;
     while made.load(Relaxed) < share {
@@ -92,7 +97,7 @@ fn work(options: &Options, job: u64, made: &AtomicU64) {
         let _ = std::fs::create_dir(&directory);
         let pid = process::child(|| attack(seed, &directory, &counter[0]));
         watch(pid, &counter[0]);
-        if !sweep(pid) {
+        if !sweep(pid, &mut children) {
             eprintln!("insula-syscalls: batch {batch} of seed {}: a process doesn't end", options.seed);
             process::exit(1);
         }
@@ -122,9 +127,8 @@ fn watch(pid: c_int, counter: &AtomicU64) {
 }
 
 /// Kills what is left of a batch; answers whether all of it ended.
-fn sweep(pid: c_int) -> bool {
+fn sweep(pid: c_int, children: &mut File) -> bool {
     let start = Instant::now();
-    let own = process::id();
     let _ = sys!(kill(pid, SIGKILL));
     loop {
         match sys!(wait4(-1, 0, libc::WNOHANG | libc::__WALL, 0)) {
@@ -132,8 +136,9 @@ fn sweep(pid: c_int) -> bool {
             Ok(_) => continue,
             Err(_) => return true,
         }
-        let children = std::fs::read_to_string(format!("/proc/{own}/task/{own}/children")).unwrap_or_default();
-        for child in children.split_ascii_whitespace().filter_map(|child| child.parse::<c_int>().ok()) {
+        let mut numbers = String::new();
+        let _ = children.rewind().and_then(|()| children.read_to_string(&mut numbers));
+        for child in numbers.split_ascii_whitespace().filter_map(|child| child.parse::<c_int>().ok()) {
             let _ = sys!(kill(child, SIGKILL));
         }
         if start.elapsed() > LAST_PATIENCE {

@@ -7,7 +7,7 @@ PREFIX ?= /usr/local
 # Programs that are measured beside ours, and that tests compare with.
 PEERS := runc crun bubblewrap runsc
 # Programs that only tests need.
-TOOLS := strace procps qemu-system-x86 busybox-static
+TOOLS := strace procps qemu-system-x86 busybox-static git perl python3 sqlite3 xz-utils
 
 .PHONY: build demo test check unit lab lab-systemd install clean peers tools
 .DEFAULT_GOAL := build

@@ -151,3 +151,32 @@ fn the_clock_is_read_without_a_call() {
     assert!(calls.contains("execve") || calls.contains("write"), "no calls are told: {calls}");
     assert!(!calls.contains("clock_gettime"), "{calls}");
 }
+
+#[test]
+fn tasks_that_compete_are_moved_apart() {
+    let Some(world) = World::new() else { return };
+    if std::thread::available_parallelism().map_or(1, usize::from) < 2 {
+        eprintln!("skipped: one processor");
+        return;
+    }
+    let busy = "while :; do :; done";
+    let mut caller =
+        world.insula(["--isolation", "sentry", "run", "--name", "two", "--", "sh", "-c", &format!("{busy} & {busy}")]);
+    let mut caller = caller.spawn().unwrap();
+    let field =
+        |status: &str, name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("").trim().to_owned();
+    eventually("they run on two processors", || {
+        let statuses: Vec<String> = std::fs::read_dir("/proc")
+            .unwrap()
+            .flatten()
+            .filter_map(|entry| std::fs::read_to_string(entry.path().join("status")).ok())
+            .collect();
+        // The sentry is the caller's child, and stubs that run are its.
+        let children = |parent: &str| statuses.iter().filter(|status| field(status, "PPid:") == parent).collect::<Vec<_>>();
+        let stubs = children(&caller.id().to_string()).into_iter().flat_map(|sentry| children(&field(sentry, "Pid:")));
+        let running = stubs.filter(|status| field(status, "Name:") == "insula-stub" && field(status, "State:").starts_with('R'));
+        running.map(|status| field(status, "Cpus_allowed_list:")).collect::<std::collections::BTreeSet<_>>().len() > 1
+    });
+    world.ok(["delete", "--force", "two"]);
+    caller.wait().unwrap();
+}

@@ -107,6 +107,7 @@ where
             Ok(host) => *host = cpu::to_host(regs),
             Err(_) => return lose(&self.task),
         }
+        self.context.rest(false);
         // A signal may have come before the task could be kicked.
         let mut going = self.settle(false);
         while going.is_continue() {
@@ -294,6 +295,7 @@ where
         let mut fresh = self.context.spawn(SpawnKind::Empty, &[])?.attach()?;
         *fresh.registers_mut()? = regs;
         self.task.placed(Arc::new(Kicker(fresh.kick())));
+        fresh.rest(false);
         self.context = fresh;
         self.token = Token::default();
         // Who kicked the old one meant this task.

@@ -233,7 +233,7 @@ pub trait Context: Sized {
     /// As [`Self::apply`]; [`Error::Host`] if the host has no room for one more.
     fn spawn(&mut self, kind: SpawnKind, ops: &[MapOp]) -> Result<Self::Seed>;
 
-    /// Its owner waits for something else than the guest, or is back to work for it: who doesn't wait competes for a processor.
+    /// Its owner waits for something else than the guest, or works for it from now on and competes for a processor. At first, it waits.
     fn rest(&self, rests: bool);
 
     /// What makes [`Self::enter`] return, for other threads.

@@ -72,7 +72,8 @@ impl Cpus {
             index: AtomicUsize::new(self.usable.iter().position(|cpu| *cpu == here).unwrap_or(0)),
             owner: rustix::thread::gettid().as_raw_nonzero().get(),
             stub,
-            rests: AtomicBool::new(false),
+            // What is never run never competes.
+            rests: AtomicBool::new(true),
             competed: AtomicBool::new(false),
         });
         self.place(&seated);

@@ -145,6 +145,9 @@ fn orphans_leave_no_zombies() {
     let Some(world) = World::new() else { return };
     let script = "for n in 1 2 3; do (sleep 0.05 &) ; done; sleep 0.5; grep -l 'State:.*Z' /proc/[0-9]*/status | wc -l";
     assert_eq!(world.ok(["run", "--", "sh", "-c", script]), "0\n");
+    // They find the parent that they look for.
+    let script = "(sh -c 'sleep 0.3; ps -o ppid= -p $$' &) ; sleep 1";
+    assert_eq!(world.ok(["run", "--", "sh", "-c", script]).trim(), "1");
     // What it leaves behind ends with it.
     assert_eq!(world.ok(["run", "--", "sh", "-c", "sleep 1000 & echo left"]), "left\n");
 }
@@ -359,6 +362,7 @@ fn a_terminal_of_its_own_is_whole_and_ours_comes_back() {
         ),
         "/dev/pts/0\nc\nall\n"
     );
+    assert!(terminal.command("insula run -t -- seq 20000").ends_with("\n19999\n20000\n"), "all that it has written arrives");
     // Ours passes everything on while it runs, and nothing is echoed twice.
     terminal.line(
         "insula run -t --name own -- sh -c 'read line; echo \"got <$line>\"; stty -echo; echo secret; read secret; echo done'",

@@ -71,7 +71,7 @@ impl Scratch {
         self.beside("stderr")
     }
 
-    /// The last line of the last program's complaint, which is where a reason stands; its exit code if it said nothing.
+    /// The last line of the last program's complaint, which is where a reason stands, and its exit code, in case that line is only a warning.
     pub(crate) fn complaint(&self, code: i32) -> String {
         let text = fs::read(self.stderr()).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
@@ -81,7 +81,7 @@ impl Scratch {
         let line = line.unwrap_or("");
         let line = line.split_once(" msg=\"").map_or(line, |(_, message)| message.trim_end_matches('"'));
         let line: String = line.chars().filter(|c| !c.is_control()).take(300).collect();
-        if line.is_empty() { format!("exit code {code}, and no word why") } else { line }
+        if line.is_empty() { format!("exit code {code}, and no word why") } else { format!("{line} (exit code {code})") }
     }
 }
 

@@ -87,9 +87,14 @@ impl Global {
         self.root.clone().unwrap_or_else(default_root)
     }
 
+    /// Whether new sandboxes have a kernel of ours.
+    pub(crate) fn behind_sentry(&self) -> bool {
+        self.isolation == "sentry"
+    }
+
     /// Refuses what a verb can't honour.
     pub(crate) fn check(&self, verb: &str) -> anyhow::Result<()> {
-        if self.strace && self.isolation != "sentry" {
+        if self.strace && !self.behind_sentry() {
             anyhow::bail!("--strace: only the sentry can tell of calls; add --isolation sentry");
         }
         if self.systemd_cgroup && verb == "vm" {
@@ -101,7 +106,7 @@ impl Global {
     /// Refuses descriptors for a program that can't use the host's.
     pub(crate) fn check_preserved(&self, count: u32) -> anyhow::Result<()> {
         anyhow::ensure!(
-            count == 0 || self.isolation != "sentry",
+            count == 0 || !self.behind_sentry(),
             "--preserve-fds: a descriptor of the host's can't be used behind the sentry; leave it out"
         );
         Ok(())
@@ -109,7 +114,7 @@ impl Global {
 
     /// Says what of a bundle's plan isn't carried out: its policy for system calls is about a kernel that its program doesn't reach.
     pub(crate) fn tell_of_policy(&self, plan: &Plan) {
-        if self.isolation == "sentry" && plan.process.seccomp.is_some() {
+        if self.behind_sentry() && plan.process.seccomp.is_some() {
             let line = "linux.seccomp: the sentry answers all calls itself, and doesn't apply the policy";
             crate::show::warn(format_args!("insula: {line}"));
             self.write_log("warning", line);

@@ -37,8 +37,10 @@ pub(crate) fn main(global: &Global, args: Args) -> anyhow::Result<ExitCode> {
 /// Refuses a policy for calls that the host's kernel never sees.
 fn check_policy(global: &Global, args: &Args) -> anyhow::Result<()> {
     let named = args.security_opt.iter().any(|option| option.starts_with("seccomp"));
-    let sentry = global.isolation == "sentry";
-    anyhow::ensure!(!(named && sentry), "--security-opt seccomp: the sentry answers all calls itself; leave it out");
+    anyhow::ensure!(
+        !(named && global.behind_sentry()),
+        "--security-opt seccomp: the sentry answers all calls itself; leave it out"
+    );
     Ok(())
 }
 

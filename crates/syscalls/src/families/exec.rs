@@ -9,7 +9,7 @@ tests!("exec":
     scripts_of_scripts, scripts_that_lead_nowhere, descriptors_closed_and_kept, dispositions, masks_and_pending, what_is_kept,
     what_is_lost, execveat_by_descriptor, execveat_arguments, execveat_and_close_on_exec, from_a_thread, vfork_and_exec,
     directory_and_name, set_user_id, no_new_privileges, a_failed_exec_changes_nothing, shared_table_is_unshared, busy_text,
-    memory_is_new, auxiliary_vector, fexecve_of_a_memfd, command_line_shows,
+    memory_is_new, fexecve_of_a_memfd, command_line_shows,
 );
 
 /// The output of a child that `body` turns into another program. Its standard output is the pipe.
@@ -59,8 +59,8 @@ fn error_of(path: &CStr) -> Errno {
     Errno::new(error.load(SeqCst) as i32)
 }
 
-fn script(path: &CStr, text: &str) {
-    let fd = file(path, text.as_bytes());
+fn script(path: &CStr, bytes: impl AsRef<[u8]>) {
+    let fd = file(path, bytes.as_ref());
     gives!(fchmod(fd, 0o755) => 0);
     works!(close(fd));
 }
@@ -135,28 +135,22 @@ fn errors_of_the_file() {
     let own = contents_of(&own_file());
     let mut wrong = own[..4096].to_vec();
     wrong[16] = 9;
-    script_of(c"type", &wrong);
+    script(c"type", &wrong);
     eq!(error_of(c"type"), Errno::ENOEXEC);
     let mut wrong = own[..4096].to_vec();
     wrong[18] = 0x28;
-    script_of(c"machine", &wrong);
+    script(c"machine", &wrong);
     eq!(error_of(c"machine"), Errno::ENOEXEC);
-    script_of(c"short", &own[..64]);
+    script(c"short", &own[..64]);
     is!(matches!(error_of(c"short"), Errno::EIO | Errno::ENOEXEC), "a program without its headers to be refused");
     let mut wrong = own[..4096].to_vec();
     (wrong[54], wrong[55]) = (1, 0);
-    script_of(c"headers", &wrong);
+    script(c"headers", &wrong);
     eq!(error_of(c"headers"), Errno::ENOEXEC);
 }
 
 fn contents_of(path: &CStr) -> Vec<u8> {
     std::fs::read(path.to_string_lossy().as_ref()).unwrap_or_default()
-}
-
-fn script_of(path: &CStr, bytes: &[u8]) {
-    let fd = file(path, bytes);
-    gives!(fchmod(fd, 0o755) => 0);
-    works!(close(fd));
 }
 
 fn bad_pointers() {
@@ -197,14 +191,14 @@ fn too_long() {
 
 fn scripts() {
     let own = own_file().to_string_lossy().into_owned();
-    script(c"script", &format!("#!{own} helper\nwhatever\n"));
+    script(c"script", format!("#!{own} helper\nwhatever\n"));
     // One argument of the line, the script's path, then the caller's arguments without the first.
     let (status, text) = output(|| {
         let _ = sys!(execve(c"./script", strings(&[c"ignored", c"facts", c"end"]).as_slice(), 0));
     });
     eq!(status, Status::Exited(255));
     eq!(text, "");
-    script(c"script", &format!("#! \t{own} \t helper \t\n"));
+    script(c"script", format!("#! \t{own} \t helper \t\n"));
     gives!(symlink(c"script", c"facts") => 0);
     let (status, text) = output(|| {
         let _ = sys!(execve(c"facts", strings(&[c"ignored", c"one", c"two three"]).as_slice(), 0));
@@ -214,7 +208,7 @@ fn scripts() {
     eq!(lines, [format!("argument {own}").as_str(), "argument helper", "argument facts", "argument one", "argument two three"]);
     says(&text, "status Name:\tfacts");
     // All after the first blank is one argument. No newline is needed at the end.
-    script(c"script", &format!("#!{own} helper facts"));
+    script(c"script", format!("#!{own} helper facts"));
     let (status, _) = output(|| {
         let null = works!(openat(AT_FDCWD, c"/dev/null", O_WRONLY));
         works!(dup3(null, 2, 0));
@@ -226,9 +220,9 @@ fn scripts() {
 fn scripts_of_scripts() {
     let own = own_file().to_string_lossy().into_owned();
     let here = std::env::current_dir().unwrap_or_default().display().to_string();
-    script(c"s1", &format!("#!{own} helper\n"));
+    script(c"s1", format!("#!{own} helper\n"));
     for number in 2..=6 {
-        script(&CString::new(format!("s{number}")).unwrap_or_default(), &format!("#!{here}/s{}\n", number - 1));
+        script(&CString::new(format!("s{number}")).unwrap_or_default(), format!("#!{here}/s{}\n", number - 1));
     }
     // Five interpreters at most stand before the program.
     let (status, _) = output(|| {
@@ -236,7 +230,7 @@ fn scripts_of_scripts() {
     });
     eq!(status, Status::Exited(255));
     eq!(error_of(c"s6"), Errno::ELOOP);
-    script(c"self", &format!("#!{here}/self\n"));
+    script(c"self", format!("#!{here}/self\n"));
     eq!(error_of(c"self"), Errno::ELOOP);
 }
 
@@ -250,7 +244,7 @@ fn scripts_that_lead_nowhere() {
     script(c"directory", "#!/\n");
     eq!(error_of(c"directory"), Errno::EACCES);
     // A line that is cut off within the interpreter's path (256 bytes are looked at) is no line.
-    script(c"long", &format!("#!/{}\n", "x".repeat(300)));
+    script(c"long", format!("#!/{}\n", "x".repeat(300)));
     eq!(error_of(c"long"), Errno::ENOEXEC);
 }
 
@@ -382,7 +376,7 @@ fn execveat_arguments() {
 fn execveat_and_close_on_exec() {
     // The interpreter of a script could not open what exec closes.
     let own = own_file().to_string_lossy().into_owned();
-    script(c"script", &format!("#!{own} helper\n"));
+    script(c"script", format!("#!{own} helper\n"));
     in_child(|| {
         let fd = works!(openat(AT_FDCWD, c"script", O_RDONLY | O_CLOEXEC));
         fails!(execveat(fd, c"", strings(&[c"x"]).as_slice(), 0, AT_EMPTY_PATH) => ENOENT);
@@ -568,28 +562,6 @@ fn memory_is_new() {
         eq!(map, 0x7000_0000);
     });
     says(&text, "old mapping false");
-}
-
-fn auxiliary_vector() {
-    let auxv = std::fs::read("/proc/self/auxv").unwrap_or_default();
-    let words: Vec<u64> = auxv.chunks_exact(8).filter_map(from_bytes).collect();
-    let value = |kind: u64| words.chunks_exact(2).find(|pair| pair[0] == kind).map(|pair| pair[1]);
-    eq!(value(AT_PAGESZ), Some(PAGE as u64));
-    eq!(value(AT_CLKTCK), Some(100));
-    eq!(value(AT_UID), Some(works!(getuid()) as u64));
-    eq!(value(AT_EUID), Some(works!(geteuid()) as u64));
-    eq!(value(AT_GID), Some(works!(getgid()) as u64));
-    eq!(value(AT_EGID), Some(works!(getegid()) as u64));
-    eq!(value(AT_SECURE), Some(0));
-    eq!(value(AT_BASE), Some(0));
-    is!(value(AT_PHDR).is_some_and(|address| address != 0), "program headers");
-    eq!(value(AT_PHENT), Some(56));
-    is!(value(AT_ENTRY).is_some(), "an entry");
-    is!(value(AT_RANDOM).is_some_and(|address| bytes_at(address as usize, 16).iter().any(|byte| *byte != 0)), "16 random bytes");
-    let name = value(AT_EXECFN).map(|address| bytes_at(address as usize, 1));
-    is!(name.is_some(), "the path it was started by");
-    is!(value(AT_PLATFORM).is_some_and(|address| bytes_at(address as usize, 7) == b"x86_64\0"), "the platform to be x86_64");
-    eq!(words[words.len() - 2..], [0, 0]);
 }
 
 fn fexecve_of_a_memfd() {

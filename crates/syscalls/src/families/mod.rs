@@ -4,6 +4,7 @@ mod advice;
 mod attributes;
 mod confinement;
 mod descriptors;
+mod epoll;
 mod exec;
 mod files;
 mod futex;
@@ -15,6 +16,7 @@ mod limits;
 mod memory;
 mod mounts;
 mod names;
+mod namespaces;
 mod netlink;
 mod options;
 mod passing;
@@ -64,6 +66,7 @@ pub(crate) fn all() -> impl Iterator<Item = Test> {
         descriptors::TESTS,
         pipes::TESTS,
         poll::TESTS,
+        epoll::TESTS,
         futex::TESTS,
         time::TESTS,
         unix::TESTS,
@@ -80,6 +83,7 @@ pub(crate) fn all() -> impl Iterator<Item = Test> {
         watch::TESTS,
         ipc::TESTS,
         mounts::TESTS,
+        namespaces::TESTS,
         system::TESTS,
         confinement::TESTS,
     ];

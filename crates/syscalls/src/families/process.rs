@@ -7,7 +7,7 @@ tests!("process":
     fork_copies, exit_codes, killed_by_a_signal, wait_arguments, wait_for_any_and_for_groups, nohang, waitid_fills_siginfo,
     waitid_arguments, wnowait_leaves_it, stop_and_continue, waitid_of_stopped, ignoring_sigchld_reaps, nocldwait_reaps,
     nocldstop_is_quiet, usage_of_children, zombies_stay, orphans_go_to_the_subreaper, parents_death_signal, groups_and_sessions,
-    setpgid_arguments, setsid_makes_a_session, group_of_a_child_after_exec, numbers, process_limit,
+    setpgid_arguments, setsid_makes_a_session, group_of_a_child_after_exec, numbers, process_limit, auxiliary_vector,
 );
 
 fn fork_copies() {
@@ -500,4 +500,26 @@ fn process_limit() {
     gives!(kill(waiting, SIGKILL) => 0);
     eq!(wait(waiting), Status::Killed(SIGKILL));
     in_child(|| {});
+}
+
+fn auxiliary_vector() {
+    let auxv = std::fs::read("/proc/self/auxv").unwrap_or_default();
+    let words: Vec<u64> = auxv.chunks_exact(8).filter_map(from_bytes).collect();
+    let value = |kind: u64| words.chunks_exact(2).find(|pair| pair[0] == kind).map(|pair| pair[1]);
+    eq!(value(AT_PAGESZ), Some(PAGE as u64));
+    eq!(value(AT_CLKTCK), Some(100));
+    eq!(value(AT_UID), Some(works!(getuid()) as u64));
+    eq!(value(AT_EUID), Some(works!(geteuid()) as u64));
+    eq!(value(AT_GID), Some(works!(getgid()) as u64));
+    eq!(value(AT_EGID), Some(works!(getegid()) as u64));
+    eq!(value(AT_SECURE), Some(0));
+    eq!(value(AT_BASE), Some(0));
+    is!(value(AT_PHDR).is_some_and(|address| address != 0), "program headers");
+    eq!(value(AT_PHENT), Some(56));
+    is!(value(AT_ENTRY).is_some(), "an entry");
+    is!(value(AT_RANDOM).is_some_and(|address| bytes_at(address as usize, 16).iter().any(|byte| *byte != 0)), "16 random bytes");
+    let name = value(AT_EXECFN).map(|address| bytes_at(address as usize, 1));
+    is!(name.is_some(), "the path it was started by");
+    is!(value(AT_PLATFORM).is_some_and(|address| bytes_at(address as usize, 7) == b"x86_64\0"), "the platform to be x86_64");
+    eq!(words[words.len() - 2..], [0, 0]);
 }

@@ -9,7 +9,8 @@
 //! | [`endpoint`] | addresses and ports, and how programs pass them |
 //! | [`ports`] | who has which port |
 //! | [`interfaces`] | network interfaces and their addresses |
-//! | [`tcp`] | connections, and those who wait for them |
+//! | [`tcp`] | TCP sockets |
+//! | `listener` | how two of them find each other |
 //! | [`tcp_options`] | the options of TCP |
 //! | [`udp`] | datagrams |
 //! | [`ip_options`] | the options of IPv4 and IPv6 |
@@ -18,6 +19,7 @@
 pub mod endpoint;
 pub mod interfaces;
 pub mod ip_options;
+mod listener;
 pub mod ports;
 pub mod show;
 pub mod tcp;

@@ -3,10 +3,11 @@
 use super::Inet;
 use super::endpoint::{self, Local};
 use super::ip_options::{self, IpOptions};
+use super::listener::Listener;
 use super::ports::{Claim, Taken, check_privilege};
 use super::tcp_options::TcpOptions;
 use crate::socket::options::number;
-use crate::socket::stream::{Connection, Rules, Take, take_of};
+use crate::socket::stream::{Connection, Take, take_of};
 use crate::socket::{Address, Common, Connect, Incoming, Outgoing, Received, Shutdown, Sink, Socket};
 use crate::sync::Mutex;
 use crate::task::Task;
@@ -37,22 +38,23 @@ pub struct Tcp {
     pub(super) kernel: Weak<Kernel>,
     pub(super) inet: Arc<Inet>,
     pub(super) common: Common,
-    state: Mutex<State>,
-    bound: Mutex<Option<Bound>>,
+    pub(super) state: Mutex<State>,
+    pub(super) bound: Mutex<Option<Bound>>,
     pub(super) ip: Mutex<IpOptions>,
     pub(super) tcp: Mutex<TcpOptions>,
 }
 
 /// A port that it has.
 #[derive(Clone, Copy)]
-struct Bound {
-    taken: Taken,
-    local: Local,
+pub(super) struct Bound {
+    pub(super) taken: Taken,
+    pub(super) local: Local,
     /// The program asked for this very port.
-    explicit: bool,
+    pub(super) explicit: bool,
 }
 
-enum State {
+/// How far it is.
+pub(super) enum State {
     /// Not connected; `failed` is told as an end.
     Closed {
         failed: bool,
@@ -66,22 +68,14 @@ enum State {
     Connected(Arc<End>),
 }
 
-/// Connections that wait to be accepted.
-struct Listener {
-    backlog: u32,
-    waiting: VecDeque<Arc<Tcp>>,
-    /// Those that come when there is room.
-    pending: VecDeque<Weak<Tcp>>,
-}
-
 /// An end of a connection.
 pub(super) struct End {
-    connection: Arc<Connection>,
-    side: usize,
-    local: SocketAddr,
-    remote: SocketAddr,
+    pub(super) connection: Arc<Connection>,
+    pub(super) side: usize,
+    pub(super) local: SocketAddr,
+    pub(super) remote: SocketAddr,
     /// connect(2) began it without waiting, and hasn't said yet that it is done.
-    fresh: core::sync::atomic::AtomicBool,
+    pub(super) fresh: core::sync::atomic::AtomicBool,
 }
 
 impl Tcp {
@@ -92,7 +86,7 @@ impl Tcp {
         Tcp::with(kernel, common, State::Closed { failed: false }, IpOptions::default(), TcpOptions::default())
     }
 
-    fn with(kernel: &Arc<Kernel>, common: Common, state: State, ip: IpOptions, tcp: TcpOptions) -> Arc<Self> {
+    pub(super) fn with(kernel: &Arc<Kernel>, common: Common, state: State, ip: IpOptions, tcp: TcpOptions) -> Arc<Self> {
         Arc::new_cyclic(|this| Tcp {
             this: this.clone(),
             kernel: Arc::downgrade(kernel),
@@ -105,7 +99,7 @@ impl Tcp {
         })
     }
 
-    fn kernel(&self) -> Result<Arc<Kernel>> {
+    pub(super) fn kernel(&self) -> Result<Arc<Kernel>> {
         self.kernel.upgrade().ok_or(Errno::ENETDOWN)
     }
 
@@ -116,7 +110,7 @@ impl Tcp {
         }
     }
 
-    fn claim(&self, local: Local) -> Claim {
+    pub(super) fn claim(&self, local: Local) -> Claim {
         let options = self.common.options.lock();
         Claim {
             local,
@@ -150,111 +144,14 @@ impl Tcp {
     }
 
     /// Bytes that have room on the way from `sender` to `receiver`.
-    fn capacity(sender: &Common, receiver: &Common) -> usize {
+    pub(super) fn capacity(sender: &Common, receiver: &Common) -> usize {
         let part = |common: &Common, lock: u32, bytes: usize| {
             if common.buffer_lock.load(Ordering::Relaxed) & lock != 0 { bytes } else { BUFFER }
         };
         part(sender, n::SOCK_SNDBUF_LOCK, sender.send_room()) + part(receiver, n::SOCK_RCVBUF_LOCK, receiver.receive_room())
     }
 
-    /// Somebody connects from `from` to this one, which listens: answers their end, or none if there is no room.
-    ///
-    /// # Errors
-    /// `ECONNREFUSED`: it doesn't listen any more.
-    fn meet(&self, client: &Arc<Tcp>, from: SocketAddr, to: SocketAddr) -> Result<Option<Arc<End>>> {
-        let kernel = self.kernel()?;
-        let mut state = self.state.lock();
-        let State::Listening(listener) = &mut *state else { return Err(Errno::ECONNREFUSED) };
-        if listener.waiting.len() > listener.backlog as usize {
-            listener.pending.retain(|other| other.strong_count() > 0);
-            listener.pending.push_back(Arc::downgrade(client));
-            return Ok(None);
-        }
-        let common = self.common.inherit(&kernel);
-        let capacity = [Tcp::capacity(&common, &client.common), Tcp::capacity(&client.common, &common)];
-        let queues = [client.common.queue.clone(), common.queue.clone()];
-        let connection = Connection::new(Rules::Tcp, capacity, queues);
-        let end = |side, local, remote, fresh| {
-            Arc::new(End {
-                connection: connection.clone(),
-                side,
-                local,
-                remote,
-                fresh: core::sync::atomic::AtomicBool::new(fresh),
-            })
-        };
-        let (mine, theirs) = (end(1, to, from, false), end(0, from, to, true));
-        mine.connection.set_inline(1, common.options.lock().out_of_band_inline);
-        theirs.connection.set_inline(0, client.common.options.lock().out_of_band_inline);
-        let accepted = Tcp::with(&kernel, common, State::Connected(mine), self.ip.lock().clone(), self.tcp.lock().clone());
-        let local = Local { ip: to.ip(), port: to.port(), only6: false };
-        let taken = self.inet.tcp.join(accepted.claim(local), Arc::downgrade(&accepted));
-        *accepted.bound.lock() = Some(Bound { taken, local, explicit: true });
-        listener.waiting.push_back(accepted);
-        drop(state);
-        self.common.queue.wake(Events::READABLE);
-        Ok(Some(theirs))
-    }
-
-    /// A connect has come out so.
-    fn settle(&self, outcome: Result<Option<Arc<End>>>, from: SocketAddr, to: SocketAddr) {
-        let mut state = self.state.lock();
-        match outcome {
-            // It is no longer wanted.
-            _ if !matches!(&*state, State::Connecting { .. }) => {
-                drop(state);
-                if let Ok(Some(end)) = outcome {
-                    end.connection.close(end.side, true);
-                }
-                return;
-            }
-            Ok(Some(end)) => *state = State::Connected(end),
-            Ok(None) => *state = State::Connecting { to, from },
-            Err(errno) => {
-                *state = State::Closed { failed: true };
-                self.common.set_error(errno);
-            }
-        }
-        drop(state);
-        self.common.queue.wake(Events::all());
-    }
-
-    /// Lets in who has waited for room.
-    fn admit_pending(&self) {
-        loop {
-            let next = match &mut *self.state.lock() {
-                State::Listening(listener) if listener.waiting.len() <= listener.backlog as usize => listener.pending.pop_front(),
-                _ => None,
-            };
-            let Some(client) = next else { return };
-            let Some(client) = client.upgrade() else { continue };
-            let waits = match &*client.state.lock() {
-                State::Connecting { to, from } => Some((*to, *from)),
-                _ => None,
-            };
-            if let Some((to, from)) = waits {
-                client.settle(self.meet(&client, from, to), from, to);
-            }
-        }
-    }
-
-    /// Those that wait at a listener that is no more are reset.
-    fn turn_away(listener: Listener) {
-        for waiting in listener.waiting {
-            waiting.close_with(true);
-        }
-        for client in listener.pending.iter().filter_map(Weak::upgrade) {
-            let waits = match &*client.state.lock() {
-                State::Connecting { to, from } => Some((*to, *from)),
-                _ => None,
-            };
-            if let Some((to, from)) = waits {
-                client.settle(Err(Errno::ECONNREFUSED), from, to);
-            }
-        }
-    }
-
-    fn close_with(&self, reset: bool) {
+    pub(super) fn close_with(&self, reset: bool) {
         let before = core::mem::replace(&mut *self.state.lock(), State::Closed { failed: false });
         let explicit = self.bound.lock().is_some_and(|bound| bound.explicit);
         let mut waits = false;

@@ -66,11 +66,11 @@ fn differences() -> BTreeMap<&'static str, &'static str> {
 }
 
 /// Runs a family behind the sentry. One that ends it takes the tests that come after along.
-fn behind_sentry(world: &World, suite: &Path, family: &str) -> Outcomes {
+fn behind_sentry(world: &World, suite: &Path, family: &str, network: &str) -> Outcomes {
     let filter = format!("{family}.");
     let program = suite.to_str().expect("the path is text");
     // With what the superuser has natively.
-    let rights = ["--cap-add", "ALL", "--security-opt", "no-new-privileges=false"];
+    let rights = ["--cap-add", "ALL", "--security-opt", "no-new-privileges=false", "--network", network];
     let asked = ["--", program, "run", &filter, "--timeout", TIMEOUT, "--jobs", "8"];
     let run = world.output(["run", "--isolation", "sentry"].iter().chain(&rights).chain(&asked));
     let mut outcomes = outcomes(&String::from_utf8_lossy(&run.stdout));
@@ -90,7 +90,7 @@ fn programs_see_what_linux_shows_them() {
     families.dedup();
     let mut inside = Outcomes::new();
     for family in families {
-        inside.extend(behind_sentry(&world, &suite, family));
+        inside.extend(behind_sentry(&world, &suite, family, "none"));
     }
     let mut known = differences();
     let mut wrong = Vec::new();
@@ -109,6 +109,26 @@ fn programs_see_what_linux_shows_them() {
     wrong.extend(inside.into_iter().map(|(name, line)| format!("{name}: {line}")));
     wrong.extend(known.into_keys().map(|name| format!("{name}: there is no such test")));
     assert!(wrong.is_empty(), "{} unexpected:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// Sockets of the host's, made by a process of its own, are to be Linux's in all but this.
+#[test]
+fn sockets_of_the_hosts_are_linuxs() {
+    let Some(world) = World::new() else { return };
+    let suite = suite();
+    // The kernel lists its own in /proc/net.
+    let known = ["tcp.listening_shows_in_proc"];
+    for family in ["tcp", "udp", "options", "netlink"] {
+        let filter = format!("{family}.");
+        let native = output(Command::new(&suite).args(["run", &filter]).current_dir(world.path("")).stdin(Stdio::null()));
+        let native = outcomes(stdout(&native));
+        let inside = behind_sentry(&world, &suite, family, "host");
+        assert!(!native.is_empty());
+        for (name, line) in native.iter().filter(|(_, line)| kind(line) == "ok") {
+            let own = inside.get(name).map_or("gone", String::as_str);
+            assert_eq!(kind(own) == "ok", !known.contains(&name.as_str()), "{own}\n    natively: {line}");
+        }
+    }
 }
 
 #[test]

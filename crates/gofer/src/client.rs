@@ -7,15 +7,14 @@
 //! export each step of [`Handle::walk`] can say what was there last time: one trip checks a whole path, opens what it leads to, and
 //! makes handles only for what has changed.
 
+use crate::lines::{Lines, errno};
 use crate::protocol::{
     Attr, Device, Envelope, FileSystem, Found, Id, Key, Name, NewOwner, OpenFlags, Owner, Place, Reached, Request, Step, Times,
 };
-use crate::socket;
 use crate::wire::{Bytes, List, Malformed, Reader, Writer};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Handles that are given back with one request, at most.
 const FORGET_MOST: usize = 64;
@@ -24,13 +23,13 @@ const FORGET_LATER: usize = 512;
 
 /// A connection with a gofer. Copies are the same connection.
 #[derive(Clone, Debug)]
-pub struct Client(Arc<Lines>);
+pub struct Client(Arc<Connection>);
 
 /// A place in an export. Its methods take names of one component; see [`Name`](crate::Name).
 #[derive(Debug)]
 pub struct Handle {
     id: Id,
-    lines: Arc<Lines>,
+    gofer: Arc<Connection>,
 }
 
 /// The root of an export.
@@ -71,7 +70,7 @@ pub struct Change {
 
 impl Client {
     pub(crate) fn new(lines: Lines) -> Client {
-        Client(Arc::new(lines))
+        Client(Arc::new(Connection { lines, forgotten: Mutex::default() }))
     }
 
     /// The root of an export, by its place in the list that the gofer was made with.
@@ -85,19 +84,18 @@ impl Client {
 
     /// Whether the gofer has ended or has answered nonsense.
     pub fn is_lost(&self) -> bool {
-        self.0.lost.load(Ordering::Relaxed)
+        self.0.lines.is_lost()
     }
 
     /// The sockets, for tests that speak for themselves.
     #[doc(hidden)]
     pub fn into_sockets(self) -> Vec<OwnedFd> {
-        let lines = Arc::try_unwrap(self.0).expect("no handle is left");
-        lines.lines.into_iter().map(|line| line.0.into_inner().unwrap_or_else(PoisonError::into_inner).socket).collect()
+        Arc::try_unwrap(self.0).expect("no handle is left").lines.into_sockets()
     }
 }
 
-fn handle(lines: &Arc<Lines>, id: Id) -> Handle {
-    Handle { id, lines: Arc::clone(lines) }
+fn handle(gofer: &Arc<Connection>, id: Id) -> Handle {
+    Handle { id, gofer: Arc::clone(gofer) }
 }
 
 impl Handle {
@@ -138,14 +136,14 @@ impl Handle {
             }
         };
         let request = Request::Walk { from: self.id, steps: List::Values(list), open };
-        self.lines.ask(&request, |answer, descriptor| {
+        self.gofer.ask(&request, |answer, descriptor| {
             let mut reached = Vec::with_capacity(steps.len());
             while answer.get()? {
                 if reached.len() == steps.len() {
                     return Err(Malformed);
                 }
                 let Reached { new, attr } = answer.get()?;
-                reached.push((new.map(|id| handle(&self.lines, id)), attr));
+                reached.push((new.map(|id| handle(&self.gofer, id)), attr));
             }
             let stopped = errno(answer.get()?);
             let opened = match errno(answer.get()?) {
@@ -167,7 +165,7 @@ impl Handle {
     /// # Errors
     /// `EIO`: the gofer is lost, or the host's file system is.
     pub fn stat(&self) -> Result<Attr, Errno> {
-        self.lines.ask(&Request::Stat { node: self.id }, |answer, _| answer.get())
+        self.gofer.ask(&Request::Stat { node: self.id }, |answer, _| answer.get())
     }
 
     /// Opens it. Data then moves without the gofer.
@@ -176,7 +174,7 @@ impl Handle {
     /// Those of open(2). `ENXIO` for a device, pipe or socket unless the export allows it; `ELOOP` for a symbolic link; `EMFILE` if
     /// this process has no descriptor left.
     pub fn open(&self, flags: OpenFlags) -> Result<OwnedFd, Errno> {
-        self.lines.ask(&Request::Open { node: self.id, flags }, |_, descriptor| Ok(descriptor.take()))?.ok_or(Errno::MFILE)
+        self.gofer.ask(&Request::Open { node: self.id, flags }, |_, descriptor| Ok(descriptor.take()))?.ok_or(Errno::MFILE)
     }
 
     /// Makes a regular file in this directory, which must not be there yet, and opens it.
@@ -203,8 +201,8 @@ impl Handle {
 
     fn made_and_opened(&self, request: &Request<'_>) -> Result<(Handle, Attr, OwnedFd), Errno> {
         let (found, descriptor) =
-            self.lines.ask(request, |answer, descriptor| Ok((answer.get::<Found>()?, descriptor.take())))?;
-        let handle = handle(&self.lines, found.node);
+            self.gofer.ask(request, |answer, descriptor| Ok((answer.get::<Found>()?, descriptor.take())))?;
+        let handle = handle(&self.gofer, found.node);
         Ok((handle, found.attr, descriptor.ok_or(Errno::MFILE)?))
     }
 
@@ -233,8 +231,8 @@ impl Handle {
     }
 
     fn made(&self, request: &Request<'_>) -> Result<(Handle, Attr), Errno> {
-        let found: Found = self.lines.ask(request, |answer, _| answer.get())?;
-        Ok((handle(&self.lines, found.node), found.attr))
+        let found: Found = self.gofer.ask(request, |answer, _| answer.get())?;
+        Ok((handle(&self.gofer, found.node), found.attr))
     }
 
     /// Gives a file one more name, in this directory; how the file is then.
@@ -242,7 +240,7 @@ impl Handle {
     /// # Errors
     /// Those of link(2).
     pub fn link(&self, name: &[u8], file: &Handle) -> Result<Attr, Errno> {
-        self.lines.ask(&Request::Link { node: self.same(file)?, at: self.place(name)? }, |answer, _| answer.get())
+        self.gofer.ask(&Request::Link { node: self.same(file)?, at: self.place(name)? }, |answer, _| answer.get())
     }
 
     /// Takes a file's name out of this directory.
@@ -250,7 +248,7 @@ impl Handle {
     /// # Errors
     /// Those of unlink(2).
     pub fn unlink(&self, name: &[u8]) -> Result<(), Errno> {
-        self.lines.ask(&Request::Unlink { at: self.place(name)?, directory: false }, |_, _| Ok(()))
+        self.gofer.ask(&Request::Unlink { at: self.place(name)?, directory: false }, |_, _| Ok(()))
     }
 
     /// Removes an empty directory from this one.
@@ -258,7 +256,7 @@ impl Handle {
     /// # Errors
     /// Those of rmdir(2).
     pub fn remove_dir(&self, name: &[u8]) -> Result<(), Errno> {
-        self.lines.ask(&Request::Unlink { at: self.place(name)?, directory: true }, |_, _| Ok(()))
+        self.gofer.ask(&Request::Unlink { at: self.place(name)?, directory: true }, |_, _| Ok(()))
     }
 
     /// Renames what has a name in this directory, to a name in that one; `flags` are `RENAME_NOREPLACE` or `RENAME_EXCHANGE`.
@@ -267,7 +265,7 @@ impl Handle {
     /// Those of renameat2(2); `EXDEV` from export to export.
     pub fn rename(&self, name: &[u8], to: &Handle, new: &[u8], flags: u32) -> Result<(), Errno> {
         self.same(to)?;
-        self.lines.ask(&Request::Rename { from: self.place(name)?, to: to.place(new)?, flags }, |_, _| Ok(()))
+        self.gofer.ask(&Request::Rename { from: self.place(name)?, to: to.place(new)?, flags }, |_, _| Ok(()))
     }
 
     /// What a symbolic link says.
@@ -284,7 +282,7 @@ impl Handle {
     /// Those of chown(2), chmod(2), truncate(2) and utimensat(2); `EOPNOTSUPP` for permissions of a symbolic link.
     pub fn change(&self, change: &Change) -> Result<Attr, Errno> {
         let Change { owner, mode, size, times } = *change;
-        self.lines.ask(&Request::Change { node: self.id, owner, mode, size, times }, |answer, _| answer.get())
+        self.gofer.ask(&Request::Change { node: self.id, owner, mode, size, times }, |answer, _| answer.get())
     }
 
     /// How its file system is.
@@ -292,7 +290,7 @@ impl Handle {
     /// # Errors
     /// Those of fstatfs(2).
     pub fn stat_fs(&self) -> Result<FileSystem, Errno> {
-        self.lines.ask(&Request::StatFs { node: self.id }, |answer, _| answer.get())
+        self.gofer.ask(&Request::StatFs { node: self.id }, |answer, _| answer.get())
     }
 
     /// The value of an extended attribute.
@@ -312,7 +310,7 @@ impl Handle {
             return Err(Errno::TOOBIG);
         }
         let request = Request::SetXattr { node: self.id, key: Key::new(key)?, value: Bytes(value), flags };
-        self.lines.ask(&request, |_, _| Ok(()))
+        self.gofer.ask(&request, |_, _| Ok(()))
     }
 
     /// The names of all extended attributes, each with a NUL at its end.
@@ -328,11 +326,11 @@ impl Handle {
     /// # Errors
     /// Those of removexattr(2); `EPERM` for those that belong to the host.
     pub fn remove_xattr(&self, key: &[u8]) -> Result<(), Errno> {
-        self.lines.ask(&Request::RemoveXattr { node: self.id, key: Key::new(key)? }, |_, _| Ok(()))
+        self.gofer.ask(&Request::RemoveXattr { node: self.id, key: Key::new(key)? }, |_, _| Ok(()))
     }
 
     fn bytes(&self, request: &Request<'_>) -> Result<Vec<u8>, Errno> {
-        self.lines.ask(request, |answer, _| Ok(answer.get::<Bytes<'_>>()?.0.to_vec()))
+        self.gofer.ask(request, |answer, _| Ok(answer.get::<Bytes<'_>>()?.0.to_vec()))
     }
 
     fn place<'a>(&self, name: &'a [u8]) -> Result<Place<'a>, Errno> {
@@ -341,105 +339,37 @@ impl Handle {
 
     /// The number of another handle, which must be the same gofer's.
     fn same(&self, other: &Handle) -> Result<Id, Errno> {
-        if Arc::ptr_eq(&self.lines, &other.lines) { Ok(other.id) } else { Err(Errno::XDEV) }
+        if Arc::ptr_eq(&self.gofer, &other.gofer) { Ok(other.id) } else { Err(Errno::XDEV) }
     }
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.lines.forget(self.id);
+        self.gofer.forget(self.id);
     }
 }
 
-fn errno(number: u16) -> Option<Errno> {
-    match number {
-        0 => None,
-        // The kernel has no others.
-        1..4096 => Some(Errno::from_raw_os_error(number.into())),
-        _ => Some(Errno::IO),
-    }
-}
-
-/// One socket, and room for a message on it.
+/// A gofer, and the handles it doesn't know yet to be given back.
 #[derive(Debug)]
-pub(crate) struct Line(Mutex<End>);
-
-#[derive(Debug)]
-struct End {
-    socket: OwnedFd,
-    buffer: Box<[u8]>,
-}
-
-impl Line {
-    pub(crate) fn new(socket: OwnedFd) -> Line {
-        Line(Mutex::new(End { socket, buffer: socket::buffer() }))
-    }
-}
-
-/// All sockets. Behind each is a thread of the gofer's, which runs on the processors that have this line; the last is anybody's.
-///
-/// To wake a thread on another processor takes several times as long as everything else.
-#[derive(Debug)]
-pub(crate) struct Lines {
-    lines: Vec<Line>,
-    /// By the processor's number.
-    of_processor: Vec<u8>,
+struct Connection {
+    lines: Lines,
     forgotten: Mutex<Vec<Id>>,
-    lost: AtomicBool,
 }
 
-impl Lines {
-    pub(crate) fn new(lines: Vec<Line>, of_processor: Vec<u8>) -> Lines {
-        Lines { lines, of_processor, forgotten: Mutex::default(), lost: AtomicBool::new(false) }
-    }
-
-    /// The line of this processor if it is free, else the one that is anybody's if that is, else this processor's when it is free.
-    fn line(&self) -> Result<MutexGuard<'_, End>, Errno> {
-        let index = self.of_processor.get(rustix::thread::sched_getcpu()).copied().unwrap_or(0);
-        let nearest = self.lines.get(usize::from(index)).ok_or(Errno::IO)?;
-        let spare = self.lines.last().ok_or(Errno::IO)?;
-        for line in [nearest, spare] {
-            match line.0.try_lock() {
-                Ok(end) => return Ok(end),
-                Err(TryLockError::Poisoned(poisoned)) => return Ok(poisoned.into_inner()),
-                Err(TryLockError::WouldBlock) => {}
-            }
-        }
-        Ok(nearest.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
+impl Connection {
     /// Asks, waits, and reads the answer.
     fn ask<T>(
         &self,
         request: &Request<'_>,
         read: impl FnOnce(&mut Reader<'_>, &mut Option<OwnedFd>) -> Result<T, Malformed>,
     ) -> Result<T, Errno> {
-        if self.lost.load(Ordering::Relaxed) {
-            return Err(Errno::IO);
-        }
-        let mut end = self.line()?;
-        let End { socket, buffer } = &mut *end;
-        self.send(socket, buffer, request)?;
-        let (length, mut descriptor) = socket::receive_with_descriptor(&*socket, buffer).map_err(|_| self.lose())?;
-        let mut answer = Reader::new(buffer.get(..length).unwrap_or_default());
-        if length == 0 {
-            return Err(self.lose());
-        }
-        if let Some(errno) = errno(answer.get().map_err(|_| self.lose())?) {
-            return Err(errno);
-        }
-        let value = read(&mut answer, &mut descriptor).map_err(|_| self.lose())?;
-        answer.end().map_err(|_| self.lose())?;
-        Ok(value)
+        self.lines.ask(|out| self.write(request, out), None, read)
     }
 
-    fn send(&self, socket: &OwnedFd, buffer: &mut [u8], request: &Request<'_>) -> Result<(), Errno> {
+    fn write(&self, request: &Request<'_>, out: &mut Writer<'_>) {
         let mut few = [Id(0); FORGET_MOST];
         let forget = self.take_forgotten(&mut few);
-        let mut out = Writer::new(buffer);
         out.put(&Envelope { forget: List::Values(forget), request: *request });
-        let message = out.finish().and_then(|length| buffer.get(..length)).ok_or(Errno::TOOBIG)?;
-        socket::send(socket, message, None).map_err(|_| self.lose())
     }
 
     fn take_forgotten<'f>(&self, few: &'f mut [Id; FORGET_MOST]) -> &'f [Id] {
@@ -460,25 +390,17 @@ impl Lines {
             forgotten.push(id);
             forgotten.len()
         };
-        if waiting >= FORGET_LATER && !self.lost.load(Ordering::Relaxed) {
+        if waiting >= FORGET_LATER {
             self.forget_now();
         }
     }
 
     /// Sends what waits, without waiting for anything but the line.
     fn forget_now(&self) {
-        let Ok(mut end) = self.line() else { return };
-        let End { socket, buffer } = &mut *end;
         while self.forgotten.lock().is_ok_and(|waiting| waiting.len() >= FORGET_MOST) {
-            if self.send(socket, buffer, &Request::Nothing {}).is_err() {
+            if self.lines.tell(|out| self.write(&Request::Nothing {}, out)).is_err() {
                 return;
             }
         }
-    }
-
-    /// Nothing more can be had from this gofer.
-    fn lose(&self) -> Errno {
-        self.lost.store(true, Ordering::Relaxed);
-        Errno::IO
     }
 }

@@ -17,10 +17,13 @@
 //! | [`server`] | the gofer's side: confinement, handles, every request |
 //! | [`client`] | the sentry's side: calls that wait for their answer |
 //! | [`spawn`](mod@spawn) | making the process |
+//! | [`net`] | another such process, which makes sockets in the host's network |
 
 pub mod client;
 pub mod config;
 mod error;
+mod lines;
+pub mod net;
 pub mod protocol;
 mod server;
 mod socket;

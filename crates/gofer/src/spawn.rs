@@ -1,14 +1,15 @@
-//! Making a gofer: a copy of this process that goes another way.
+//! Making a gofer, or another process that answers: a copy of this one that goes another way.
 
-use crate::client::{Client, Line, Lines};
+use crate::client::Client;
 use crate::config::{Confinement, Export};
 use crate::error::Error;
+use crate::lines::Lines;
 use crate::server::{Server, Table, Worker, calls, confine};
 use crate::socket;
 use insula_sys::process::{self, Child, Fork, Spaces};
 use insula_sys::seccomp::Instruction;
 use insula_sys::{Context, Errno};
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::thread::CpuSet;
 use std::io::{Read, Write};
 use std::sync::{Arc, Barrier};
@@ -59,6 +60,33 @@ impl Starting {
 /// # Errors
 /// No process or no sockets can be made.
 pub fn spawn(exports: &[Export], confinement: &Confinement) -> Result<(Starting, Client), Error> {
+    let prepare = |keep: &[BorrowedFd<'_>]| -> insula_sys::Result<Factory> {
+        let (exports, handles) = confine::enter(exports, confinement, keep)?;
+        let server: &Server = Box::leak(Box::new(Server { exports, table: Table::new(handles) }));
+        Ok(Box::new(move || {
+            let mut worker = Worker::new(server);
+            Box::new(move |socket, buffers| worker.serve(socket, buffers))
+        }))
+    };
+    let (starting, lines) = make("gofer", prepare, calls::filter)?;
+    Ok((starting, Client::new(lines)))
+}
+
+/// A thread's life: it answers at a socket until that is closed.
+pub(crate) type Life = Box<dyn FnMut(&OwnedFd, &mut [Box<[u8]>; 2])>;
+/// Makes one in each thread, with the memory it needs.
+pub(crate) type Factory = Box<dyn Fn() -> Life + Sync>;
+
+/// Makes a confined process that answers: `prepare`, in it, leaves the host with nothing but these descriptors kept, `filter` says which calls are
+/// left.
+///
+/// # Errors
+/// As [`spawn`].
+pub(crate) fn make(
+    name: &'static str,
+    prepare: impl FnOnce(&[BorrowedFd<'_>]) -> insula_sys::Result<Factory>,
+    filter: fn() -> std::result::Result<Vec<Instruction>, insula_seccomp::Error>,
+) -> Result<(Starting, Lines), Error> {
     let processors = Processors::allowed()?;
     // One thread for each group of processors, and one for what comes while that is busy.
     let mut pairs = Vec::new();
@@ -70,31 +98,24 @@ pub fn spawn(exports: &[Export], confinement: &Confinement) -> Result<(Starting,
     match process::fork(Spaces::PID, None)? {
         Fork::Child => {
             drop((ours, status));
-            be_gofer(exports, confinement, &processors, theirs, tell.into())
+            be(name, prepare, filter, &processors, theirs, tell.into())
         }
-        Fork::Parent(child) => {
-            let lines = ours.into_iter().map(Line::new).collect();
-            let client = Client::new(Lines::new(lines, processors.group_of()));
-            Ok((Starting { child, status: status.into() }, client))
-        }
+        Fork::Parent(child) => Ok((Starting { child, status: status.into() }, Lines::new(ours, processors.group_of()))),
     }
 }
 
-/// The gofer's life.
-fn be_gofer(
-    exports: &[Export],
-    confinement: &Confinement,
+/// That process's life.
+fn be(
+    name: &'static str,
+    prepare: impl FnOnce(&[BorrowedFd<'_>]) -> insula_sys::Result<Factory>,
+    filter: fn() -> std::result::Result<Vec<Instruction>, insula_seccomp::Error>,
     processors: &Processors,
     sockets: Vec<OwnedFd>,
     mut tell: std::fs::File,
 ) -> ! {
     let mut keep = confine::borrowed(&sockets);
     keep.push(tell.as_fd());
-    let confined = confine::enter(exports, confinement, &keep);
-    let gate = confined.and_then(|(exports, handles)| {
-        let server = Server { exports, table: Table::new(handles) };
-        Ok((start(server, processors, sockets)?, filter()?))
-    });
+    let gate = prepare(&keep).and_then(|factory| Ok((start(name, factory, processors, sockets)?, program(filter)?)));
     let (gate, program) = match gate {
         Ok(ready) => ready,
         Err(error) => {
@@ -105,7 +126,7 @@ fn be_gofer(
     // All that is left to do has been seen to work, or closes the sockets if it doesn't.
     let told = tell.write_all(&[READY]);
     drop(tell);
-    if told.is_err() || insula_sys::seccomp::confine_all(&program, "gofer").is_err() {
+    if told.is_err() || insula_sys::seccomp::confine_all(&program, name).is_err() {
         process::exit(1);
     }
     gate.wait();
@@ -115,33 +136,38 @@ fn be_gofer(
 }
 
 /// Starts a thread for each socket. They answer as soon as somebody waits at the gate: when all of them are confined.
-fn start(server: Server, processors: &Processors, sockets: Vec<OwnedFd>) -> insula_sys::Result<Arc<Barrier>> {
-    let server: &Server = Box::leak(Box::new(server));
+fn start(
+    name: &'static str,
+    factory: Factory,
+    processors: &Processors,
+    sockets: Vec<OwnedFd>,
+) -> insula_sys::Result<Arc<Barrier>> {
+    let factory: &Factory = Box::leak(Box::new(factory));
     let gate = Arc::new(Barrier::new(sockets.len() + 1));
     for (number, socket) in sockets.into_iter().enumerate() {
         let (gate, bind) = (Arc::clone(&gate), processors.set(number));
         let life = move || {
-            insula_sys::seccomp::name_thread(&format!("gofer-{number}"));
+            insula_sys::seccomp::name_thread(&format!("{name}-{number}"));
             // Slower without, but nothing worse: the kernel may have taken the processor away meanwhile.
             let _ = bind.map(|set| rustix::thread::sched_setaffinity(None, &set));
             // It gets its memory now: to set a thread's up, the C library makes calls that it won't need again.
-            let (mut worker, mut buffers) = (Worker::new(server), [socket::buffer(), socket::buffer()]);
+            let (mut serve, mut buffers) = (factory(), [socket::buffer(), socket::buffer()]);
             // First all are there, then all are confined.
             gate.wait();
             gate.wait();
-            worker.serve(&socket, &mut buffers);
+            serve(&socket, &mut buffers);
             // All sockets belong to one client, and close together.
             process::exit(0)
         };
-        std::thread::Builder::new().stack_size(STACK).spawn(life).on("start", "a thread of the gofer")?;
+        std::thread::Builder::new().stack_size(STACK).spawn(life).on("start", format_args!("a thread of the {name}"))?;
     }
     gate.wait();
     Ok(gate)
 }
 
-fn filter() -> insula_sys::Result<Vec<Instruction>> {
+fn program(filter: fn() -> std::result::Result<Vec<Instruction>, insula_seccomp::Error>) -> insula_sys::Result<Vec<Instruction>> {
     insula_sys::seccomp::tell_of_violations(|number| insula_seccomp::Sysno::new(number).map(|call| call.name()))?;
-    calls::filter().map_err(|_| Errno::TOOBIG).on("make", "the system-call filter")
+    filter().map_err(|_| Errno::TOOBIG).on("make", "the system-call filter")
 }
 
 /// The processors that this process may use, in as many groups as there shall be threads.

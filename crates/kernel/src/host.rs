@@ -1,7 +1,8 @@
 //! What a host offers a kernel: a handful of small traits, each with one concern.
 
-use crate::Result;
 use crate::mm::Layout;
+use crate::socket::Socket;
+use crate::{Kernel, Result};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
@@ -19,6 +20,8 @@ pub struct Host {
     pub memory: Arc<dyn Memory>,
     /// What programs find.
     pub machine: Machine,
+    /// A network that isn't the kernel's own, if programs are to have that.
+    pub network: Option<Arc<dyn Network>>,
 }
 
 /// What programs find where they are placed.
@@ -105,6 +108,15 @@ pub trait Memory: Send + Sync {
 
     /// Gives pages back to the host: they read as zeros from now on.
     fn discard(&self, range: Range<u64>);
+}
+
+/// A network that the placement stands in: TCP and UDP are its business, and so is what its sockets do.
+pub trait Network: Send + Sync {
+    /// A socket, without name and peer: one of `AF_INET` or `AF_INET6`, of a kind and a protocol that belong together, for a program of this user.
+    ///
+    /// # Errors
+    /// What the placement says.
+    fn socket(&self, kernel: &Arc<Kernel>, uid: u32, domain: u32, kind: u32, protocol: u32) -> Result<Arc<dyn Socket>>;
 }
 
 /// An open file of the host's, of which the kernel has a descriptor.

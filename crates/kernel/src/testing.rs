@@ -135,7 +135,8 @@ impl World {
     pub(crate) fn new() -> World {
         let clock = Arc::new(HandClock { now: AtomicU64::new(1_000_000_000), armed: AtomicU64::new(u64::MAX) });
         let memory = Arc::new(Bytes::default());
-        let kernel = Kernel::new(Host { clock: clock.clone(), entropy: Arc::new(Counting), memory, machine: MACHINE });
+        let kernel =
+            Kernel::new(Host { clock: clock.clone(), entropy: Arc::new(Counting), memory, machine: MACHINE, network: None });
         let root = Tmpfs::root(&kernel, &Options { mode: 0o755, ..Options::default() });
         let namespace = kernel.file_systems.namespace("tmpfs", root, MountFlags::empty(), b"root");
         World { kernel, clock, namespace }

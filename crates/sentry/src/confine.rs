@@ -84,17 +84,17 @@ pub const CALLS: &[Allowed] = &[
     allow(Sysno::getdents64, "directories"),
     allow(Sysno::fcntl, "how a descriptor was opened"),
     allow(Sysno::close, "descriptors"),
-    allow(Sysno::ioctl, "terminals among the standard streams"),
-    allow(Sysno::poll, "whether a standard stream is ready"),
-    allow(Sysno::ppoll, "whether a standard stream is ready"),
-    allow(Sysno::epoll_ctl, "standard streams"),
-    allow(Sysno::epoll_wait, "standard streams"),
-    allow(Sysno::epoll_pwait, "standard streams"),
-    allow(Sysno::sendmsg, "requests to the gofer"),
+    allow(Sysno::ioctl, "terminals among the standard streams; how much a socket holds"),
+    allow(Sysno::poll, "whether a standard stream or a socket is ready"),
+    allow(Sysno::ppoll, "whether a standard stream or a socket is ready"),
+    allow(Sysno::epoll_ctl, "standard streams, sockets"),
+    allow(Sysno::epoll_wait, "standard streams, sockets"),
+    allow(Sysno::epoll_pwait, "standard streams, sockets"),
+    allow(Sysno::sendmsg, "requests to the gofer; what programs send in the host's network"),
     allow(Sysno::sendto, "requests to the gofer"),
-    allow(Sysno::recvmsg, "answers of the gofer; processes that are to be run"),
+    allow(Sysno::recvmsg, "answers of the gofer; processes that are to be run; what programs receive"),
     allow(Sysno::recvfrom, "answers of the gofer"),
-    allow(Sysno::accept4, "who wants processes to be run"),
+    allow(Sysno::accept4, "who wants processes to be run; connections of programs"),
     allow(Sysno::getrandom, "randomness"),
     allow(Sysno::getpid, "threads begin"),
     allow(Sysno::gettid, "threads begin"),
@@ -169,6 +169,8 @@ mod tests {
         assert_eq!(written("sentry"), sentry.collect::<BTreeSet<_>>(), "docs/security.md, the sentry's calls");
         let gofer = insula_gofer::CALLS.iter().map(|call| call.call.name());
         assert_eq!(written("gofer"), gofer.collect::<BTreeSet<_>>(), "docs/security.md, the gofer's calls");
+        let net = insula_gofer::net::CALLS.iter().map(|call| call.call.name());
+        assert_eq!(written("net"), net.collect::<BTreeSet<_>>(), "docs/security.md, the net process's calls");
     }
 
     /// The names between a list's marks: each line begins with one.

@@ -17,11 +17,13 @@
 //! | [`platform`] | how programs run on the host; all `unsafe` is in its lowest modules |
 //! | [`host`] | what the kernel core needs of the host |
 //! | [`hostfs`] | the host's files in the kernel's tree, by way of the gofer |
+//! | [`hostnet`] | the host's sockets in the kernel, by way of the net process |
 //! | [`confine`] | what the sentry gives up, and the calls it keeps |
 
 pub mod confine;
 pub mod driver;
 pub mod host;
 pub mod hostfs;
+pub mod hostnet;
 pub mod platform;
 pub mod runner;

@@ -17,29 +17,29 @@ pub struct Call {
     pub rare: Option<&'static str>,
 }
 
-const fn call(call: Sysno, purpose: &'static str) -> Call {
+pub(crate) const fn call(call: Sysno, purpose: &'static str) -> Call {
     Call { call, conditions: &[], purpose, rare: None }
 }
 
 impl Call {
-    const fn only(self, conditions: &'static [Condition]) -> Call {
+    pub(crate) const fn only(self, conditions: &'static [Condition]) -> Call {
         Call { conditions, ..self }
     }
 
-    const fn rare(self, why: &'static str) -> Call {
+    pub(crate) const fn rare(self, why: &'static str) -> Call {
         Call { rare: Some(why), ..self }
     }
 }
 
 /// The first argument is the working directory, which is the kernel's links to our own open files.
 const OWN_FILES: &[Condition] = &[Condition { argument: 0, test: Test::MaskedEq(0xffff_ffff), value: AT_FDCWD }];
-const STANDARD_ERROR: &[Condition] = &[Condition { argument: 0, test: Test::Eq, value: 2 }];
-const NOT_EXECUTABLE: &[Condition] = &[Condition { argument: 2, test: Test::MaskedEq(PROT_EXEC), value: 0 }];
+pub(crate) const STANDARD_ERROR: &[Condition] = &[Condition { argument: 0, test: Test::Eq, value: 2 }];
+pub(crate) const NOT_EXECUTABLE: &[Condition] = &[Condition { argument: 2, test: Test::MaskedEq(PROT_EXEC), value: 0 }];
 
 const AT_FDCWD: u64 = (-100_i32).cast_unsigned() as u64;
 const PROT_EXEC: u64 = 4;
 /// The second argument asks whether a descriptor is open.
-const IS_OPEN: &[Condition] = &[Condition { argument: 1, test: Test::Eq, value: F_GETFD }];
+pub(crate) const IS_OPEN: &[Condition] = &[Condition { argument: 1, test: Test::Eq, value: F_GETFD }];
 const F_GETFD: u64 = 1;
 
 /// What is allowed.

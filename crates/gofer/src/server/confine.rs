@@ -36,6 +36,20 @@ pub(crate) fn enter(exports: &[Export], how: &Confinement, keep: &[BorrowedFd<'_
     Ok((served, handles))
 }
 
+/// Makes this process, which has one thread, a net process: nothing of the host is left to it but the network.
+pub(crate) fn enter_network(low_ports: bool, keep: &[BorrowedFd<'_>]) -> Result<()> {
+    leave_caller(keep)?;
+    limit_descriptors(RESERVE)?;
+    process::unshare(Spaces::MNT | Spaces::IPC | Spaces::UTS).on("make", "the net process's namespaces")?;
+    rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .on("cut off", "the mounts of the host")?;
+    enter_empty_root()?;
+    give_up_privileges(if low_ports { 1 << NET_BIND_SERVICE } else { 0 })
+}
+
+/// Source: capabilities(7).
+const NET_BIND_SERVICE: u32 = 10;
+
 /// What came from who made us: signals, terminal, descriptors, the mask of new files.
 fn leave_caller(keep: &[BorrowedFd<'_>]) -> Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).on("be tied to", "the caller")?;

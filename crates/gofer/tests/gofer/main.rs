@@ -5,6 +5,7 @@
 mod equal;
 mod hostile;
 mod life;
+mod net;
 mod operations;
 mod support;
 mod trips;
@@ -47,6 +48,13 @@ fn main() {
         ("life::handles_are_given_back", life::handles_are_given_back),
         ("life::a_forbidden_call_ends_it", life::a_forbidden_call_ends_it),
         ("life::the_calls_are_those_in_the_list", life::the_calls_are_those_in_the_list),
+        ("net::sockets_are_made_named_and_connected", net::sockets_are_made_named_and_connected),
+        ("net::a_socket_is_gone_when_it_is_closed", net::a_socket_is_gone_when_it_is_closed),
+        ("net::only_listed_options_are_set", net::only_listed_options_are_set),
+        ("net::what_is_no_socket_of_the_network_is_refused", net::what_is_no_socket_of_the_network_is_refused),
+        ("net::bytes_that_are_no_request_do_no_harm", net::bytes_that_are_no_request_do_no_harm),
+        ("net::it_has_given_all_but_the_network_up", net::it_has_given_all_but_the_network_up),
+        ("net::it_ends_with_its_client", net::it_ends_with_its_client),
         ("trips", trips::measure),
     ]);
 }

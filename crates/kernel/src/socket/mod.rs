@@ -102,6 +102,8 @@ pub enum Connect {
     Done,
     /// It goes on by itself; [`Socket::connected`] says how it ends, once the socket can be written.
     Pending,
+    /// The same, and it has begun before.
+    Already,
     /// It may be tried again once that one can be written.
     Full(Arc<dyn Pollable>),
 }
@@ -191,6 +193,16 @@ pub trait Socket: Pollable + Any {
     /// An option of another level than `SOL_SOCKET`, getsockopt(2); `asked` is what the program passed in.
     fn option(&self, task: &Arc<Task>, level: u32, name: u32, asked: &[u8]) -> Result<Vec<u8>> {
         Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Sets an option of `SOL_SOCKET` that the family itself keeps; none: it is kept as those of all sockets are.
+    fn set_own_option(&self, task: &Arc<Task>, name: u32, value: &[u8]) -> Option<Result<()>> {
+        None
+    }
+
+    /// An option of `SOL_SOCKET` that the family itself keeps.
+    fn own_option(&self, name: u32) -> Option<Result<Vec<u8>>> {
+        None
     }
 
     /// An option of `SOL_SOCKET` was changed, or is about to be: what it means here.

@@ -53,6 +53,9 @@ fn flag(options: &mut Options, name: u32) -> Option<&mut bool> {
 /// # Errors
 /// As setsockopt(2).
 pub fn set(socket: &dyn Socket, task: &Arc<Task>, name: u32, value: &[u8]) -> Result<()> {
+    if let Some(outcome) = socket.set_own_option(task, name, value) {
+        return outcome;
+    }
     let common = socket.common();
     match name {
         n::SO_BINDTODEVICE => return bind_to_device(common, task, value),
@@ -175,6 +178,9 @@ fn bind_to_device(common: &Common, task: &Arc<Task>, value: &[u8]) -> Result<()>
 /// # Errors
 /// As getsockopt(2).
 pub fn get(socket: &dyn Socket, task: &Arc<Task>, name: u32) -> Result<Vec<u8>> {
+    if let Some(outcome) = socket.own_option(name) {
+        return outcome;
+    }
     let common = socket.common();
     let options = common.options.lock().clone();
     let int = |value: u32| Ok(value.to_ne_bytes().to_vec());

@@ -103,7 +103,8 @@ fn connect(cx: &mut Cx<'_>, [fd, address, len, ..]: Args) -> SysResult {
     match socket.connect(cx.task, &address)? {
         Connect::Done => Ok(Flow::Done(0)),
         Connect::Pending if description.nonblocking() => Err(Errno::EINPROGRESS),
-        Connect::Pending => {
+        Connect::Already if description.nonblocking() => Err(Errno::EALREADY),
+        Connect::Pending | Connect::Already => {
             let wait = transfer::wait_for(cx.task, &description, Events::WRITABLE, |socket, _| socket.connected().map(|()| 0))?;
             Ok(match wait {
                 Flow::Block(future) => Flow::block(async move {

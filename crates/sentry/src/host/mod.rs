@@ -17,6 +17,7 @@ mod terminal;
 pub use clock::HostClock;
 pub use file::HostDescriptor;
 pub use relay::{Alert, Relay};
+pub(crate) use stream::ready_for;
 pub use stream::{Stream, Watcher};
 
 use crate::platform::Memory;

@@ -48,7 +48,7 @@ impl Stream {
             watcher: watcher.clone(),
             terminal: OnceLock::new(),
         });
-        watcher.streams.lock().insert(stream.fd.as_raw_fd(), Arc::downgrade(&stream));
+        watcher.add(&stream.fd, &stream.queue);
         Ok(stream)
     }
 
@@ -75,6 +75,23 @@ impl Stream {
     }
 }
 
+/// What a descriptor is ready for, by the host's `POLL*`: the host tells only of the plain ones that were asked for.
+pub(crate) fn widened(bits: u32) -> Events {
+    let events = Events::from_bits_truncate(bits);
+    let more = [(Events::IN, Events::READABLE), (Events::OUT, Events::WRITABLE)];
+    more.iter().filter(|(one, _)| events.contains(*one)).fold(events, |all, (_, more)| all | *more)
+}
+
+/// What a descriptor is ready for now.
+pub(crate) fn ready_for(fd: &OwnedFd) -> Events {
+    let mut fds = [PollFd::new(fd, PollFlags::IN | PollFlags::OUT | PollFlags::PRI | PollFlags::RDHUP)];
+    let zero = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+    match rustix::io::retry_on_intr(|| poll(&mut fds, Some(&zero))) {
+        Ok(_) => widened(u32::from(fds[0].revents().bits())),
+        Err(_) => Events::ERR,
+    }
+}
+
 /// Why the host takes nothing more; if nobody reads it, the writer is told by a signal, too.
 fn not_written(io: &Io<'_>, error: rustix::io::Errno) -> Errno {
     match error {
@@ -85,12 +102,7 @@ fn not_written(io: &Io<'_>, error: rustix::io::Errno) -> Errno {
 
 impl Pollable for Stream {
     fn poll(&self) -> Events {
-        let mut fds = [PollFd::new(&self.fd, PollFlags::IN | PollFlags::OUT | PollFlags::PRI | PollFlags::RDHUP)];
-        let zero = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
-        match rustix::io::retry_on_intr(|| poll(&mut fds, Some(&zero))) {
-            Ok(_) => Events::from_bits_truncate(u32::from(fds[0].revents().bits())),
-            Err(_) => Events::ERR,
-        }
+        ready_for(&self.fd)
     }
 
     fn observe(&self, interest: Events, observer: &Arc<dyn Observer>) -> Vec<Registration> {
@@ -195,10 +207,16 @@ impl File for Stream {
     }
 }
 
-/// Waits for streams of the host's on behalf of tasks.
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.watcher.remove(&self.fd);
+    }
+}
+
+/// Waits for streams and sockets of the host's on behalf of tasks.
 pub struct Watcher {
     epoll: OwnedFd,
-    streams: Mutex<BTreeMap<RawFd, Weak<Stream>>>,
+    queues: Mutex<BTreeMap<RawFd, Weak<Queue>>>,
 }
 
 impl Watcher {
@@ -208,7 +226,7 @@ impl Watcher {
     /// The host has no room for a descriptor.
     pub fn new() -> std::io::Result<Arc<Self>> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        Ok(Arc::new(Watcher { epoll, streams: Mutex::new(BTreeMap::new()) }))
+        Ok(Arc::new(Watcher { epoll, queues: Mutex::new(BTreeMap::new()) }))
     }
 
     /// Starts its thread.
@@ -220,9 +238,19 @@ impl Watcher {
         std::thread::Builder::new().name("streams".into()).stack_size(128 << 10).spawn(move || served.run()).map(drop)
     }
 
+    /// Whoever is in this queue is woken when the descriptor becomes ready, once it is [watched](Watcher::watch).
+    pub(crate) fn add(&self, fd: &OwnedFd, queue: &Arc<Queue>) {
+        self.queues.lock().insert(fd.as_raw_fd(), Arc::downgrade(queue));
+    }
+
+    /// The descriptor is about to be closed.
+    pub(crate) fn remove(&self, fd: &OwnedFd) {
+        self.queues.lock().remove(&fd.as_raw_fd());
+    }
+
     /// Asks for reports of a stream's becoming ready: one for each change, so nothing is reported again and again that nobody takes. What is
     /// always ready can't be watched, and needn't.
-    fn watch(&self, fd: &OwnedFd) {
+    pub(crate) fn watch(&self, fd: &OwnedFd) {
         let flags = epoll::EventFlags::ET | epoll::EventFlags::IN | epoll::EventFlags::RDHUP | epoll::EventFlags::OUT;
         let _ = epoll::add(&self.epoll, fd, epoll::EventData::new_u64(fd.as_raw_fd() as u64), flags);
     }
@@ -237,12 +265,9 @@ impl Watcher {
             }
             for event in &events {
                 let fd = event.data.u64() as RawFd;
-                let stream = self.streams.lock().get(&fd).and_then(Weak::upgrade);
-                if let Some(stream) = stream {
-                    let events = Events::from_bits_truncate({ event.flags }.bits());
-                    let widened = [(Events::IN, Events::READABLE), (Events::OUT, Events::WRITABLE)];
-                    let all = widened.iter().filter(|(one, _)| events.contains(*one)).fold(events, |all, (_, more)| all | *more);
-                    stream.queue.wake(all);
+                let queue = self.queues.lock().get(&fd).and_then(Weak::upgrade);
+                if let Some(queue) = queue {
+                    queue.wake(widened({ event.flags }.bits()));
                 }
             }
         }

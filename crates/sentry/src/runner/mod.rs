@@ -17,7 +17,7 @@ mod tree;
 use insula_boundary::{Error, ExecOptions, Job, Result, Summary};
 use insula_container::runner::{Inside, Runner};
 use insula_spec::Plan;
-use insula_spec::plan::{MountKind, Namespace, Process};
+use insula_spec::plan::{MountKind, Process};
 use rustix::fd::OwnedFd;
 use std::path::Path;
 
@@ -88,12 +88,6 @@ fn refuse(plan: &Plan) -> Result<()> {
     let process = &plan.process;
     if process.apparmor.as_ref().is_some_and(|name| name != "unconfined") || process.selinux.is_some() {
         return Err(Error::Unsupported(NO_LABELS.into()));
-    }
-    if !plan.namespaces.has(Namespace::Net) {
-        return unsupported(
-            "network",
-            "the sentry has a loopback device and no way out in this version; leave --network host out",
-        );
     }
     if let Some(device) = plan.devices.first() {
         let why = format!("the sentry has no devices of the host's; leave {} out", device.path.display());

@@ -5,21 +5,23 @@ use super::exports::{self, Exported};
 use super::signals::Switchboard;
 use super::streams::{self, Front};
 use super::{describe, host_errno, tree};
-use crate::driver;
 use crate::host::{Alert, HostClock, HostEntropy, HostMemory, Watcher};
+use crate::hostfs::HostFs;
+use crate::hostnet::{self, HostNetwork};
 use crate::platform::Memory;
 use crate::platform::ptrace::{Ptrace, Seed};
-use crate::{confine, hostfs::HostFs};
+use crate::{confine, driver};
 use insula_boundary::Error;
 use insula_container::runner::{Inside, Started};
+use insula_gofer::net::Net;
 use insula_gofer::{Client, Confinement};
-use insula_kernel::host::{Host, Machine};
+use insula_kernel::host::{Host, Machine, Network};
 use insula_kernel::task::boot::{Boot, Manner};
 use insula_kernel::task::{Credentials, Limits, Task};
 use insula_kernel::wait::{Events, Observer, Pollable};
 use insula_kernel::{Errno, Kernel};
 use insula_spec::Plan;
-use insula_spec::plan::{Process, User};
+use insula_spec::plan::{Namespace, Process, User};
 use insula_sys::Context as _;
 use insula_sys::signals::{self, SignalFd};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -70,6 +72,8 @@ struct Parts {
     /// What new address spaces are made from.
     nursery: Seed,
     client: Client,
+    /// The host's network, if the program is to have it, and what it looks like.
+    outside: Option<(Net, hostnet::Seen)>,
     exported: Vec<Exported>,
     signals: SignalFd,
     watcher: Arc<Watcher>,
@@ -93,6 +97,7 @@ fn make_parts(inside: &Inside<'_>) -> Result<Parts, Error> {
     let list: Vec<_> = exported.iter().map(|exported| exported.export.clone()).collect();
     let gofer = |error: insula_gofer::Error| Error::Failed(format!("the file server: {error}"));
     let (starting, client) = insula_gofer::spawn(&list, &Confinement::default()).map_err(gofer)?;
+    let outside = network(inside.plan)?;
     confine::raise_descriptors();
     insula_sys::process::limit_arenas(ARENAS);
     let signals = SignalFd::new(signals::blockable().filter(|signal| !OWN_FAULTS.contains(signal))).map_err(host)?;
@@ -108,7 +113,22 @@ fn make_parts(inside: &Inside<'_>) -> Result<Parts, Error> {
     confine::give_up_privileges().map_err(host)?;
     let seed = ptrace.first().map_err(platform)?;
     let nursery = ptrace.first().map_err(platform)?;
-    Ok(Parts { memory, platform: ptrace, seed, nursery, client, exported, signals, watcher, ended, alert })
+    Ok(Parts { memory, platform: ptrace, seed, nursery, client, outside, exported, signals, watcher, ended, alert })
+}
+
+/// Where the program is to have the host's network (or one that was made for it by others), the process that stands in it; this one leaves it.
+fn network(plan: &Plan) -> Result<Option<(Net, hostnet::Seen)>, Error> {
+    if plan.namespaces.creates(Namespace::Net) {
+        return Ok(None);
+    }
+    let failed_in = |error: insula_gofer::Error| Error::Failed(format!("the network: {error}"));
+    let low_ports = plan.process.capabilities.bounding.bits() & 1 << insula_abi::general::CAP_NET_BIND_SERVICE != 0;
+    let (starting, net) = insula_gofer::net::spawn(low_ports).map_err(failed_in)?;
+    let seen = hostnet::look().map_err(failed("look at the network"))?;
+    starting.ready().map_err(failed_in)?;
+    let left = insula_sys::process::unshare(insula_sys::process::Spaces::NET);
+    left.map_err(|errno| failed("leave the network")(errno.into()))?;
+    Ok(Some((net, seen)))
 }
 
 /// Gives up all calls but those the sentry needs. Threads that are made from here on inherit that.
@@ -126,14 +146,20 @@ fn confine_all(attached: bool) -> Result<(), Error> {
 
 /// Runs the program, and stays until it has ended.
 fn serve(parts: Parts, inside: &mut Inside<'_>) -> Result<Infallible, Error> {
-    let Parts { memory, platform, seed, nursery, client, exported, signals, watcher, ended, alert } = parts;
+    let Parts { memory, platform, seed, nursery, client, outside, exported, signals, watcher, ended, alert } = parts;
     let clock = Arc::new(HostClock::default());
+    let (net, seen) = outside.unzip();
+    let network = net.map(|net| Arc::new(hostnet::Network(HostNetwork::new(net, &watcher))) as Arc<dyn Network>);
     let kernel = Kernel::new(Host {
         clock: clock.clone(),
         entropy: Arc::new(HostEntropy),
         memory: Arc::new(HostMemory(memory.clone())),
         machine: machine(&platform),
+        network,
     });
+    if let Some(seen) = seen {
+        kernel.sockets.inet.interfaces.show(seen.interfaces, seen.gateways);
+    }
     name(&kernel, inside.plan).map_err(|errno| Error::Failed(format!("can't name the sandbox: {errno}")))?;
     clock.serve(&kernel).map_err(failed("start the timer"))?;
     watcher.serve().map_err(failed("watch the standard streams"))?;

@@ -49,12 +49,31 @@ pub struct Interface {
     pub addresses: Vec<(IpAddr, u8)>,
 }
 
+/// A network that is reached through a neighbour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gateway {
+    /// The network.
+    pub to: IpAddr,
+    /// The length of its prefix; 0 is all there is.
+    pub prefix: u8,
+    /// Through whom.
+    pub through: IpAddr,
+    /// The interface's number.
+    pub interface: u32,
+    /// Of several, that with the least is taken.
+    pub metric: u32,
+}
+
 /// All of a sandbox.
-pub struct Interfaces(Mutex<Vec<Interface>>);
+pub struct Interfaces {
+    all: Mutex<Vec<Interface>>,
+    /// If they are those of a network that isn't the kernel's own: its ways out. Such can't be changed.
+    outside: Mutex<Option<Vec<Gateway>>>,
+}
 
 impl Default for Interfaces {
     fn default() -> Self {
-        Interfaces(Mutex::new(vec![Interface {
+        let loopback = Interface {
             index: LOOPBACK,
             name: b"lo".to_vec(),
             flags: flags::UP | flags::LOOPBACK | flags::RUNNING | flags::LOWER_UP,
@@ -63,7 +82,8 @@ impl Default for Interfaces {
             hardware: HARDWARE_LOOPBACK,
             mac: [0; 6],
             addresses: vec![(Ipv4Addr::LOCALHOST.into(), 8), (Ipv6Addr::LOCALHOST.into(), 128)],
-        }]))
+        };
+        Interfaces { all: Mutex::new(vec![loopback]), outside: Mutex::default() }
     }
 }
 
@@ -75,25 +95,39 @@ pub fn mask(prefix: u8) -> Ipv4Addr {
 impl Interfaces {
     /// All of them.
     pub fn all(&self) -> Vec<Interface> {
-        self.0.lock().clone()
+        self.all.lock().clone()
+    }
+
+    /// They are these from now on, of a network that isn't the kernel's own.
+    pub fn show(&self, interfaces: Vec<Interface>, gateways: Vec<Gateway>) {
+        *self.all.lock() = interfaces;
+        *self.outside.lock() = Some(gateways);
+    }
+
+    /// Networks that are reached through neighbours.
+    pub fn gateways(&self) -> Vec<Gateway> {
+        self.outside.lock().clone().unwrap_or_default()
     }
 
     /// That of a name.
     pub fn named(&self, name: &[u8]) -> Option<Interface> {
-        self.0.lock().iter().find(|interface| interface.name == name).cloned()
+        self.all.lock().iter().find(|interface| interface.name == name).cloned()
     }
 
     /// That of a number.
     pub fn numbered(&self, index: u32) -> Option<Interface> {
-        self.0.lock().iter().find(|interface| interface.index == index).cloned()
+        self.all.lock().iter().find(|interface| interface.index == index).cloned()
     }
 
     /// Changes one.
     ///
     /// # Errors
-    /// `ENODEV`: there is none of this number. What `change` says.
+    /// `ENODEV`: there is none of this number. `EPERM`: they aren't the kernel's own. What `change` says.
     pub fn change(&self, index: u32, change: impl FnOnce(&mut Interface) -> Result<()>) -> Result<()> {
-        let mut all = self.0.lock();
+        if self.outside.lock().is_some() {
+            return Err(Errno::EPERM);
+        }
+        let mut all = self.all.lock();
         change(all.iter_mut().find(|interface| interface.index == index).ok_or(Errno::ENODEV)?)
     }
 
@@ -131,7 +165,7 @@ impl Interfaces {
         match ip {
             IpAddr::V4(ip) if ip.is_loopback() => true,
             IpAddr::V6(ip) if ip.is_loopback() => true,
-            ip => self.0.lock().iter().any(|interface| interface.addresses.iter().any(|(other, _)| *other == ip)),
+            ip => self.all.lock().iter().any(|interface| interface.addresses.iter().any(|(other, _)| *other == ip)),
         }
     }
 

@@ -71,6 +71,11 @@ pub fn socket(kernel: &Arc<Kernel>, task: &Arc<Task>, domain: u32, kind: u32, nu
         return Err(Errno::EINVAL);
     }
     let uid = task.credentials().uid.fs;
+    if let Some(network) = &kernel.host.network
+        && let Some(protocol) = outside(domain, kind, number as u32)
+    {
+        return network.socket(kernel, uid, domain, kind, protocol);
+    }
     match (kind, number as u32) {
         (n::SOCK_STREAM, 0 | protocol::TCP) => Ok(tcp::Tcp::new(kernel, uid, domain)),
         (n::SOCK_DGRAM, 0 | protocol::UDP) => Ok(udp::Udp::new(kernel, uid, domain, protocol::UDP)),
@@ -83,5 +88,16 @@ pub fn socket(kernel: &Arc<Kernel>, task: &Arc<Task>, domain: u32, kind: u32, nu
         (n::SOCK_RAW, _) if !task.credentials().has(c::CAP_NET_RAW) => Err(Errno::EPERM),
         (n::SOCK_RAW, _) => Err(Errno::EPROTONOSUPPORT),
         _ => Err(Errno::ESOCKTNOSUPPORT),
+    }
+}
+
+/// The protocol of a socket of a network that isn't the kernel's own; none if such a network has no sockets of this kind.
+fn outside(domain: u32, kind: u32, number: u32) -> Option<u32> {
+    match (kind, number) {
+        (n::SOCK_STREAM, 0 | protocol::TCP) => Some(protocol::TCP),
+        (n::SOCK_DGRAM, 0 | protocol::UDP) => Some(protocol::UDP),
+        (n::SOCK_DGRAM, protocol::ICMP) if domain == n::AF_INET => Some(number),
+        (n::SOCK_DGRAM, protocol::ICMPV6) if domain == n::AF_INET6 => Some(number),
+        _ => None,
     }
 }

@@ -1,7 +1,7 @@
 //! What is asked about interfaces, addresses and routes, rtnetlink(7).
 
 use super::message::{Attributes, Message, Writer, done, error, flags};
-use crate::socket::inet::interfaces::{Interface, LOOPBACK, flags as iff};
+use crate::socket::inet::interfaces::{Gateway, Interface, LOOPBACK, flags as iff};
 use crate::task::Task;
 use crate::{Errno, Kernel, Result};
 use alloc::sync::Arc;
@@ -52,6 +52,7 @@ const IFA_CACHEINFO: u16 = 6;
 const IFA_FLAGS: u16 = 8;
 const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
+const RTA_GATEWAY: u16 = 5;
 const RTA_PRIORITY: u16 = 6;
 const RTA_PREFSRC: u16 = 7;
 const RTA_TABLE: u16 = 15;
@@ -237,6 +238,7 @@ struct Route {
     scope: u8,
     interface: u32,
     source: Option<IpAddr>,
+    through: Option<(IpAddr, u32)>,
 }
 
 /// `RTN_UNICAST`, `RTN_LOCAL`.
@@ -255,14 +257,35 @@ fn all_routes(kernel: &Kernel) -> Vec<Route> {
             let whole = if own.is_ipv4() { 32 } else { 128 };
             if prefix < whole {
                 let (table, kind, scope) = if loopback { (LOCAL, LOCAL_HOST, SCOPE_HOST) } else { (MAIN, UNICAST, SCOPE_LINK) };
-                routes.push(Route { to: network(own, prefix), prefix, table, kind, scope, interface: index, source: Some(own) });
+                routes.push(Route {
+                    to: network(own, prefix),
+                    prefix,
+                    table,
+                    kind,
+                    scope,
+                    interface: index,
+                    source: Some(own),
+                    through: None,
+                });
             }
             let (table, kind, scope) = (LOCAL, LOCAL_HOST, if own.is_ipv4() { SCOPE_HOST } else { 0 });
             let source = own.is_ipv4().then_some(own);
-            routes.push(Route { to: own, prefix: whole, table, kind, scope, interface: index, source });
+            routes.push(Route { to: own, prefix: whole, table, kind, scope, interface: index, source, through: None });
         }
     }
+    for Gateway { to, prefix, through, interface, metric } in kernel.sockets.inet.interfaces.gateways() {
+        let through = Some((through, metric));
+        routes.push(Route { to, prefix, table: MAIN, kind: UNICAST, scope: 0, interface, source: None, through });
+    }
     routes
+}
+
+/// The way to an address, by the longest prefix that matches it; its prefix is all of the address.
+fn way(kernel: &Kernel, to: IpAddr) -> Option<Route> {
+    let matches = |route: &Route| route.to.is_ipv4() == to.is_ipv4() && network(to, route.prefix) == route.to;
+    let worth = |route: &Route| (route.prefix, core::cmp::Reverse(route.through.map_or(0, |(_, metric)| metric)));
+    let found = all_routes(kernel).into_iter().filter(matches).max_by_key(worth)?;
+    Some(Route { to, prefix: if to.is_ipv4() { 32 } else { 128 }, ..found })
 }
 
 fn network(ip: IpAddr, prefix: u8) -> IpAddr {
@@ -322,7 +345,11 @@ impl Reply {
                 if family != 0 && family != family_of(*ip) {
                     continue;
                 }
-                let scope = if ip.is_loopback() { SCOPE_HOST } else { 0 };
+                let scope = match ip {
+                    ip if ip.is_loopback() => SCOPE_HOST,
+                    IpAddr::V6(ip) if ip.is_unicast_link_local() => SCOPE_LINK,
+                    _ => 0,
+                };
                 let head = [family_of(*ip), *prefix, PERMANENT, scope];
                 let mut writer = self.begin(kind::NEWADDR).bytes(&head).bytes(&interface.index.to_ne_bytes());
                 writer = writer.attribute(IFA_ADDRESS, &octets(*ip));
@@ -341,8 +368,12 @@ impl Reply {
     fn route(&self, route: &Route) -> Vec<u8> {
         let head = [family_of(route.to), route.prefix, 0, 0, route.table, BY_KERNEL, route.scope, route.kind, 0, 0, 0, 0];
         let mut writer = self.begin(kind::NEWROUTE).bytes(&head).number(RTA_TABLE, route.table.into());
-        writer = writer.attribute(RTA_DST, &octets(route.to));
-        if route.to.is_ipv6() {
+        if route.prefix != 0 {
+            writer = writer.attribute(RTA_DST, &octets(route.to));
+        }
+        if let Some((through, metric)) = route.through {
+            writer = writer.attribute(RTA_GATEWAY, &octets(through)).number(RTA_PRIORITY, metric);
+        } else if route.to.is_ipv6() {
             writer = writer.number(RTA_PRIORITY, if route.table == LOCAL { 0 } else { 256 });
         }
         if let Some(source) = route.source {
@@ -362,11 +393,11 @@ impl Reply {
         let to = to.filter(|to| family_of(*to) == family).ok_or(Errno::EINVAL)?;
         let interfaces = &kernel.sockets.inet.interfaces;
         if !interfaces.is_local(to) {
-            return Err(Errno::ENETUNREACH);
+            return way(kernel, to).map(|route| vec![self.route(&route)]).ok_or(Errno::ENETUNREACH);
         }
         let prefix = if to.is_ipv4() { 32 } else { 128 };
         let source = Some(interfaces.source_for(to));
-        let route = Route { to, prefix, table: LOCAL, kind: LOCAL_HOST, scope: 0, interface: LOOPBACK, source };
+        let route = Route { to, prefix, table: LOCAL, kind: LOCAL_HOST, scope: 0, interface: LOOPBACK, source, through: None };
         Ok(vec![self.route(&route)])
     }
 

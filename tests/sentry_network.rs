@@ -150,7 +150,8 @@ fn the_hosts_interfaces_are_seen_and_not_changed() {
         |text: &str| text.lines().map(|line| line.split_whitespace().take(4).collect::<Vec<_>>().join(" ")).collect::<Vec<_>>();
     let (mut ours, mut theirs) =
         (routes(&run(&world, &[], &["cat", "/proc/net/route"])), routes(&std::fs::read_to_string("/proc/net/route").unwrap()));
-    (ours.sort(), theirs.sort());
+    ours.sort();
+    theirs.sort();
     assert_eq!(ours, theirs);
     let change = "ip link set lo down; echo $?";
     if std::process::Command::new("ip").arg("link").output().is_ok() {

@@ -24,16 +24,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Makes a container whose program waits for the start.
-pub(crate) fn create(
-    store: &Store,
-    runner: Option<Arc<dyn Runner>>,
-    mut plan: Plan,
-    options: Options,
-) -> Result<Container, Error> {
-    if runner.is_some() {
-        // A policy is for calls that the host's kernel answers; it sees none of these.
-        plan.process.seccomp = None;
-    }
+pub(crate) fn create(store: &Store, runner: Option<Arc<dyn Runner>>, plan: Plan, options: Options) -> Result<Container, Error> {
     let runner = runner.map(|runner| runner.container_plan(&plan).map(|container| (runner, container))).transpose()?;
     hooks::check(&plan.hooks)?;
     check_labels(&plan.process)?;

@@ -9,6 +9,7 @@ use insula_boundary::{Error, ExecOptions, Job, Result, Summary};
 use insula_spec::Plan;
 use insula_spec::plan::{Process, User};
 use insula_sys::Context;
+use insula_sys::seccomp::Instruction;
 use rustix::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -57,8 +58,12 @@ pub struct Inside<'p> {
     pub program: PathBuf,
     /// Its arguments.
     pub args: Vec<String>,
+    /// What judges its calls, by the policy of the plan.
+    pub filter: Option<Vec<Instruction>>,
     /// Standard input is the inner end of a terminal of its own.
     pub terminal: bool,
+    /// Descriptors of the caller's for the program, from its number 3 on.
+    pub preserved: Vec<OwnedFd>,
     /// Where connections come in that lead to [`Runner::exec`].
     pub control: Option<OwnedFd>,
     /// Where it is told how the program is stopped (the signal), or killed (128 and the signal): one byte each.
@@ -125,14 +130,16 @@ pub(crate) fn hand_over(
     plan: &Plan,
     control: Option<OwnedFd>,
     identity: Identity,
+    filter: Option<Vec<Instruction>>,
     around: Surroundings,
     told: &mut Option<Channel>,
 ) -> Result<std::convert::Infallible> {
-    let attached = around.attached;
+    let (attached, preserve) = (around.attached, around.preserve_fds);
     let (identity, news, terminal) =
         settle(identity, around, &[told.as_ref().map(AsFd::as_fd), control.as_ref().map(AsFd::as_fd)])?;
+    let preserved = insula_sys::process::take_descriptors(3, preserve).on("take over", "descriptors").map_err(failed)?;
     let started = Started(told.take());
     let Identity { user, env, program, args, .. } = identity;
-    let inside = Inside { plan, user, env, program, args, terminal, control, news, started, attached };
+    let inside = Inside { plan, user, env, program, args, filter, terminal, preserved, control, news, started, attached };
     Err(runner.run(inside))
 }

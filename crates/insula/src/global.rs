@@ -95,30 +95,13 @@ impl Global {
     /// Refuses what a verb can't honour.
     pub(crate) fn check(&self, verb: &str) -> anyhow::Result<()> {
         if self.strace && !self.behind_sentry() {
-            anyhow::bail!("--strace: only the sentry can tell of calls; add --isolation sentry");
+            let error = anyhow::anyhow!("--strace: only the sentry can tell of calls; add --isolation sentry");
+            return Err(if matches!(verb, "run" | "exec") { Coded::of_run(error) } else { error });
         }
         if self.systemd_cgroup && verb == "vm" {
             anyhow::bail!("--systemd-cgroup: a virtual machine has no cgroup of its own; leave the option out");
         }
         Ok(())
-    }
-
-    /// Refuses descriptors for a program that can't use the host's.
-    pub(crate) fn check_preserved(&self, count: u32) -> anyhow::Result<()> {
-        anyhow::ensure!(
-            count == 0 || !self.behind_sentry(),
-            "--preserve-fds: a descriptor of the host's can't be used behind the sentry; leave it out"
-        );
-        Ok(())
-    }
-
-    /// Says what of a bundle's plan isn't carried out: its policy for system calls is about a kernel that its program doesn't reach.
-    pub(crate) fn tell_of_policy(&self, plan: &Plan) {
-        if self.behind_sentry() && plan.process.seccomp.is_some() {
-            let line = "linux.seccomp: the sentry answers all calls itself, and doesn't apply the policy";
-            crate::show::warn(format_args!("insula: {line}"));
-            self.write_log("warning", line);
-        }
     }
 
     /// With --systemd-cgroup, puts a new container into a scope: root's of the host's systemd, another user's of their own.

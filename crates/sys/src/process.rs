@@ -309,6 +309,26 @@ pub fn close_all_except(mut first: u32, keep: &[BorrowedFd<'_>]) {
     }
 }
 
+/// Takes descriptors over that came from who called us, by their numbers, `count` from `first` on: each gets another number, is closed on exec, and
+/// its old number is free.
+///
+/// # Errors
+/// `EBADF`: one isn't open. `EMFILE`: no more can be.
+pub fn take_descriptors(first: u32, count: u32) -> rustix::io::Result<Vec<OwnedFd>> {
+    let mut taken = Vec::new();
+    for number in first..first.saturating_add(count) {
+        let above = first.saturating_add(count);
+        // SAFETY: neither call reads memory. Nothing in this process owns what came with these numbers, and `OwnedFd` the new ones alone.
+        let copy = unsafe {
+            let copy = Errno::result(i64::from(libc::fcntl(number as i32, libc::F_DUPFD_CLOEXEC, above)))?;
+            libc::close(number as i32);
+            OwnedFd::from_raw_fd(copy as i32)
+        };
+        taken.push(copy);
+    }
+    Ok(taken)
+}
+
 /// Sets the limit of a resource by the kernel's number.
 ///
 /// # Errors

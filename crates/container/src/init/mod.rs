@@ -117,13 +117,14 @@ fn prepare(start: Start<'_>, told: &mut Option<Channel>) -> Result<Infallible, E
     let mut identity = program::identity(&plan.process)?;
     identity.slave = terminal;
     identity.find_program()?;
-    let filter = seccomp::receive(channel, &plan.process)?;
+    let judged = runner.map_or(&plan.process, |(_, asked)| &asked.process);
+    let filter = seccomp::receive(channel, judged)?;
     channel.send(Message::Ready)?;
     wait_for_start(told, start_socket)?;
     hooks::run_inside(&plan.hooks.start_container, "startContainer", plan)?;
     let around = program::Surroundings { stdio, session, preserve_fds, keyring, attached, stops, listener };
     match runner {
-        Some((runner, asked)) => runner::hand_over(runner, asked, control, identity, around, told),
+        Some((runner, asked)) => runner::hand_over(runner, asked, control, identity, filter, around, told),
         None => enter_program(&plan.process, identity, filter.as_deref(), around, told.as_ref()),
     }
 }

@@ -35,9 +35,7 @@ pub(crate) struct Create {
 
 pub(crate) fn create(global: &Global, args: Create) -> anyhow::Result<ExitCode> {
     check_preserved(args.preserve_fds)?;
-    global.check_preserved(args.preserve_fds)?;
     let mut plan = plan_of_bundle(args.id.parse()?, &args.bundle)?;
-    global.tell_of_policy(&plan);
     global.place(&mut plan)?;
     if plan.process.terminal && args.console_socket.is_none() {
         bail!("process.terminal is true, so --console-socket is needed: nobody would hold the terminal's other end");

@@ -3,7 +3,7 @@
 use super::directory::HostDirectory;
 use super::file::HostOpen;
 use super::{HostFs, attributes, attributes_of};
-use crate::host::{HostDescriptor, errno};
+use crate::host::{HostDescriptor, Stream, errno};
 use insula_abi::file::Statfs;
 use insula_abi::general as c;
 use insula_gofer::{Attr, Change, Device, Handle, NewOwner, OpenFlags, Owner, Time, Times};
@@ -224,6 +224,18 @@ impl Inode for HostInode {
 
     fn read_link(&self) -> Result<Vec<u8>> {
         self.handle.read_link().map_err(errno)
+    }
+
+    // A device of the host's, where such are let in: bytes go through, requests (ioctl(2)) don't, as nobody here knows what they mean.
+    fn reopen(&self, opening: &Opening<'_>) -> Option<Result<Arc<dyn File>>> {
+        let watcher = self.fs.devices.as_ref().filter(|_| matches!(self.kind, FileType::Character | FileType::Block))?;
+        let flags = match opening.flags & c::O_ACCMODE {
+            c::O_RDONLY => OpenFlags::empty(),
+            c::O_WRONLY => OpenFlags::WRONLY,
+            _ => OpenFlags::RDWR,
+        };
+        let opened = self.handle.open(flags).map_err(errno).and_then(|fd| Stream::new(fd, watcher));
+        Some(opened.map(|stream| stream as Arc<dyn File>))
     }
 
     fn open(self: Arc<Self>, opening: &Opening<'_>) -> Result<Arc<dyn File>> {

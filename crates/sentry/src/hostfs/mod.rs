@@ -18,7 +18,7 @@ mod inode;
 
 pub use inode::HostInode;
 
-use crate::host::errno;
+use crate::host::{Watcher, errno};
 use crate::platform::Memory;
 use insula_abi::time::Timespec;
 use insula_gofer::{Attr, Client, Device};
@@ -33,18 +33,21 @@ pub struct HostFs {
     memory: Arc<Memory>,
     /// Others change it too.
     shared: bool,
+    /// Devices in it are the host's; who waits for them waits with this.
+    devices: Option<Arc<Watcher>>,
     /// Files that are in use, by device and number: a file with two names is one.
     inodes: Mutex<BTreeMap<(u64, u64), Weak<HostInode>>>,
 }
 
 impl HostFs {
-    /// The root of an export, by its number.
+    /// The root of an export, by its number. With `devices`, those in it are opened on the host.
     ///
     /// # Errors
     /// The gofer can't be asked.
-    pub fn attach(client: &Client, export: u32, memory: &Arc<Memory>) -> Result<Arc<HostInode>> {
+    pub fn attach(client: &Client, export: u32, memory: &Arc<Memory>, devices: Option<Arc<Watcher>>) -> Result<Arc<HostInode>> {
         let attached = client.attach(export).map_err(errno)?;
-        let fs = Arc::new(HostFs { memory: memory.clone(), shared: attached.shared, inodes: Mutex::new(BTreeMap::new()) });
+        let inodes = Mutex::new(BTreeMap::new());
+        let fs = Arc::new(HostFs { memory: memory.clone(), shared: attached.shared, devices, inodes });
         Ok(fs.inode(attached.root, &attached.attr))
     }
 }

@@ -1,13 +1,14 @@
 //! One more process in a sandbox: the sentry's side.
 //!
-//! Who connects to the sandbox's control socket (only the user it belongs to can) sends a [`Request`] with three descriptors, and hears an
+//! Who connects to the sandbox's control socket (only the user it belongs to can) sends a [`Request`] with three descriptors or more, and hears an
 //! [`Answer`] when the process runs, others when it is stopped, and one when it has ended. Meanwhile it may send numbers of signals. If the
 //! connection breaks, the process is killed.
 //!
 //! The descriptors are its standard streams; or, if it is to have a terminal of its own, the inner end of the host's that shows it, and both
-//! ends of a pipe for [`Alert`].
+//! ends of a pipe for [`Alert`]. More are for the process, from its number 3 on.
 
 use super::list;
+use super::policy::Filter;
 use super::sandbox::{credentials_of, limits_of};
 use super::signals::{self, Switchboard};
 use super::streams::{self, Front};
@@ -33,6 +34,9 @@ use std::sync::Arc;
 
 /// The longest request, in bytes: what a socket carries at once.
 const LONGEST: usize = 256 << 10;
+
+/// Descriptors that come with a request at most (`SCM_MAX_FD`).
+pub(super) const PASSED_MOST: usize = 253;
 
 /// The most that is read of a passwd file, in bytes.
 const MOST_USERS: usize = 1 << 20;
@@ -90,6 +94,8 @@ pub(super) struct Control {
     pub(super) kernel: Arc<Kernel>,
     pub(super) first: Arc<Task>,
     pub(super) watcher: Arc<Watcher>,
+    /// What judges their calls.
+    pub(super) filter: Option<Filter>,
 }
 
 impl Control {
@@ -114,9 +120,11 @@ impl Control {
     fn heed(&self, connection: Arc<OwnedFd>, seed: impl FnOnce() -> Result<Seed>) {
         let done = receive(&connection).and_then(|(request, files)| match request {
             Request::Run { process } => {
+                let mut files = files;
+                let more = files.split_off(files.len().min(3));
                 let files =
                     <[OwnedFd; 3]>::try_from(files).map_err(|_| (125, "the request has no standard streams".to_owned()))?;
-                let (task, front) = self.run(&connection, *process, files, seed)?;
+                let (task, front) = self.run(&connection, *process, files, more, seed)?;
                 attend(connection.clone(), task, front);
                 Ok(())
             }
@@ -143,6 +151,7 @@ impl Control {
         connection: &Arc<OwnedFd>,
         mut process: Process,
         files: [OwnedFd; 3],
+        more: Vec<OwnedFd>,
         seed: impl FnOnce() -> Result<Seed>,
     ) -> std::result::Result<(Arc<Task>, Front), (u8, String)> {
         let failed = |what: &'static str| move |errno: Errno| (125, format!("can't {what}: {}", super::describe(errno)));
@@ -157,6 +166,7 @@ impl Control {
             }
         };
         let (descriptors, front) = streams.map_err(failed("use the standard streams"))?;
+        streams::pass_on(&descriptors, &self.watcher, more).map_err(failed("use the descriptors of --preserve-fds"))?;
         let boot = |program: Vec<u8>| {
             let manner = Manner { ordinary: true, job: true, terminal: front.terminal() };
             let boot = Boot {
@@ -171,8 +181,10 @@ impl Control {
             self.kernel.boot_as(boot, manner)
         };
         let (task, regs) = along_path(&process, boot)?;
-        let started =
-            seed().and_then(|seed| driver::start(seed, task.clone(), regs, driver::Token::default()).map_err(|_| Errno::EAGAIN));
+        let filtered = self.filter.as_ref().map_or(Ok(()), |filter| filter.confine(&task));
+        let started = filtered
+            .and_then(|()| seed())
+            .and_then(|seed| driver::start(seed, task.clone(), regs, driver::Token::default()).map_err(|_| Errno::EAGAIN));
         if let Err(errno) = started {
             task.exit(c::SIGKILL as i32);
             return Err((125, format!("the host has no room for a process: {}", super::describe(errno))));
@@ -237,7 +249,7 @@ fn along_path<T>(process: &Process, boot: impl Fn(Vec<u8>) -> Result<T>) -> std:
 /// Reads a request and its descriptors.
 fn receive(connection: &OwnedFd) -> std::result::Result<(Request, Vec<OwnedFd>), (u8, String)> {
     let mut bytes = vec![0; LONGEST];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(PASSED_MOST))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let got = rustix::net::recvmsg(connection, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, RecvFlags::CMSG_CLOEXEC);
     let count = got.map_err(|errno| (125, format!("can't read the request: {errno}")))?.bytes;

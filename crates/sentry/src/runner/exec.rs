@@ -3,7 +3,7 @@
 //! The sandbox's processes aren't the host's, so there is nothing to join. A process of ours stands for the new one: it hands streams and
 //! wishes to the sentry over the sandbox's control socket, passes signals on, and ends as the other one does.
 
-use super::control::{Answer, Request};
+use super::control::{Answer, PASSED_MOST, Request};
 use crate::host::Alert;
 use insula_boundary::{Error, ExecOptions, Job, Result, Summary};
 use insula_spec::plan::Process;
@@ -22,22 +22,28 @@ use std::mem::MaybeUninit;
 /// The longest answer, in bytes.
 const LONGEST: usize = 64 << 10;
 
+/// Descriptors beside the standard streams that a process can be given.
+const PRESERVED_MOST: u32 = PASSED_MOST as u32 - 3;
+
 /// Has the sandbox that `control` leads to run a process; returns when it runs.
 pub(super) fn exec(control: OwnedFd, process: Process, mut options: ExecOptions) -> Result<Job> {
-    if options.preserve_fds > 0 {
-        return Err(Error::Unsupported("--preserve-fds: a descriptor of the host's can't be used behind the sentry".into()));
+    if options.preserve_fds > PRESERVED_MOST {
+        return Err(Error::Unsupported(format!("--preserve-fds: the sentry takes at most {PRESERVED_MOST}")));
     }
+    let preserved = process::take_descriptors(3, options.preserve_fds).on("take over", "descriptors");
+    let preserved = preserved.map_err(|error| Error::Failed(error.to_string()))?;
     let (outer, inner) = terminal(&process)?;
     let pipes = Alert::new().and_then(|alert| Ok((alert, pipe_with(PipeFlags::CLOEXEC)?)));
     let (alert, (news, teller)) = pipes.on("make", "pipes").map_err(|error| Error::Failed(error.to_string()))?;
     let given = options.stdio.take();
     let ours = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
-    let streams: [BorrowedFd<'_>; 3] = match (&inner, &given) {
+    let streams = match (&inner, &given) {
         (Some(inner), _) => [inner.as_fd(), alert.woken.as_fd(), alert.wake.as_fd()],
         (None, Some([input, output, errors])) => [input.as_fd(), output.as_fd(), errors.as_fd()],
         (None, None) => ours,
     };
-    send(&control, &Request::Run { process: Box::new(process) }, &streams)?;
+    let descriptors: Vec<BorrowedFd<'_>> = streams.into_iter().chain(preserved.iter().map(AsFd::as_fd)).collect();
+    send(&control, &Request::Run { process: Box::new(process) }, &descriptors)?;
     // Whether it runs is heard before anybody stands for it.
     match receive(&control)? {
         Answer::Runs => {}
@@ -107,7 +113,7 @@ fn terminal(process: &Process) -> Result<(Option<OwnedFd>, Option<OwnedFd>)> {
 
 fn send(control: &OwnedFd, request: &Request, streams: &[BorrowedFd<'_>]) -> Result<()> {
     let json = serde_json::to_vec(request).map_err(|error| Error::Failed(format!("can't describe the process: {error}")))?;
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(PASSED_MOST))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     if !streams.is_empty() {
         ancillary.push(SendAncillaryMessage::ScmRights(streams));

@@ -40,6 +40,12 @@ pub(super) fn find(plan: &Plan) -> std::io::Result<Vec<Exported>> {
         found.retain(|known| known.at != at);
         found.push(Exported { export, at, flags });
     }
+    for device in plan.devices.iter().filter(|device| device.kind != 'p') {
+        // A single file. Whether it may be opened is for the container's rules of devices to say, which hold for the gofer.
+        let export = Export { devices: true, recursive: false, ..Export::new(&device.path) };
+        found.retain(|known| known.at != device.path);
+        found.push(Exported { export, at: device.path.clone(), flags: MountFlags::NO_SUID | MountFlags::NO_EXEC });
+    }
     found.sort_by_key(|exported| exported.at.components().count());
     Ok(found)
 }

@@ -9,6 +9,7 @@ mod control;
 mod exec;
 mod exports;
 mod list;
+mod policy;
 mod sandbox;
 mod signals;
 mod streams;
@@ -89,9 +90,8 @@ fn refuse(plan: &Plan) -> Result<()> {
     if process.apparmor.as_ref().is_some_and(|name| name != "unconfined") || process.selinux.is_some() {
         return Err(Error::Unsupported(NO_LABELS.into()));
     }
-    if let Some(device) = plan.devices.first() {
-        let why = format!("the sentry has no devices of the host's; leave {} out", device.path.display());
-        return unsupported("linux.devices", &why);
+    if process.seccomp.as_ref().is_some_and(|policy| policy.listener.is_some()) {
+        return unsupported("linux.seccomp.listenerPath", "the sentry's filters ask nobody; leave it out");
     }
     if process.scheduler.is_some() || process.io_priority.is_some() || process.personality.is_some() {
         let fields = "process.scheduler, process.ioPriority, linux.personality";

@@ -2,6 +2,7 @@
 
 use super::control::Control;
 use super::exports::{self, Exported};
+use super::policy::Filter;
 use super::signals::Switchboard;
 use super::streams::{self, Front};
 use super::{describe, host_errno, tree};
@@ -164,11 +165,14 @@ fn serve(parts: Parts, inside: &mut Inside<'_>) -> Result<Infallible, Error> {
     clock.serve(&kernel).map_err(failed("start the timer"))?;
     watcher.serve().map_err(failed("watch the standard streams"))?;
     let (task, regs, front) = boot(&kernel, &watcher, &client, &memory, &exported, alert, inside)?;
+    let filter = inside.filter.as_deref().map(Filter::new);
+    let refused = |errno| Error::Failed(format!("can't load the filter of linux.seccomp: {}", describe(errno)));
+    filter.as_ref().map_or(Ok(()), |filter| filter.confine(&task)).map_err(refused)?;
     ended.watch(&task, &front);
     driver::start(seed, task.clone(), regs, driver::Token::default()).map_err(failed("start the program"))?;
     let _platform = platform;
     if let Some(socket) = inside.control.take() {
-        let control = Control { kernel: kernel.clone(), first: task.clone(), watcher };
+        let control = Control { kernel: kernel.clone(), first: task.clone(), watcher, filter };
         control.listen(socket, nursery).map_err(failed("listen for more processes"))?;
     }
     std::mem::replace(&mut inside.started, Started::nobody()).say();
@@ -207,9 +211,13 @@ fn boot(
     memory: &Arc<Memory>,
     exported: &[Exported],
     alert: Option<Alert>,
-    inside: &Inside<'_>,
+    inside: &mut Inside<'_>,
 ) -> Result<(Arc<Task>, insula_kernel::Regs, Front), Error> {
-    let roots: Result<Vec<_>, Errno> = (0..exported.len()).map(|number| HostFs::attach(client, number as u32, memory)).collect();
+    let roots = (0..).zip(exported).map(|(number, exported)| {
+        let devices = exported.export.devices.then(|| watcher.clone());
+        HostFs::attach(client, number, memory, devices)
+    });
+    let roots: Result<Vec<_>, Errno> = roots.collect();
     let kernel_said = |what: &'static str| move |errno: Errno| Error::Failed(format!("can't {what}: {}", describe(errno)));
     let roots = roots.map_err(kernel_said("reach the file server"))?;
     let fs = tree::build(kernel, exported, roots, inside).map_err(Error::Failed)?;
@@ -219,6 +227,8 @@ fn boot(
         None => streams::first(kernel, &fs, watcher, std),
     };
     let (descriptors, front) = streams.map_err(kernel_said("use the standard streams"))?;
+    let passed = streams::pass_on(&descriptors, watcher, std::mem::take(&mut inside.preserved));
+    passed.map_err(kernel_said("use the descriptors of --preserve-fds"))?;
     if let Some(terminal) = front.terminal() {
         kernel.terminals.set_console(&terminal);
     }

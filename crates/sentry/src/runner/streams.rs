@@ -76,6 +76,19 @@ pub(super) fn first(
     Ok((table, front))
 }
 
+/// Puts descriptors that the caller passed on after the standard streams.
+///
+/// # Errors
+/// One can't be looked at.
+pub(super) fn pass_on(table: &Descriptors, watcher: &Arc<Watcher>, preserved: Vec<OwnedFd>) -> Result<()> {
+    for (number, fd) in (3..).zip(preserved) {
+        let stream = Stream::new(fd, watcher)?;
+        let flags = stream.flags();
+        table.put(number, Description::new(stream, None, flags), false, ROOM)?;
+    }
+    Ok(())
+}
+
 /// A table of three streams; `place` says where in the tree of files each is, if it is there.
 fn fill(
     watcher: &Arc<Watcher>,

@@ -3,9 +3,10 @@
 use super::describe;
 use super::exports::Exported;
 use crate::hostfs::HostInode;
+use insula_abi::general as c;
 use insula_container::runner::Inside;
 use insula_kernel::fs::tree::{Mount, MountFlags, Namespace};
-use insula_kernel::fs::{Context, FileType, Path};
+use insula_kernel::fs::{Context, FileType, Inode, NewFile, Path};
 use insula_kernel::{Errno, Kernel, Result};
 use insula_spec::Plan;
 use insula_spec::defaults::attr;
@@ -52,8 +53,9 @@ pub(super) fn build(
 fn mount(kernel: &Arc<Kernel>, namespace: &Arc<Namespace>, at: &HostPath, source: Source<'_>) -> Result<()> {
     match source {
         Source::Host(exported, root) => {
+            let kind = root.file_type();
             let dentry = kernel.file_systems.root("hostfs", root);
-            namespace.mount(&Mount::new(dentry, exported.flags, b"hostfs", b""), &find(namespace, at)?)
+            namespace.mount(&Mount::new(dentry, exported.flags, b"hostfs", b""), &find_or_make(namespace, at, kind)?)
         }
         Source::Kernel(view) => {
             // An image without the place does without the view, as on Linux where nobody mounts it.
@@ -63,6 +65,32 @@ fn mount(kernel: &Arc<Kernel>, namespace: &Arc<Namespace>, at: &HostPath, source
             namespace.mount(&mount, &place)
         }
     }
+}
+
+/// The place of a path, for something of this kind to be mounted on: the container has made it, but for what lies in the kernel's own `/dev`.
+fn find_or_make(namespace: &Arc<Namespace>, path: &HostPath, kind: FileType) -> Result<Path> {
+    match find(namespace, path) {
+        Err(Errno::ENOENT) => {}
+        found => return found,
+    }
+    let mut here = namespace.root().down();
+    let mut names = path.components().filter_map(|component| match component {
+        Component::Normal(name) => Some(name.as_bytes()),
+        _ => None,
+    });
+    let mut next = names.next();
+    while let Some(name) = next {
+        next = names.next();
+        let directory = next.is_some() || kind == FileType::Directory;
+        let mode = if directory { c::S_IFDIR | 0o755 } else { c::S_IFREG | 0o644 };
+        let new = NewFile { mode, uid: 0, gid: 0, rdev: 0, target: &[] };
+        let dentry = match here.dentry.child(name) {
+            Err(Errno::ENOENT) => here.dentry.make(name, |inode| inode.create(name, &new)),
+            found => found,
+        }?;
+        here = Path { mount: here.mount.clone(), dentry }.down();
+    }
+    Ok(here)
 }
 
 /// What is mounted somewhere.

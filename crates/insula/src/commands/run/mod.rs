@@ -20,12 +20,7 @@ use std::process::ExitCode;
 pub(crate) fn main(global: &Global, args: Args) -> anyhow::Result<ExitCode> {
     let run = || {
         super::check_preserved(args.preserve_fds)?;
-        global.check_preserved(args.preserve_fds)?;
-        check_policy(global, &args)?;
         let mut plan = plan::make(&args)?;
-        if args.bundle.is_some() {
-            global.tell_of_policy(&plan);
-        }
         global.place(&mut plan)?;
         insula_container::protect_program_file(&plan)?;
         global.note(&format!("run {}", plan.id));
@@ -34,20 +29,19 @@ pub(crate) fn main(global: &Global, args: Args) -> anyhow::Result<ExitCode> {
     run().map_err(Coded::of_run)
 }
 
-/// Refuses a policy for calls that the host's kernel never sees.
-fn check_policy(global: &Global, args: &Args) -> anyhow::Result<()> {
+/// Takes the policy that nobody asked for from a program that doesn't reach the host's kernel, which it is about.
+fn without_default_policy(global: &Global, args: &Args, plan: &mut Plan) {
     let named = args.security_opt.iter().any(|option| option.starts_with("seccomp"));
-    anyhow::ensure!(
-        !(named && global.behind_sentry()),
-        "--security-opt seccomp: the sentry answers all calls itself; leave it out"
-    );
-    Ok(())
+    if global.behind_sentry() && args.bundle.is_none() && !named {
+        plan.process.seccomp = None;
+    }
 }
 
 /// The program as a foreground job; it is removed when it ends.
 fn foreground(global: &Global, args: &Args, mut plan: Plan) -> anyhow::Result<ExitCode> {
     plan.process.console_size = plan.process.console_size.or_else(crate::attend::size_of_ours);
     let session = session(&plan);
+    without_default_policy(global, args, &mut plan);
     let attendant = Attendant::new(session)?;
     let options = Options {
         console_socket: args.console_socket.clone(),
@@ -103,7 +97,8 @@ fn detached(global: &Global, args: &Args, plan: Plan) -> anyhow::Result<ExitCode
     background::start(&id, |ready| stay(global, args, plan, ready))
 }
 
-fn stay(global: &Global, args: &Args, plan: Plan, ready: Ready) -> anyhow::Result<()> {
+fn stay(global: &Global, args: &Args, mut plan: Plan, ready: Ready) -> anyhow::Result<()> {
+    without_default_policy(global, args, &mut plan);
     let attendant = Attendant::new(Session::Own)?;
     let id = plan.id.clone();
     let terminal = plan.process.terminal;

@@ -8,20 +8,31 @@ use insula_kernel::{Errno, Result};
 use rustix::fd::OwnedFd;
 use rustix::fs::{RawDir, SeekFrom};
 use std::mem::MaybeUninit;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Room for entries that are fetched at once, in bytes.
 const BATCH: usize = 32 << 10;
 
-/// An open directory. Its descriptor has a position of its own, which is set anew for each call.
+/// A descriptor of a directory. Its position is set anew for each call, so all who have the directory open can share it.
+pub(super) type Listing = Mutex<OwnedFd>;
+
+/// An open directory. Most are only opened to be the start of a path: the host opens it when it is to be read.
 pub(super) struct HostDirectory {
     inode: Arc<HostInode>,
-    fd: Mutex<OwnedFd>,
+    listing: OnceLock<Arc<Listing>>,
 }
 
 impl HostDirectory {
-    pub(super) fn new(inode: Arc<HostInode>, fd: OwnedFd) -> Self {
-        HostDirectory { inode, fd: Mutex::new(fd) }
+    pub(super) fn new(inode: Arc<HostInode>) -> Self {
+        HostDirectory { inode, listing: OnceLock::new() }
+    }
+
+    fn listing(&self) -> Result<&Listing> {
+        if let Some(listing) = self.listing.get() {
+            return Ok(listing);
+        }
+        let opened = self.inode.listing()?;
+        Ok(self.listing.get_or_init(|| opened))
     }
 }
 
@@ -37,7 +48,7 @@ impl File for HostDirectory {
     }
 
     fn entries(&self, _: &Io<'_>, at: u64, each: &mut EachEntry<'_>) -> Result<()> {
-        let fd = self.fd.lock();
+        let fd = self.listing()?.lock();
         rustix::fs::seek(&*fd, SeekFrom::Start(at)).map_err(errno)?;
         let mut room = vec![MaybeUninit::uninit(); BATCH];
         let mut entries = RawDir::new(&*fd, &mut room);
@@ -60,7 +71,7 @@ impl File for HostDirectory {
     }
 
     fn sync(&self, _: bool) -> Result<()> {
-        rustix::fs::fsync(&*self.fd.lock()).map_err(errno)
+        rustix::fs::fsync(&*self.listing()?.lock()).map_err(errno)
     }
 
     fn attributes(&self) -> Result<Attributes> {

@@ -1,6 +1,6 @@
 //! Files of the host's, apart from their names.
 
-use super::directory::HostDirectory;
+use super::directory::{HostDirectory, Listing};
 use super::file::HostOpen;
 use super::{HostFs, attributes, attributes_of};
 use crate::host::{HostDescriptor, Stream, errno};
@@ -12,7 +12,7 @@ use insula_kernel::fs::{Attributes, Changes, File, FileType, Inode, NewFile, Ope
 use insula_kernel::sync::Mutex;
 use insula_kernel::{Errno, Result};
 use std::any::Any;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// A file of the host's.
 pub struct HostInode {
@@ -32,6 +32,8 @@ pub struct HostInode {
 struct Open {
     reader: Option<Arc<HostDescriptor>>,
     writer: Option<Arc<HostDescriptor>>,
+    /// Of a directory, as long as somebody reads it.
+    listing: Weak<Listing>,
 }
 
 impl HostFs {
@@ -41,7 +43,7 @@ impl HostFs {
         let key = (attributes.dev, attributes.ino);
         let mut inodes = self.inodes.lock();
         // A handle keeps the host from giving the number to another file, so the one in use is the same.
-        if let Some(known) = inodes.get(&key).and_then(std::sync::Weak::upgrade)
+        if let Some(known) = inodes.get(&key).and_then(Weak::upgrade)
             && known.kind == attributes.file_type()
         {
             *known.known.lock() = (!self.shared).then_some(attributes);
@@ -102,6 +104,18 @@ impl HostInode {
         let reader: Arc<HostDescriptor> = open_anew()?;
         open.reader = Some(reader.clone());
         Ok(reader)
+    }
+
+    /// A descriptor by which a directory is read.
+    pub(super) fn listing(&self) -> Result<Arc<Listing>> {
+        let mut open = self.open.lock();
+        if let Some(listing) = open.listing.upgrade() {
+            return Ok(listing);
+        }
+        let fd = self.handle.open(OpenFlags::empty()).map_err(errno)?;
+        let listing = Arc::new(Listing::new(fd));
+        open.listing = Arc::downgrade(&listing);
+        Ok(listing)
     }
 
     fn other(inode: &Arc<dyn Inode>) -> Result<Arc<HostInode>> {
@@ -240,10 +254,7 @@ impl Inode for HostInode {
 
     fn open(self: Arc<Self>, opening: &Opening<'_>) -> Result<Arc<dyn File>> {
         match self.kind {
-            FileType::Directory => {
-                let fd = self.handle.open(OpenFlags::empty()).map_err(errno)?;
-                Ok(Arc::new(HostDirectory::new(self, fd)))
-            }
+            FileType::Directory => Ok(Arc::new(HostDirectory::new(self))),
             FileType::Regular => {
                 let mut flags = match opening.flags & c::O_ACCMODE {
                     c::O_RDONLY => OpenFlags::empty(),

@@ -63,6 +63,11 @@ impl Task {
         self.process.changed.wake(Events::READABLE | Events::HUP);
     }
 
+    /// Whether it has ended, or is about to.
+    pub fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::SeqCst)
+    }
+
     /// Its descriptors and its place in the tree of files, which others may have, too.
     fn leave_files(self: &Arc<Self>) {
         let descriptors = core::mem::replace(&mut *self.descriptors.lock(), Descriptors::new());

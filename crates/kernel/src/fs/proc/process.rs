@@ -43,7 +43,8 @@ impl Subject {
     /// The task; of a process whose first task has ended, another.
     pub(super) fn task(&self) -> Result<Arc<Task>> {
         let process = self.process()?;
-        let own = self.kernel()?.pids.task(self.tid).filter(|task| Arc::ptr_eq(&task.process, &process));
+        let is_it = |task: &Arc<Task>| Arc::ptr_eq(&task.process, &process) && !task.has_ended();
+        let own = self.kernel()?.pids.task(self.tid).filter(is_it);
         let heir = || if self.tid == process.pid { process.leader() } else { None };
         own.or_else(heir).ok_or(Errno::ESRCH)
     }

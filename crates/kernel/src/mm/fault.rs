@@ -218,7 +218,7 @@ impl Mm {
     }
 
     /// Copies `len` bytes of an area's source into fresh memory; the byte at `needed` must be there.
-    fn fill(&self, frame: u64, area: &Area, at: u64, len: u64, needed: u64) -> core::result::Result<(), Fault> {
+    pub(super) fn fill(&self, frame: u64, area: &Area, at: u64, len: u64, needed: u64) -> core::result::Result<(), Fault> {
         match &area.source {
             Source::Zero => Ok(()),
             Source::Object(object) => {

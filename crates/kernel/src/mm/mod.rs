@@ -16,6 +16,7 @@
 //! | [`log`] | changes, for the placement |
 //! | `change` | `mmap`, `munmap`, `mprotect`, `mremap`, `brk` |
 //! | `fault` | where the bytes of an address lie, made if need be; copy on write |
+//! | `patch` | other code in place of a program's own |
 //! | [`user`] | copies to and from user memory |
 //! | [`ranges`] | maps over ranges |
 
@@ -25,6 +26,7 @@ mod fault;
 pub mod frames;
 pub mod log;
 pub mod object;
+mod patch;
 pub mod ranges;
 pub mod user;
 

@@ -18,6 +18,7 @@ mod mounts;
 mod names;
 mod namespaces;
 mod netlink;
+mod often;
 mod options;
 mod passing;
 mod pipes;
@@ -59,6 +60,7 @@ pub(crate) fn all() -> impl Iterator<Item = Test> {
         signal::TESTS,
         handlers::TESTS,
         interrupts::TESTS,
+        often::TESTS,
         exec::TESTS,
         files::TESTS,
         names::TESTS,

@@ -18,6 +18,7 @@
 
 pub(crate) mod files;
 pub(crate) mod memory;
+pub(crate) mod often;
 pub(crate) mod plain;
 pub(crate) mod process;
 pub(crate) mod signal;

@@ -168,6 +168,25 @@ fn the_clock_is_read_without_a_call() {
 }
 
 #[test]
+fn calls_that_are_made_often_are_replaced() {
+    let Some(world) = World::new() else { return };
+    let program = "import os\nparent = os.getppid()\nassert all(os.getppid() == parent for _ in range(10000))\n\
+                   print([line for line in open('/proc/self/maps') if '[traps]' in line], flush=True)\nown = os.getpid()\n\
+                   if os.fork() == 0:\n    assert all(os.getppid() == own for _ in range(1000))\n    os._exit(7)\n\
+                   print(os.waitstatus_to_exitcode(os.wait()[1]))";
+    let run = |options: &[&str]| {
+        let output =
+            world.output(["--isolation", "sentry"].iter().chain(options).chain(&["run", "--", "python3", "-c", program]));
+        assert!(output.status.success(), "{}", told(&output));
+        stdout(&output).to_owned()
+    };
+    let seen = run(&[]);
+    assert!(seen.contains(" r-xs 00000000 00:00 0") && seen.ends_with("]\n7\n"), "{seen}");
+    // Calls that are told of are all made here.
+    assert_eq!(run(&["--strace"]), "[]\n7\n");
+}
+
+#[test]
 fn tasks_that_compete_are_moved_apart() {
     let Some(world) = World::new() else { return };
     if std::thread::available_parallelism().map_or(1, usize::from) < 2 {

@@ -16,9 +16,10 @@ impl<'a, C: Context> StubCpu<'a, C> {
         StubCpu { context, fetched: None }
     }
 
-    /// Gives changed registers to the stub; answers whether any were fetched, so that the result of a call must be in them.
-    pub(super) fn finish(self) -> crate::platform::Result<()> {
-        if let Some(regs) = self.fetched {
+    /// Gives changed registers to the stub; the program goes on at what `onward` makes of where it was to go on.
+    pub(super) fn finish(self, onward: impl FnOnce(u64) -> u64) -> crate::platform::Result<()> {
+        if let Some(mut regs) = self.fetched {
+            regs.rip = onward(regs.rip);
             *self.context.registers_mut()? = to_host(&regs);
         }
         Ok(())

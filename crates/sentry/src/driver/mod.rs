@@ -6,15 +6,20 @@
 //! | module | holds |
 //! |---|---|
 //! | `cpu` | a task's registers, as the kernel reaches them |
+//! | `dispatcher` | calls that are made without a stop |
 //! | `park` | waiting for what a call waits for |
+//! | `patch` | where a program makes such calls |
 //! | [`trace`] | telling of calls |
 
 mod cpu;
+mod dispatcher;
 mod park;
+mod patch;
 pub mod trace;
 
 use crate::platform::{self, Access, Call, Context, Event, Seed, SpawnKind};
 use cpu::StubCpu;
+use dispatcher::Desk;
 use insula_abi::Sysno;
 use insula_abi::general as c;
 use insula_abi::signal::Siginfo;
@@ -25,6 +30,7 @@ use insula_kernel::syscall::{self, dispatch};
 use insula_kernel::task::{Busy, Task};
 use insula_kernel::{Errno, Flow, Kernel, Regs};
 use park::Waiter;
+use patch::{Count, Patches, Places};
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -51,15 +57,20 @@ const KILLED: i32 = c::SIGKILL as i32;
 /// Tells who shares a stub: all that have a copy of its token do. They make changes of the address space one after the other, in the order
 /// of the log.
 #[derive(Clone, Debug, Default)]
-pub struct Token(Arc<Mutex<()>>);
+pub struct Token(Arc<Mutex<Patches>>);
 
 impl Token {
+    /// For a copy of an address space.
+    fn with(patches: Option<&Patches>) -> Token {
+        Token(Arc::new(Mutex::new(patches.cloned().unwrap_or_default())))
+    }
+
     /// Whether anybody shares it.
     fn is_shared(&self) -> bool {
         Arc::strong_count(&self.0) > 1
     }
 
-    fn lock(&self) -> MutexGuard<'_, ()> {
+    fn lock(&self) -> MutexGuard<'_, Patches> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -79,6 +90,11 @@ struct Seat<C: Context> {
     /// The address space the stub shows.
     mm: Arc<Mm>,
     waiter: Waiter,
+    places: Places,
+    /// Where others make its calls; none before it makes many.
+    desk: Option<Arc<Desk>>,
+    /// Calls of traps that were made here after all: how many, and since when by the monotonic clock.
+    missed: (u32, u64),
     /// Its calls are told on standard error.
     traced: bool,
 }
@@ -98,7 +114,18 @@ where
 {
     fn new(context: C, task: Arc<Task>, token: Token) -> Self {
         task.placed(Arc::new(Kicker(context.kick())));
-        Seat { kernel: task.kernel().clone(), mm: task.mm(), task, context, token, waiter: Waiter::new(), traced: trace::is_on() }
+        Seat {
+            kernel: task.kernel().clone(),
+            mm: task.mm(),
+            task,
+            context,
+            token,
+            waiter: Waiter::new(),
+            places: Places::new(),
+            desk: None,
+            missed: (0, 0),
+            traced: trace::is_on(),
+        }
     }
 
     /// Runs the task to its end.
@@ -130,6 +157,11 @@ where
         match event {
             Event::Syscall(call) => self.call(&call),
             Event::Fault(fault) => self.fault(&fault),
+            Event::Exception(exception)
+                if exception.signal == c::SIGILL as i32 && self.token.lock().is_halfway(exception.address) =>
+            {
+                self.halfway()
+            }
             Event::Exception(exception) => {
                 let info = Siginfo::fault(exception.signal, exception.code, exception.address);
                 signal::send::force(&self.task, info);
@@ -160,6 +192,8 @@ where
 
     /// A system call.
     fn call(&mut self, call: &Call) -> ControlFlow<()> {
+        let handed = self.desk.as_ref().and_then(|desk| desk.take()).or_else(|| call.answer.map(|value| Ok(Flow::Done(value))));
+        let missed = handed.is_none();
         let made = insula_kernel::cpu::Call { number: call.number, arguments: call.args };
         if self.traced {
             trace::called(&self.task, &made);
@@ -168,17 +202,23 @@ where
         // own doesn't go on. It could write both to that, unseen by the child, and to others, seen.
         let token = copies(call.number).then(|| self.token.clone());
         let mut turn = token.as_ref().map(Token::lock);
-        let mut cpu = StubCpu::new(&mut self.context);
-        let outcome = dispatch(&self.kernel, &self.task, &mut cpu, &made);
-        let fetched = cpu.finish();
-        if fetched.is_err() {
-            return self.gone();
-        }
+        let outcome = match handed {
+            Some(outcome) => outcome,
+            None => {
+                let mut cpu = StubCpu::new(&mut self.context);
+                let outcome = dispatch(&self.kernel, &self.task, &mut cpu, &made);
+                // Who has the turn knows where its program is.
+                if cpu.finish(|ip| ip).is_err() {
+                    return self.gone();
+                }
+                outcome
+            }
+        };
         let result = match outcome {
             Ok(Flow::Done(value)) => Ok(value),
             Ok(Flow::Block(future)) => self.wait(future),
             Ok(Flow::Clone(newborn)) => {
-                let born = self.bear(*newborn);
+                let born = self.bear(*newborn, turn.as_deref());
                 // The child may need it while the maker waits.
                 drop(turn.take());
                 born.and_then(|(tid, wait)| wait.map_or(Ok(tid), |future| self.wait(future)))
@@ -192,14 +232,71 @@ where
             trace::answered(&self.task, &made, result);
         }
         self.context.set_result(syscall::result(result));
+        if missed && self.hasten(call).is_err() {
+            return self.gone();
+        }
         self.settle(result.is_err_and(Errno::restarts))
     }
 
+    /// Sees to it that calls that are made often are made without a stop.
+    fn hasten(&mut self, call: &Call) -> platform::Result<()> {
+        const MISSED: u32 = 32;
+        const SOON: u64 = 1_000_000;
+        if call.trapped {
+            self.missed.0 += 1;
+            if self.missed.0 >= MISSED {
+                let now = self.kernel.host.clock.monotonic();
+                let soon = now - self.missed.1 < SOON;
+                self.missed = (0, now);
+                if soon {
+                    self.be_served()?;
+                }
+            }
+            return Ok(());
+        }
+        let count = self.places.count(call.ip);
+        if count != Count::Other && !self.traced {
+            let alone = !self.token.is_shared();
+            if let Some(traps) = self.context.traps() {
+                let mut patches = self.token.lock();
+                let _ = patches.add(traps, &self.mm, call, count, alone);
+                let onward = patches.onward(call.ip);
+                drop(patches);
+                if onward != call.ip {
+                    self.context.registers_mut()?.rip = onward;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Has others make this task's calls.
+    fn be_served(&mut self) -> platform::Result<()> {
+        if self.desk.is_none() {
+            let mailbox = self.context.mailbox()?;
+            self.desk = mailbox.map(|mailbox| Desk::new(&self.task, mailbox));
+        }
+        if let Some(desk) = &self.desk {
+            dispatcher::watch(desk, || self.context.cpus());
+        }
+        Ok(())
+    }
+
+    /// A call whose instruction was replaced when the program was about to come to it.
+    fn halfway(&mut self) -> ControlFlow<()> {
+        let Ok(regs) = self.context.registers_mut() else { return self.gone() };
+        regs.rip += 2;
+        regs.orig_rax = regs.rax;
+        let args = [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9];
+        let call = Call { number: regs.rax, args, ip: regs.rip, sp: regs.rsp, trapped: true, answer: None };
+        self.call(&call)
+    }
+
     /// Places a new task; answers its number, and what its maker waits for. The turn at the address space is this task's.
-    fn bear(&mut self, newborn: Newborn) -> insula_kernel::Result<(u64, Option<Blocked>)> {
+    fn bear(&mut self, newborn: Newborn, patches: Option<&Patches>) -> insula_kernel::Result<(u64, Option<Blocked>)> {
         let (kind, token, log) = match newborn.memory {
             NewbornMemory::Shared => (SpawnKind::Thread, self.token.clone(), self.mm.take_log()),
-            NewbornMemory::Copied => (SpawnKind::Copy, Token::default(), self.mm.take_copied()),
+            NewbornMemory::Copied => (SpawnKind::Copy, Token::with(patches), self.mm.take_copied()),
         };
         let Log { ops, kept } = log;
         let seed = self.context.spawn(kind, &translated(&ops));
@@ -247,7 +344,7 @@ where
         loop {
             let mut cpu = StubCpu::new(&mut self.context);
             let next = signal::deliver(&self.task, &mut cpu, restarts);
-            if cpu.finish().is_err() {
+            if cpu.finish(|ip| self.token.lock().onward(ip)).is_err() {
                 return self.gone();
             }
             restarts = false;
@@ -279,6 +376,7 @@ where
             return ControlFlow::Continue(());
         }
         let done = if self.token.is_shared() { self.move_out() } else { self.clear() };
+        self.places = Places::new();
         // Nothing of the old one may be given to others before it is out of sight.
         drop(before);
         if done.is_err() { self.gone() } else { ControlFlow::Continue(()) }
@@ -286,6 +384,7 @@ where
 
     /// Takes everything out of the stub's address space.
     fn clear(&mut self) -> platform::Result<()> {
+        *self.token.lock() = Patches::default();
         self.context.apply(&[platform::MapOp::Unmap { start: 0, len: platform::GUEST_END }])
     }
 
@@ -298,6 +397,7 @@ where
         fresh.rest(false);
         self.context = fresh;
         self.token = Token::default();
+        self.desk = None;
         // Who kicked the old one meant this task.
         self.task.interrupt();
         Ok(())

@@ -9,11 +9,17 @@
 //! - A [`Seed`] is a task-to-be, made by [`Context::spawn`]; it travels to the thread that will own it, and becomes a context there.
 //! - A [`Kick`] makes `enter` return, from any thread.
 //!
+//! - [`traps`] are code that makes calls without a stop, by way of a [`Mailbox`].
+//!
 //! Registers are fetched when somebody asks: most system calls need no more than what [`Event::Syscall`] carries and a result.
 
+mod mailbox;
 mod memory;
 pub mod ptrace;
+pub mod site;
+pub mod traps;
 
+pub use mailbox::Mailbox;
 pub use memory::{Memory, OutOfRange};
 
 use rustix::io::Errno;
@@ -59,6 +65,10 @@ pub struct Call {
     pub ip: u64,
     /// The stack pointer.
     pub sp: u64,
+    /// It was made by a [trap](traps).
+    pub trapped: bool,
+    /// It was made already, with this result, by who claimed it from the [`Mailbox`].
+    pub answer: Option<u64>,
 }
 
 /// What is known of a forbidden access.
@@ -236,6 +246,18 @@ pub trait Context: Sized {
     /// Its owner waits for something else than the guest, or works for it from now on and competes for a processor. At first, it waits.
     fn rest(&self, rests: bool);
 
+    /// The traps of all tasks, if the platform has such.
+    fn traps(&self) -> Option<&Arc<traps::Traps>>;
+
+    /// Where its traps leave calls, for other threads. None if there is no place for one.
+    ///
+    /// # Errors
+    /// [`Error::Gone`].
+    fn mailbox(&mut self) -> Result<Option<Arc<Mailbox>>>;
+
+    /// The CPUs of all tasks.
+    fn cpus(&self) -> Arc<dyn Cpus>;
+
     /// What makes [`Self::enter`] return, for other threads.
     fn kick(&self) -> Arc<dyn Kick>;
 }
@@ -250,6 +272,12 @@ pub trait Seed: Send + Sized {
     /// # Errors
     /// [`Error::Gone`]; [`Error::Host`] if the host forbids it.
     fn attach(self) -> Result<Self::Context>;
+}
+
+/// The CPUs that tasks are on.
+pub trait Cpus: Send + Sync {
+    /// Moves the calling thread to one on which no task works, if there is one; whether there is.
+    fn move_to_spare(&self) -> bool;
 }
 
 /// Makes a context's `enter` return [`Event::Interrupted`], or whatever happened first.

@@ -8,20 +8,22 @@
 //! mostly finds it stopped again; only if not, wait4(2) is called ([decision 0080](../../../../../docs/decisions/0080-ptrace-fast-path.md)).
 
 mod kick;
+mod orders;
 mod placement;
 mod raw;
 mod space;
 mod stub;
 mod vdso;
 
-use super::{Access, Call, Error, Event, Exception, Fault, Kick, MapOp, Memory, Registers, Result, SpawnKind, Tried};
+use super::mailbox::{self, Left};
+use super::traps::{self, MAILBOXES, Traps};
+use super::{Access, Call, Error, Event, Exception, Fault, Kick, Mailbox, MapOp, Memory, Registers, Result, SpawnKind, Tried};
 use kick::Kicker;
 use placement::{Cpus, Seat};
 use raw::{Go, Stop, StopKind, Tid};
 use rustix::io::Errno;
 use space::{Farewell, Place, Slots, Space};
 use std::marker::PhantomData;
-use std::ops::Range;
 use std::sync::Arc;
 use stub::{Order, StubFile, Then};
 use vdso::Vdso;
@@ -39,6 +41,7 @@ struct Shared {
     slots: Arc<Slots>,
     cpus: Arc<Cpus>,
     vdso: Option<Vdso>,
+    traps: Option<Arc<Traps>>,
 }
 
 impl Ptrace {
@@ -50,7 +53,8 @@ impl Ptrace {
         raw::no_signal_for_stops().tried("turn off signals for stops")?;
         let slots = Arc::new(Slots::new(StubFile::new()?));
         let cpus = Cpus::new().tried("ask for our CPUs")?;
-        Ok(Ptrace { shared: Arc::new(Shared { memory, slots, cpus, vdso: Vdso::find() }) })
+        let traps = Traps::new()?;
+        Ok(Ptrace { shared: Arc::new(Shared { memory, slots, cpus, vdso: Vdso::find(), traps }) })
     }
 
     /// Where guests find the vDSO; none if this process had no `/proc` to look for it when this was made, or has none itself.
@@ -125,6 +129,7 @@ pub struct Context {
     state: Loaded,
     life: Life,
     orders: Vec<Order>,
+    mailbox: Option<Arc<Mailbox>>,
     /// Only the tracer may ask for anything.
     _not_send: PhantomData<*const ()>,
 }
@@ -169,6 +174,7 @@ impl Context {
             state: Loaded::Here,
             life: Life::Alive,
             orders: Vec::new(),
+            mailbox: None,
             _not_send: PhantomData,
         };
         let options = libc::PTRACE_O_EXITKILL | libc::PTRACE_O_TRACESYSGOOD | libc::PTRACE_O_TRACESECCOMP;
@@ -235,6 +241,13 @@ impl Context {
         self.host(|tid| raw::registers(tid, &mut registers))?;
         self.registers = registers;
         self.state = Loaded::Both;
+        if self.mailbox.is_some() && registers.gs_base == self.mailbox_address() {
+            self.registers.gs_base = 0;
+        }
+        if let Some(next) = self.shared.traps.as_ref().and_then(|traps| traps.made_for(registers.rip)) {
+            self.registers.rip = next;
+            self.state = Loaded::Here;
+        }
         if let Some(rax) = result {
             self.registers.rax = rax;
             self.state = Loaded::Here;
@@ -253,7 +266,11 @@ impl Context {
             }
             Loaded::Result(rax) => self.host(|tid| raw::set_rax(tid, rax))?,
             Loaded::Here => {
-                let registers = stub::loadable(&self.registers);
+                let mut registers = stub::loadable(&self.registers);
+                // Where its traps find the mailbox; nobody has set another.
+                if self.mailbox.is_some() && registers.gs_base == 0 && registers.gs == 0 {
+                    registers.gs_base = self.mailbox_address();
+                }
                 self.host(|tid| raw::set_registers(tid, &registers))?;
             }
         }
@@ -283,7 +300,7 @@ impl Context {
             }
             StopKind::Other => return self.signal(stop),
         }
-        Ok(Some(Event::Syscall(Call { number: stop.number, args: stop.args, ip: stop.ip, sp: stop.sp })))
+        Ok(Some(Event::Syscall(made(&stop))))
     }
 
     /// What a signal means; none if it is from outside.
@@ -291,7 +308,8 @@ impl Context {
         let raised = self.host(raw::signal)?;
         let raw::Signal { number: signal, code, address } = raised;
         if !raised.is_exception() {
-            return Ok((signal == kick::SIGNAL && self.kicker.is_kicked()).then_some(Event::Interrupted));
+            let kicked = signal == kick::SIGNAL && self.kicker.is_kicked();
+            return if kicked { self.leave_trap(stop.ip).map(Some) } else { Ok(None) };
         }
         let about_memory = matches!(signal, libc::SIGSEGV | libc::SIGBUS) && code != SI_KERNEL;
         Ok(Some(if about_memory {
@@ -303,124 +321,31 @@ impl Context {
         }))
     }
 
-    /// Has the stub's own code make a range of `orders`, and then a clone. Gives clone's result.
-    fn batch(&mut self, range: Range<usize>, then: Then) -> std::result::Result<u64, Failed> {
-        self.fetch()?;
-        self.state = Loaded::Here;
-        let file = self.shared.slots.file();
-        let orders = self.orders.get(range.clone()).unwrap_or_default();
-        file.write(self.place.slot, orders);
-        let registers = stub::to_batch(&self.registers, self.place.local, orders.len(), then, file);
-        let [left, result, ..] = self.run_stub(&registers)?.args;
-        if left == 0 && (matches!(then, Then::Nothing) || (result as i64) >= 0) {
-            return Ok(result);
+    /// Lets a guest that was interrupted in a trap go on until it is out of it, or makes its call.
+    fn leave_trap(&mut self, mut ip: u64) -> Result<Event> {
+        if traps::AREA.contains(&ip)
+            && let Some(mailbox) = &self.mailbox
+        {
+            mailbox.close();
+            mailbox.turn_away();
         }
-        let errno = Errno::from_raw_os_error((result as i64).wrapping_neg() as i32);
-        // No left one: it was the clone.
-        Err(Failed::Call(range.end.saturating_sub(left as usize), errno))
-    }
-
-    /// Lets the stub run from these registers until it is ready for the next order.
-    fn run_stub(&mut self, registers: &Registers) -> Result<Stop> {
-        self.host(|tid| raw::set_registers(tid, registers))?;
-        loop {
-            self.host(|tid| raw::resume(tid, Go::Stub))?;
+        for _ in 0..traps::LONGEST {
+            if !traps::AREA.contains(&ip) {
+                break;
+            }
+            self.host(|tid| raw::resume(tid, Go::Step))?;
             let stop = self.wait()?;
-            match stop.kind {
-                StopKind::Filter if stop.number == stub::READY => return Ok(stop),
-                // From outside, or a kick, which the next `enter` sees.
-                StopKind::Other if !self.host(raw::signal)?.is_exception() => {}
-                // Our own code did what it can't: nothing is known of the stub any more.
-                _ => return Err(self.abandon()),
+            if stop.kind == StopKind::Syscall {
+                return Ok(Event::Syscall(made(&stop)));
             }
+            ip = stop.ip;
         }
+        Ok(Event::Interrupted)
     }
 
-    /// Makes all `orders`, and then a clone. The first `ours` of them aren't our caller's.
-    fn make(&mut self, ours: usize, then: Then) -> Result<u64> {
-        let count = self.orders.len();
-        let mut done = 0;
-        let result = loop {
-            let last = count - done <= stub::BATCH;
-            let end = if last { count } else { done + stub::BATCH };
-            match self.batch(done..end, if last { then } else { Then::Nothing }) {
-                Ok(_) if !last => done = end,
-                result => break result,
-            }
-        };
-        result.map_err(|failed| match failed {
-            Failed::Call(index, errno) if (ours..count).contains(&index) => Error::Map { index: index - ours, errno },
-            Failed::Call(_, errno) => Error::Host { what: "make a stub", errno },
-            Failed::Stub(error) => error,
-        })
-    }
-
-    /// Appends operations to `orders`, up to the first that can't be right; gives that one's place.
-    fn encode(&mut self, ops: &[MapOp]) -> Option<usize> {
-        for (index, op) in ops.iter().enumerate() {
-            match stub::order(op, &self.shared.memory) {
-                Some(order) => self.orders.push(order),
-                None => return Some(index),
-            }
-        }
-        None
-    }
-
-    /// Makes a new stub thread with `orders` done before.
-    fn clone_stub(&mut self, kind: SpawnKind) -> Result<Seed> {
-        if kind == SpawnKind::Thread {
-            let place = self.space.take().ok_or(Errno::AGAIN).tried("make a stub")?;
-            let map = (!place.mapped).then(|| stub::map_slot(self.shared.slots.file(), place.local, place.slot));
-            self.orders.splice(0..0, map);
-            let made = self.make(usize::from(!place.mapped), Then::Thread);
-            let (shared, space) = (Arc::clone(&self.shared), Arc::clone(&self.space));
-            return match made {
-                Ok(tid) => Ok(Seed(Some(Unattached { shared, space, place: Place { mapped: true, ..place }, tid: tid as Tid }))),
-                Err(error) => {
-                    self.space.give_back(place);
-                    Err(error)
-                }
-            };
-        }
-        let slot = self.shared.slots.take().ok_or(Errno::AGAIN).tried("make a stub")?;
-        match self.make(0, Then::Process { slot, empty: kind == SpawnKind::Empty }) {
-            Ok(pid) => Ok(Seed::of_process(&self.shared, pid as Tid, slot)),
-            Err(error) => {
-                self.shared.slots.give_back(slot);
-                Err(error)
-            }
-        }
-    }
-
-    /// Ends this thread of a stub in which others go on.
-    fn leave(&mut self) -> rustix::io::Result<()> {
-        raw::set_registers(self.tid, &stub::to_leave(&self.registers))?;
-        loop {
-            raw::resume(self.tid, Go::Stub)?;
-            if raw::wait(self.tid)? {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Leaves this thread of a stub to itself; it waits for the process's end.
-    fn park(&mut self) -> rustix::io::Result<()> {
-        raw::set_registers(self.tid, &stub::to_park(&self.registers))?;
-        raw::detach(self.tid)
-    }
-}
-
-/// Why a batch isn't done.
-enum Failed {
-    /// One of `orders`; none of those: the clone.
-    Call(usize, Errno),
-    /// The stub is gone.
-    Stub(Error),
-}
-
-impl From<Error> for Failed {
-    fn from(error: Error) -> Failed {
-        Failed::Stub(error)
+    /// Where the guest has its mailbox, if it has one.
+    fn mailbox_address(&self) -> u64 {
+        MAILBOXES + self.place.local * mailbox::SIZE
     }
 }
 
@@ -431,7 +356,10 @@ impl super::Context for Context {
         if !self.kicker.begin() {
             return Event::Interrupted;
         }
-        let event = loop {
+        if let Some(mailbox) = &self.mailbox {
+            mailbox.open();
+        }
+        let mut event = loop {
             match self.run() {
                 Ok(Some(event)) => break event,
                 Ok(None) if self.kicker.is_kicked() => break Event::Interrupted,
@@ -440,6 +368,15 @@ impl super::Context for Context {
             }
         };
         self.kicker.end();
+        if let Some(mailbox) = &self.mailbox {
+            mailbox.close();
+            match (mailbox.take(), &mut event) {
+                (Left::Answer(result), Event::Syscall(call)) if call.trapped => call.answer = Some(result),
+                // Who looks here has too much to do.
+                (Left::Unasked, _) => mailbox.set_watched(false),
+                _ => {}
+            }
+        }
         event
     }
 
@@ -495,6 +432,28 @@ impl super::Context for Context {
         }
     }
 
+    fn traps(&self) -> Option<&Arc<Traps>> {
+        self.shared.traps.as_ref()
+    }
+
+    fn mailbox(&mut self) -> Result<Option<Arc<Mailbox>>> {
+        if self.mailbox.is_none() && self.shared.traps.is_some() {
+            self.orders.clear();
+            self.orders.extend(self.space.map_mailboxes());
+            if !self.orders.is_empty() {
+                self.make(0, Then::Nothing)?;
+            }
+            self.fetch()?;
+            self.state = Loaded::Here;
+            self.mailbox = self.space.mailbox(self.place).map(Arc::new);
+        }
+        Ok(self.mailbox.clone())
+    }
+
+    fn cpus(&self) -> Arc<dyn super::Cpus> {
+        Arc::clone(&self.shared.cpus) as _
+    }
+
     fn kick(&self) -> Arc<dyn Kick> {
         Arc::clone(&self.kicker) as Arc<dyn Kick>
     }
@@ -522,6 +481,12 @@ impl Drop for Context {
             Farewell::Park => {}
         }
     }
+}
+
+/// The call of a stop.
+fn made(stop: &Stop) -> Call {
+    let trapped = traps::AREA.contains(&stop.ip);
+    Call { number: stop.number, args: stop.args, ip: stop.ip, sp: stop.sp, trapped, answer: None }
 }
 
 /// `si_code` of a signal for what a processor forbids without an address.

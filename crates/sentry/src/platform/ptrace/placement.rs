@@ -153,6 +153,26 @@ impl Cpus {
     }
 }
 
+impl super::super::Cpus for Cpus {
+    fn move_to_spare(&self) -> bool {
+        let mut busy = vec![false; self.usable.len()];
+        for seated in lock(&self.tasks).seated.iter().filter(|seated| !seated.rests.load(Ordering::Relaxed)) {
+            if let Some(busy) = busy.get_mut(seated.index.load(Ordering::Relaxed)) {
+                *busy = true;
+            }
+        }
+        let here = rustix::thread::sched_getcpu();
+        let spare = |index: &usize| !busy[*index];
+        let Some(index) = (0..busy.len()).filter(spare).max_by_key(|index| self.usable[*index] == here) else { return false };
+        if self.usable[index] == here {
+            return true;
+        }
+        let mut set = CpuSet::new();
+        set.set(self.usable[index]);
+        rustix::thread::sched_setaffinity(None, &set).is_ok()
+    }
+}
+
 impl Seat {
     /// The task waits for something, or goes on.
     pub(super) fn rest(&self, rests: bool) {

@@ -17,6 +17,8 @@ pub(super) type Tid = i32;
 pub(super) enum Go {
     /// Its system calls stop it and aren't made.
     Guest = libc::PTRACE_SYSEMU as isize,
+    /// The same, and it stops after one instruction.
+    Step = libc::PTRACE_SYSEMU_SINGLESTEP as isize,
     /// Its system calls are made.
     Stub = libc::PTRACE_CONT as isize,
 }

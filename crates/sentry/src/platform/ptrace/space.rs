@@ -3,8 +3,9 @@
 //! A slot that was mapped into an address space stays with it until that is gone: there is nobody who could unmap it when its thread has
 //! ended. So a new thread takes a slot that another one left, and no other process of the guest's ever sees what was in it.
 
+use super::super::Mailbox;
 use super::raw::{self, Tid};
-use super::stub::{SLOT_COUNT, StubFile};
+use super::stub::{self, Order, SLOT_COUNT, StubFile};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Takes a lock; a thread that died with it left nothing half done that matters to us.
@@ -65,6 +66,8 @@ pub(super) struct Space {
     slots: Arc<Slots>,
     /// Its process, and that one's first thread.
     pub(super) pid: Tid,
+    /// Its first slot.
+    first: u64,
     state: Mutex<State>,
 }
 
@@ -75,6 +78,8 @@ struct State {
     threads: usize,
     /// The first thread waits for the end, untraced.
     leader_waits: bool,
+    /// Its mailboxes are mapped.
+    mailboxes: bool,
 }
 
 /// What a thread that is done for has to do.
@@ -91,8 +96,19 @@ pub(super) enum Farewell {
 impl Space {
     /// A process with one thread, whose slot number 0 is `slot`.
     pub(super) fn new(slots: Arc<Slots>, pid: Tid, slot: u64) -> (Arc<Space>, Place) {
-        let state = Mutex::new(State { free: Vec::new(), next_local: 1, threads: 1, leader_waits: false });
-        (Arc::new(Space { slots, pid, state }), Place { local: 0, slot, mapped: true })
+        let state = Mutex::new(State { free: Vec::new(), next_local: 1, threads: 1, leader_waits: false, mailboxes: false });
+        (Arc::new(Space { slots, pid, first: slot, state }), Place { local: 0, slot, mapped: true })
+    }
+
+    /// What maps its mailboxes, if they aren't.
+    pub(super) fn map_mailboxes(&self) -> Option<Order> {
+        (!lock(&self.state).mailboxes).then(|| stub::map_mailboxes(self.slots.file(), self.first))
+    }
+
+    /// They are mapped now: the mailbox of a thread, if there is one for it.
+    pub(super) fn mailbox(&self, place: Place) -> Option<Mailbox> {
+        lock(&self.state).mailboxes = true;
+        self.slots.file().mailbox(Arc::clone(&self.slots) as _, self.first, place.local)
     }
 
     /// A place for one more thread.
@@ -142,6 +158,9 @@ impl Space {
 impl Drop for Space {
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if state.mailboxes {
+            self.slots.file().clear_mailboxes(self.first);
+        }
         for place in &state.free {
             self.slots.give_back(place.slot);
         }

@@ -4,10 +4,14 @@
 //! page with arguments; and the host's [vDSO](vdso). Code and slots are of one file, the stub file, which only the sentry can write to. So no guest thread can change what another
 //! thread of its process is about to do.
 //!
+//! In front of the slots is a page of mailboxes, which the guest may write, if it has any: its own, by the number of its first slot.
+//!
 //! A stub's system calls are made only if they come from that page of code (a filter looks at the instruction pointer), and it only makes
 //! them while the tracer runs the stub and not the guest: in front of the guest's, SYSEMU stands first, wherever it jumps.
 #![allow(unsafe_code)]
 
+use super::super::mailbox::{self, Mailbox};
+use super::super::traps::MAILBOXES;
 use super::super::{GUEST_END, MapOp, Memory, PAGE, Registers, Result, Source, Tried};
 use super::raw::{self, Tid};
 use super::vdso::{self, Vdso};
@@ -16,6 +20,8 @@ use rustix::fs::MemfdFlags;
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
 use std::arch::{asm, global_asm};
+use std::fmt::Debug;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The end of what processes may map.
@@ -26,6 +32,8 @@ const CODE: u64 = GUEST_END;
 
 /// Where slots are in a stub: the page of its slot number `n` is at `SLOTS + n * PAGE`.
 const SLOTS: u64 = GUEST_END + 0x10_0000;
+
+const _: () = assert!(MAILBOXES + PAGE == SLOTS, "a new process exchanges both at once");
 
 /// Slots of a sandbox, and of one stub.
 pub(super) const SLOT_COUNT: u64 = 1 << 16;
@@ -105,8 +113,8 @@ global_asm!(
     "syscall",
     "test rax, rax",
     "jnz insula_stub_leave",
-    "6: mov rdi, {slots}",
-    "mov rsi, {slots_size}",
+    "6: mov rdi, {mailboxes}",
+    "mov rsi, {slots_size} + {page}",
     "mov eax, {munmap}",
     "syscall",
     "test rax, rax",
@@ -179,6 +187,7 @@ global_asm!(
     vdso_end = const vdso::PLACE.end,
     slots = const SLOTS,
     slots_size = const SLOTS_SIZE,
+    mailboxes = const MAILBOXES,
     page = const PAGE,
     task_end = const TASK_END,
 );
@@ -289,6 +298,12 @@ pub(super) fn map_slot(file: &StubFile, local: u64, slot: u64) -> Order {
     [libc::SYS_mmap as u64, start, PAGE, libc::PROT_READ as u64, flags as u64, fd, StubFile::offset(slot)]
 }
 
+/// mmap's arguments for the mailboxes of a stub whose first slot is `slot`.
+pub(super) fn map_mailboxes(file: &StubFile, slot: u64) -> Order {
+    let (prot, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_FIXED);
+    [libc::SYS_mmap as u64, MAILBOXES, PAGE, prot as u64, flags as u64, file.file.as_raw_fd() as u64, StubFile::mailboxes(slot)]
+}
+
 /// Memory that is mapped in pieces of at most so many bytes is there at once: most of it is touched soon, and a fault for each page costs
 /// more than the pages.
 const POPULATED: u64 = 64 << 10;
@@ -314,7 +329,7 @@ pub(super) fn order(op: &MapOp, memory: &Memory) -> Option<Order> {
     })
 }
 
-/// The file that stubs have in their stub area: a page of code, then the slots.
+/// The file that stubs have in their stub area: a page of code, then the slots, then the mailboxes of who has a slot as its first.
 #[derive(Debug)]
 pub(super) struct StubFile {
     file: OwnedFd,
@@ -327,7 +342,7 @@ unsafe impl Send for StubFile {}
 unsafe impl Sync for StubFile {}
 
 impl StubFile {
-    const SIZE: u64 = PAGE + SLOTS_SIZE;
+    const SIZE: u64 = PAGE + 2 * SLOTS_SIZE;
 
     pub(super) fn new() -> Result<StubFile> {
         let file = rustix::fs::memfd_create("stub", MemfdFlags::CLOEXEC).tried("make the stub file")?;
@@ -350,6 +365,26 @@ impl StubFile {
     /// Where a slot is in the file.
     fn offset(slot: u64) -> u64 {
         PAGE + slot * PAGE
+    }
+
+    /// Where the mailboxes of a stub are in the file.
+    fn mailboxes(slot: u64) -> u64 {
+        PAGE + SLOTS_SIZE + slot * PAGE
+    }
+
+    /// The mailbox of a stub's slot number `local`, if it can have one, for the calling thread. `keeper` keeps this file.
+    pub(super) fn mailbox(&self, keeper: Arc<dyn Debug + Send + Sync>, first: u64, local: u64) -> Option<Mailbox> {
+        let offset = local.checked_mul(mailbox::SIZE).filter(|offset| offset + mailbox::SIZE <= PAGE)?;
+        assert!(first < SLOT_COUNT, "slots are counted by us");
+        // SAFETY: in the mapping, by the assertion, which lives as long as the keeper.
+        Some(unsafe { Mailbox::new(keeper, self.base.add((Self::mailboxes(first) + offset) as usize)) })
+    }
+
+    /// Forgets what was in a stub's mailboxes.
+    pub(super) fn clear_mailboxes(&self, slot: u64) {
+        assert!(slot < SLOT_COUNT, "slots are counted by us");
+        // SAFETY: in the mapping, by the assertion; the stub that had it is gone.
+        unsafe { std::ptr::write_bytes(self.base.add(Self::mailboxes(slot) as usize), 0, PAGE as usize) };
     }
 
     /// Writes the next batch of a stub that is stopped.

@@ -108,17 +108,31 @@ impl Program {
 
     /// What it answers to a call.
     pub fn run(&self, data: &Data) -> u32 {
+        self.execute(|offset| data.0.get(offset as usize / 4).copied()).unwrap_or(0)
+    }
+
+    /// What it answers to all calls of a number; none if that depends on anything else.
+    pub fn always(&self, number: u32) -> Option<u32> {
+        self.execute(|offset| match offset {
+            0 => Some(number),
+            4 => Some(super::ARCH),
+            _ => None,
+        })
+    }
+
+    /// Its answer, unless it looks at a word that isn't known.
+    fn execute(&self, word: impl Fn(u32) -> Option<u32>) -> Option<u32> {
         let (mut a, mut x, mut memory) = (0u32, 0u32, [0u32; MEMORY]);
         let mut at = 0;
         // Jumps lead forwards, and the last instruction answers; so this ends.
         while let Some(SockFilter { code, jump_true, jump_false, k }) = self.0.get(at).copied() {
             at += 1;
             match code {
-                RET => return k,
-                RET_A => return a,
+                RET => return Some(k),
+                RET_A => return Some(a),
                 LD => a = k,
                 LD_LEN => a = DATA as u32,
-                LD_ABS => a = data.0.get(k as usize / 4).copied().unwrap_or(0),
+                LD_ABS => a = word(k)?,
                 LD_MEM => a = memory[k as usize % MEMORY],
                 LDX_IMM => x = k,
                 LDX_LEN => x = DATA as u32,
@@ -136,13 +150,13 @@ impl Program {
                         match calculate(code & 0xf0, a, operand) {
                             Some(value) => a = value,
                             // As Linux: who divides by nothing is answered with 0.
-                            None => return 0,
+                            None => return Some(0),
                         }
                     }
                 }
             }
         }
-        0
+        Some(0)
     }
 }
 
@@ -262,6 +276,23 @@ mod tests {
         assert_eq!(run(program), 0);
         let by_zero = vec![op(LD, 0, 0, 7), op(ALU | DIV | X, 0, 0, 0), op(RET, 0, 0, 9)];
         assert_eq!(run(by_zero), 0);
+    }
+
+    #[test]
+    fn what_depends_on_the_number_alone_is_known() {
+        // Number 1: allowed. Number 2: by an argument. Others: refused.
+        let program = Program::new(vec![
+            op(LD_ABS, 0, 0, 4),
+            op(JMP | JEQ, 0, 5, super::super::ARCH),
+            op(LD_ABS, 0, 0, 0),
+            op(JMP | JEQ, 2, 0, 1),
+            op(JMP | JEQ, 0, 2, 2),
+            op(LD_ABS, 0, 0, 16),
+            op(RET, 0, 0, 7),
+            op(RET, 0, 0, 9),
+        ])
+        .expect("a program");
+        assert_eq!([1, 2, 3].map(|number| program.always(number)), [Some(7), None, Some(9)]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::fs::epoll::Epolls;
 use crate::fs::locks::Locks;
-use crate::fs::pipe::Fifos;
+use crate::fs::pipe::{self, Fifos};
 use crate::fs::types::FileSystems;
 use crate::futex::Futexes;
 use crate::host::Host;
@@ -31,6 +31,8 @@ pub struct Kernel {
     pub epolls: Epolls,
     /// FIFOs that somebody has open.
     pub fifos: Fifos,
+    /// What the pipes of each user hold.
+    pub pipes: Arc<pipe::Accounts>,
     /// The next number of a file that has no place in the tree.
     inodes: AtomicU64,
     /// Terminals.
@@ -64,6 +66,7 @@ impl Kernel {
             futexes: Futexes::default(),
             epolls: Epolls::default(),
             fifos: Fifos::default(),
+            pipes: Arc::default(),
             inodes: AtomicU64::new(1),
             terminals: Terminals::default(),
             boot_id,

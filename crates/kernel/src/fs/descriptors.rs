@@ -99,6 +99,17 @@ impl Descriptors {
         Ok(fd as i32)
     }
 
+    /// Whether a number is free, for who would lose something if it weren't.
+    ///
+    /// # Errors
+    /// As [`Self::add`].
+    pub fn check_room(&self, limit: u64) -> Result<()> {
+        let limit = usize::try_from(limit).unwrap_or(MOST).min(MOST);
+        let slots = self.slots.lock();
+        let free = |fd: &usize| slots.entries.get(*fd).is_none_or(Option::is_none);
+        if (slots.lowest..limit).any(|fd| free(&fd)) { Ok(()) } else { Err(Errno::EMFILE) }
+    }
+
     /// Puts it at this very number; what was there is answered, to be closed.
     ///
     /// # Errors

@@ -218,8 +218,8 @@ fn open_inode(task: &Arc<Task>, place: &Path, flags: u32) -> Result<Arc<dyn File
             let number = inode.attributes()?.rdev;
             task.kernel().file_systems.open_device(kind == FileType::Block, number, &opening)
         }
-        FileType::Fifo => Ok(task.kernel().fifos.open(inode.identity()?, flags)?),
+        FileType::Fifo => Ok(task.kernel().fifos.open(task, inode.identity()?, flags)?),
         FileType::Socket => Err(Errno::ENXIO),
-        _ => inode.clone().open(&opening),
+        _ => place.dentry.open_with(|| inode.clone().open(&opening)),
     }
 }

@@ -9,8 +9,9 @@ use crate::{Errno, Result};
 use core::ops::Range;
 use insula_abi::PAGE;
 
-/// Most areas of one address space (Linux: `vm.max_map_count`).
-const MOST_AREAS: usize = 65530;
+/// Most areas of one address space (Linux: `vm.max_map_count`). A little less than Linux has at first: a host that keeps a space for us has a few
+/// mappings more than the program knows of.
+pub const MOST_AREAS: usize = 65_000;
 
 /// Zeros that are asked for in pieces up to this size are mapped at once: they are seldom asked for in vain, and untouched pages cost nothing.
 const AT_ONCE: u64 = 1 << 20;
@@ -136,6 +137,7 @@ impl Mm {
             if area.protection == protection {
                 continue;
             }
+            state.check_parts(&part)?;
             state.areas.update(part.clone(), |_, area| area.protection = protection);
             state.reprotect(part, area.protection, protection);
         }
@@ -306,6 +308,7 @@ impl Mm {
     pub fn set_traits(&self, start: u64, len: u64, set: Traits, clear: Traits) -> Result<()> {
         let mut state = self.state.lock();
         let range = start..start.checked_add(pages(len)?).ok_or(Errno::EINVAL)?;
+        state.check_parts(&range)?;
         state.areas.update(range.clone(), |_, area| area.traits = (area.traits - clear) | set);
         if state.areas.gaps(range).is_empty() { Ok(()) } else { Err(Errno::ENOMEM) }
     }
@@ -376,6 +379,13 @@ impl State {
             return Err(Errno::EINVAL);
         }
         Ok(start..end)
+    }
+
+    /// Whether there may be as many areas as a change of this range leaves.
+    fn check_parts(&self, range: &Range<u64>) -> Result<()> {
+        let cut = |at: u64| self.areas.get(at).is_some_and(|(found, _)| found.start < at);
+        let more = usize::from(cut(range.start)) + usize::from(cut(range.end));
+        if self.areas.len() + more > MOST_AREAS { Err(Errno::ENOMEM) } else { Ok(()) }
     }
 
     /// Whether taking `range` out leaves two areas where one was.

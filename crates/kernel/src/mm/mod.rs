@@ -31,7 +31,7 @@ pub mod ranges;
 pub mod user;
 
 pub use area::{Area, Protection, Source, Traits};
-pub use change::{MapRequest, Place};
+pub use change::{MOST_AREAS, MapRequest, Place};
 pub use fault::{Access, Fault};
 pub use log::{Kept, Log, MapOp, MapSource};
 pub use object::{Budget, Object};

@@ -61,7 +61,10 @@ fn fcntl(cx: &mut Cx<'_>, [fd, command, argument, ..]: Args) -> SysResult {
         c::F_SETOWN | c::F_GETOWN | F_SETOWN_EX | F_GETOWN_EX | c::F_SETSIG | c::F_GETSIG | F_GETOWNER_UIDS => {
             owner(cx, &description, command, argument)
         }
-        c::F_SETPIPE_SZ => Ok(pipe::of(&description).ok_or(Errno::EBADF)?.set_capacity(argument)?.into()),
+        c::F_SETPIPE_SZ => {
+            let pipe = pipe::of(&description).ok_or(Errno::EBADF)?;
+            Ok(pipe.set_capacity(argument, &cx.task.credentials())?.into())
+        }
         c::F_GETPIPE_SZ => Ok(pipe::of(&description).ok_or(Errno::EBADF)?.capacity().into()),
         c::F_ADD_SEALS => {
             if !description.writable() {

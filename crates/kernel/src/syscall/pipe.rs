@@ -16,7 +16,7 @@ fn pipe2(cx: &mut Cx<'_>, [ends, flags, ..]: Args) -> SysResult {
     if flags & !(c::O_CLOEXEC | c::O_NONBLOCK | c::O_DIRECT) != 0 {
         return Err(Errno::EINVAL);
     }
-    let (read, write) = Pipe::ends(cx.kernel.anonymous_inode());
+    let (read, write) = Pipe::of(cx.task, cx.kernel.anonymous_inode()).both();
     let kept = flags & (c::O_NONBLOCK | c::O_DIRECT);
     let read = install(cx, read, c::O_RDONLY | kept, flags)?;
     let close = |fd: i32| drop(cx.task.descriptors().take(fd));

@@ -83,6 +83,9 @@ fn accept(cx: &mut Cx<'_>, [fd, address, len, flags, ..]: Args) -> SysResult {
     }
     let description = find(cx, fd)?;
     transfer::wait_for(cx.task, &description, Events::READABLE, move |socket, task| {
+        let limit = task.process.limit(c::RLIMIT_NOFILE);
+        // Before: a connection that found no descriptor stays, and can be accepted later.
+        task.descriptors().check_room(limit)?;
         let accepted = socket.accept()?;
         let peer = accepted.peer_name();
         let file = SocketFile::new(accepted);
@@ -91,7 +94,6 @@ fn accept(cx: &mut Cx<'_>, [fd, address, len, flags, ..]: Args) -> SysResult {
             peer.map_err(|_| Errno::ECONNABORTED)?.write(&task.mm(), address, len)?;
         }
         let opened = Description::new(file, None, c::O_RDWR | flags & c::O_NONBLOCK);
-        let limit = task.process.limit(c::RLIMIT_NOFILE);
         Ok(task.descriptors().add(opened, flags & c::O_CLOEXEC != 0, 0, limit)? as u64)
     })
 }

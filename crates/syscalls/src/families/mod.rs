@@ -6,6 +6,7 @@ mod confinement;
 mod descriptors;
 mod epoll;
 mod exec;
+mod exhaustion;
 mod files;
 mod futex;
 mod handlers;
@@ -81,6 +82,7 @@ pub(crate) fn all() -> impl Iterator<Item = Test> {
         jobs::TESTS,
         users::TESTS,
         limits::TESTS,
+        exhaustion::TESTS,
         proc::TESTS,
         watch::TESTS,
         ipc::TESTS,

@@ -6,20 +6,23 @@
 //!
 //! Room comes by whole pages, as on Linux: writers are told when a page is free, not of each byte that was read.
 
+mod account;
 mod pages;
 mod ring;
 #[cfg(test)]
 mod tests;
 
+pub use account::{Accounts, SOFT};
 pub use ring::Ring;
 
 use super::{Attributes, Description, File, FileType, Io};
 use crate::flow::SysResult;
 use crate::mm::UserBuf;
 use crate::sync::Mutex;
-use crate::task::Task;
+use crate::task::{Credentials, Task};
 use crate::wait::{Events, Observer, Pollable, Queue, Registration};
 use crate::{Errno, Flow, Result};
+use account::Account;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;
 use alloc::sync::{Arc, Weak};
@@ -51,6 +54,8 @@ struct State {
     /// How what is in `ring` would lie in pages.
     pages: Pages,
     capacity: usize,
+    /// Whose the capacity is.
+    account: Option<Account>,
     /// Bytes that were ever read: where `ring` begins in the stream.
     start: u64,
     /// Where in the stream packets (`O_DIRECT`) lie that aren't read yet.
@@ -104,11 +109,23 @@ impl State {
 impl Pipe {
     /// An empty one, whose inode has this number.
     pub fn new(ino: u64) -> Arc<Self> {
+        Self::with(ino, None)
+    }
+
+    /// The same, of a task's user, who may have only so many.
+    pub fn of(task: &Task, ino: u64) -> Arc<Self> {
+        let account = task.kernel().pipes.open(&task.credentials(), CAPACITY / PAGE as usize);
+        Self::with(ino, Some(account))
+    }
+
+    fn with(ino: u64, account: Option<Account>) -> Arc<Self> {
+        let capacity = account.as_ref().map_or(CAPACITY, |account| account.pages() * PAGE as usize);
         Arc::new(Pipe {
             state: Mutex::new(State {
                 ring: Ring::default(),
                 pages: Pages::default(),
-                capacity: CAPACITY,
+                capacity,
+                account,
                 start: 0,
                 packets: VecDeque::new(),
                 readers: 0,
@@ -123,8 +140,12 @@ impl Pipe {
 
     /// The two ends of a new one: for reading, for writing.
     pub fn ends(ino: u64) -> (Arc<End>, Arc<End>) {
-        let pipe = Pipe::new(ino);
-        (End::new(&pipe, true, false, false), End::new(&pipe, false, true, false))
+        Pipe::new(ino).both()
+    }
+
+    /// Its two ends: for reading, for writing.
+    pub fn both(self: &Arc<Self>) -> (Arc<End>, Arc<End>) {
+        (End::new(self, true, false, false), End::new(self, false, true, false))
     }
 
     /// Opens a FIFO, fifo(7). With neither `O_NONBLOCK` nor `O_RDWR`, [`File::opening`] says when the other side is there.
@@ -165,8 +186,8 @@ impl Pipe {
     /// Changes that (`F_SETPIPE_SZ`), rounded up as Linux does; answers what it is then.
     ///
     /// # Errors
-    /// `EPERM`: more than [`MOST`]. `EBUSY`: more is in it. `EINVAL`.
-    pub fn set_capacity(&self, bytes: u64) -> Result<usize> {
+    /// `EPERM`: more than [`MOST`], or than its user may have. `EBUSY`: more is in it. `EINVAL`.
+    pub fn set_capacity(&self, bytes: u64, credentials: &Credentials) -> Result<usize> {
         if bytes > i32::MAX as u64 + 1 {
             return Err(Errno::EINVAL);
         }
@@ -177,6 +198,9 @@ impl Pipe {
         let mut state = self.state.lock();
         if state.pages.len() > capacity / PAGE as usize {
             return Err(Errno::EBUSY);
+        }
+        if let Some(account) = &mut state.account {
+            account.change(capacity / PAGE as usize, account::is_privileged(credentials))?;
         }
         state.capacity = capacity;
         let room = state.room() > 0;
@@ -260,13 +284,13 @@ impl Fifos {
     ///
     /// # Errors
     /// As [`Pipe::open`].
-    pub fn open(&self, file: (u64, u64), flags: u32) -> Result<Arc<End>> {
+    pub fn open(&self, task: &Task, file: (u64, u64), flags: u32) -> Result<Arc<End>> {
         let mut open = self.0.lock();
         let pipe = match open.get(&file).and_then(Weak::upgrade) {
             Some(pipe) => pipe,
             None => {
                 open.retain(|_, pipe| pipe.strong_count() > 0);
-                let pipe = Pipe::new(file.1);
+                let pipe = Pipe::of(task, file.1);
                 open.insert(file, Arc::downgrade(&pipe));
                 pipe
             }

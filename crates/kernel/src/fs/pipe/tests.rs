@@ -118,11 +118,12 @@ fn packets_stay_apart() {
 #[test]
 fn capacity_is_in_powers_of_two_and_has_a_limit() {
     let pipe = Pipe::new(1);
+    let nobody = Credentials::root(0);
     assert_eq!(pipe.capacity(), 65536);
-    assert_eq!(pipe.set_capacity(5000), Ok(8192));
-    assert_eq!(pipe.set_capacity(0), Ok(4096));
-    assert_eq!(pipe.set_capacity(MOST as u64 + 1), Err(Errno::EPERM));
-    assert_eq!(pipe.set_capacity(1 << 40), Err(Errno::EINVAL));
+    assert_eq!(pipe.set_capacity(5000, &nobody), Ok(8192));
+    assert_eq!(pipe.set_capacity(0, &nobody), Ok(4096));
+    assert_eq!(pipe.set_capacity(MOST as u64 + 1, &nobody), Err(Errno::EPERM));
+    assert_eq!(pipe.set_capacity(1 << 40, &nobody), Err(Errno::EINVAL));
 }
 
 #[test]

@@ -78,6 +78,23 @@ impl FileSystem {
     }
 }
 
+impl FileSystem {
+    /// Does what needs room for one file more. A host that has none may have some once files are given back that nobody uses.
+    ///
+    /// # Errors
+    /// Those of `attempt`; `ENFILE`: the host has no room.
+    fn with_room<T>(&self, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+        let full = |errno: &Errno| matches!(*errno, Errno::EMFILE | Errno::ENFILE);
+        let first = attempt();
+        if !first.as_ref().is_err_and(full) {
+            return first;
+        }
+        self.cache.clear();
+        // It isn't the program that has too many open.
+        attempt().map_err(|errno| if full(&errno) { Errno::ENFILE } else { errno })
+    }
+}
+
 impl Cache {
     /// Keeps at most `most` dentries that nobody uses.
     pub fn new(most: usize) -> Arc<Self> {
@@ -211,10 +228,7 @@ impl Dentry {
     /// # Errors
     /// `ENOENT`: there is none. What the file system says.
     pub fn child(self: &Arc<Self>, name: &[u8]) -> Result<Arc<Dentry>> {
-        let (found, kept) = {
-            let mut names = self.names.lock();
-            self.find(&mut names, name)?
-        };
+        let (found, kept) = self.fs.with_room(|| self.find(&mut self.names.lock(), name))?;
         self.fs.keep(kept);
         found.ok_or(Errno::ENOENT)
     }
@@ -261,6 +275,14 @@ impl Dentry {
         child
     }
 
+    /// Opens its file in one way or another, as [`Inode::open`](crate::fs::Inode::open) does.
+    ///
+    /// # Errors
+    /// Those of `open`; `ENFILE`: the host has no room for one more.
+    pub fn open_with<T>(&self, open: impl FnMut() -> Result<T>) -> Result<T> {
+        self.fs.with_room(open)
+    }
+
     /// Makes the child of this name by `make`, which may assume that there is none.
     ///
     /// # Errors
@@ -268,17 +290,20 @@ impl Dentry {
     pub fn make(
         self: &Arc<Self>,
         name: &[u8],
-        make: impl FnOnce(&Arc<dyn Inode>) -> Result<Arc<dyn Inode>>,
+        mut make: impl FnMut(&Arc<dyn Inode>) -> Result<Arc<dyn Inode>>,
     ) -> Result<Arc<Dentry>> {
-        let mut names = self.names.lock();
-        let (found, kept) = self.find(&mut names, name)?;
-        let made = match found {
-            Some(_) => Err(Errno::EEXIST),
-            None if self.is_gone() => Err(Errno::ENOENT),
-            None => make(&self.inode).map(|inode| self.add(&mut names, name, inode, false)),
-        };
-        drop(names);
-        self.fs.keep(kept);
+        let made = self.fs.with_room(|| {
+            let mut names = self.names.lock();
+            let (found, kept) = self.find(&mut names, name)?;
+            let made = match found {
+                Some(_) => Err(Errno::EEXIST),
+                None if self.is_gone() => Err(Errno::ENOENT),
+                None => make(&self.inode).map(|inode| self.add(&mut names, name, inode, false)),
+            };
+            drop(names);
+            self.fs.keep(kept);
+            made
+        });
         if let Ok(child) = &made
             && self.inode.names_are_stable()
         {

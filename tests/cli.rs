@@ -58,8 +58,12 @@ fn every_verb_explains_itself() {
     }
     // The examples are ones that are understood.
     assert!(stdout(&help).contains("insula run -- make test"));
+    assert_eq!(stdout(&insula(&["-V"])), concat!("insula ", env!("CARGO_PKG_VERSION"), "\n"));
+    // As engines read it.
     let version = insula(&["--version"]);
-    assert_eq!(stdout(&version), concat!("insula ", env!("CARGO_PKG_VERSION"), "\n"));
+    let features: serde_json::Value = serde_json::from_str(stdout(&insula(&["features"]))).unwrap();
+    let spec = features["ociVersionMax"].as_str().unwrap();
+    assert_eq!(stdout(&version), format!(concat!("insula version ", env!("CARGO_PKG_VERSION"), "\nspec: {}\n"), spec));
 }
 
 #[test]

@@ -76,6 +76,30 @@ fn what_programs_that_drive_runc_look_for_in_its_errors() {
     ours.ok(&["start", "c"]);
     ours.until("c", "stopped");
     assert!(stderr(&ours.run(&["kill", "c", "9"])).contains("container not running"));
+    ours.ok(&["delete", "c"]);
+    // And docker and podman the exit codes 127 and 126.
+    let mut bundle = bundle;
+    for (program, words) in [
+        ("nosuch", "\"nosuch\": executable file not found in $PATH"),
+        ("/no/such", "/no/such: no such file or directory"),
+        ("/etc/passwd", "/etc/passwd: permission denied"),
+    ] {
+        bundle = bundle.with(|config| config["process"]["args"] = json!([program]));
+        let failed = stderr(&ours.run(&["create", "-b", bundle.dir(), "c"])).to_owned();
+        assert!(failed.contains(words), "{failed}");
+    }
+}
+
+#[test]
+fn a_policy_holds_for_another_user_who_may_gain_privileges() {
+    let Some(world) = World::new().filter(|_| of_container("a policy isn't applied")) else { return };
+    let bundle =
+        Bundle::script(&world, "bundle", "id -u; grep -E '^(NoNewPrivs|CapEff|Seccomp):' /proc/self/status").with(|config| {
+            config["process"]["user"] = json!({"uid": 33, "gid": 34});
+            config["process"]["noNewPrivileges"] = false.into();
+            config["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW"});
+        });
+    alike(&world, |runtime| runtime.ok(&["run", "-b", bundle.dir(), "c"]));
 }
 
 #[test]
@@ -238,7 +262,9 @@ fn terminals_are_handed_over() {
         let (dir, mut seen) = (bundle.dir(), Vec::new());
         let mut terminal = std::thread::scope(|scope| {
             let waiting = scope.spawn(|| receive_terminal(&listener));
-            runtime.ok(&["create", "-b", dir, "--console-socket", socket, "c"]);
+            // Through pipes: they end with the call, as nothing else is to hold them.
+            let made = output(&mut runtime.call(&["create", "-b", dir, "--console-socket", socket, "c"]));
+            assert!(made.status.success(), "{}: {}", runtime.name, support::told(&made));
             std::fs::File::from(waiting.join().unwrap())
         });
         runtime.ok(&["start", "c"]);

@@ -80,6 +80,8 @@ pub(crate) fn command() -> Command {
 fn command_with(wanted: &dyn Fn(&str) -> bool) -> Command {
     let command = Command::new("insula")
         .version(env!("CARGO_PKG_VERSION"))
+        // In runc's words, which engines look for.
+        .long_version(concat!("version ", env!("CARGO_PKG_VERSION"), "\nspec: 1.2.1"))
         .after_help(EXAMPLES)
         .max_term_width(100)
         .subcommand_required(true)

@@ -41,6 +41,8 @@ pub(crate) struct Group {
     pub(crate) name: String,
     /// Where the hierarchy is mounted.
     mount_point: PathBuf,
+    /// It is to count what is used, as far as that can be had.
+    counts: bool,
 }
 
 /// The groups of one container.
@@ -64,8 +66,16 @@ pub(crate) fn plan(plan: &Plan) -> Result<Groups, Error> {
         return Ok(Groups::default());
     }
     let place = Place::new(plan.id.clone(), plan.cgroup_path.clone())?;
-    place.groups(&needed, tracked || plan.cgroup_path.is_some(), &plan.resources)
+    let mut groups = place.groups(&needed, tracked || plan.cgroup_path.is_some(), &plan.resources)?;
+    if plan.cgroup_path.is_some() {
+        place.add_counters(&mut groups);
+    }
+    Ok(groups)
 }
+
+/// What is counted for who named the group, by the controllers' names in v1: an engine reads there what its container uses, and hears
+/// there that memory ran out.
+const COUNTERS: [&str; 4] = ["memory", "cpuacct", "pids", "blkio"];
 
 const CGROUP2_MAGIC: rustix::fs::FsWord = 0x6367_7270;
 
@@ -141,8 +151,21 @@ impl Place {
             controllers: unified,
             name: "unified".into(),
             mount_point: hierarchy.mount_point.clone(),
+            counts: false,
         });
         Ok(groups)
+    }
+
+    /// Adds the groups that count, where they can be made: a container runs without, too.
+    fn add_counters(&self, groups: &mut Groups) {
+        groups.list.iter_mut().filter(|group| group.is_unified()).for_each(|group| group.counts = true);
+        for controller in COUNTERS.into_iter().filter(|name| groups.carrying(name).is_none()).collect::<Vec<_>>() {
+            let carries = |h: &&Hierarchy| h.version == 1 && h.controllers.iter().any(|name| name == controller);
+            let hierarchy = self.hierarchies.iter().find(carries).filter(|h| files::writable(self.parent(h)));
+            if let Some(hierarchy) = hierarchy {
+                groups.add(hierarchy, self.directory(hierarchy), controller);
+            }
+        }
     }
 
     /// A host with v1 alone: processes are kept together in the freezer, and what no hierarchy carries can't be limited.
@@ -196,7 +219,7 @@ impl Groups {
         let name =
             hierarchy.mount_point.file_name().map_or_else(|| controller.to_owned(), |name| name.to_string_lossy().into_owned());
         let mount_point = hierarchy.mount_point.clone();
-        self.list.push(Group { path, version: 1, controllers: vec![controller], name, mount_point });
+        self.list.push(Group { path, version: 1, controllers: vec![controller], name, mount_point, counts: false });
     }
 
     /// Makes sure that nobody else's processes are in these groups.
@@ -278,7 +301,7 @@ pub(crate) fn recorded(paths: &[PathBuf]) -> Groups {
         } else {
             known.iter().filter(|(_, file)| path.join(file).exists()).map(|(name, _)| *name).collect()
         };
-        Group { path: path.clone(), version, controllers, name: String::new(), mount_point: PathBuf::new() }
+        Group { path: path.clone(), version, controllers, name: String::new(), mount_point: PathBuf::new(), counts: false }
     };
     Groups { list: paths.iter().map(group).collect(), scope: None }
 }

@@ -31,6 +31,8 @@ pub(super) fn plan(plan: &Plan, scope: &Scope) -> Result<Groups, Error> {
         controllers: needed(&plan.resources),
         name: "unified".into(),
         mount_point: hierarchy.mount_point,
+        // systemd has all its units counted.
+        counts: false,
     };
     Ok(Groups { list: vec![group], scope: Some(scope.clone()) })
 }

@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 /// Makes a group, with its controllers switched on along the way, and writes its limits.
 pub(super) fn create(group: &Group, resources: &Resources) -> Result<(), Error> {
     enable(group, &wanted(group, resources))?;
+    if group.counts {
+        count(group);
+    }
     files::make(&group.path)?;
     limit(group, resources)
 }
@@ -59,10 +62,11 @@ pub(super) fn carried(dir: &Path, names: &[&'static str]) -> Vec<&'static str> {
     names.iter().copied().filter(|name| has(name)).collect()
 }
 
-/// A controller's name here; device nodes are judged by a program, not a controller.
+/// A controller's name here; device nodes are judged by a program, not a controller, and processor time is counted where it is limited.
 fn v2_name(name: &str) -> Option<&str> {
     match name {
         "blkio" => Some("io"),
+        "cpuacct" => Some("cpu"),
         "devices" | "freezer" => None,
         other => Some(other),
     }
@@ -98,6 +102,13 @@ fn enable(group: &Group, controllers: &[&str]) -> Result<(), Error> {
         files::write(&dir.join("cgroup.subtree_control"), &words.join(" "))?;
     }
     Ok(())
+}
+
+/// Switches on what counts, as far as the groups above hand it down. Without a limit nothing depends on it.
+fn count(group: &Group) {
+    for name in super::COUNTERS.iter().filter_map(|name| v2_name(name)) {
+        let _ = enable(group, &[name]);
+    }
 }
 
 /// Writes what this group carries: on a hybrid host the rest is in hierarchies of v1.

@@ -115,6 +115,10 @@ fn prepare(start: Start<'_>, told: &mut Option<Channel>) -> Result<Infallible, E
     let listener = listener.map(|socket| Notified { socket, message: notification(plan, pid) });
     let keyring = (!share_keyring).then(|| session_keyring(plan));
     let mut identity = program::identity(&plan.process)?;
+    if let Some(terminal) = &terminal {
+        // Before the start: who waits for the end of what we say (containerd) would wait for ever.
+        program::use_terminal(terminal)?;
+    }
     identity.slave = terminal;
     identity.find_program()?;
     let judged = runner.map_or(&plan.process, |(_, asked)| &asked.process);

@@ -96,7 +96,7 @@ impl Identity {
         }
         match denied {
             Some(candidate) => Err(cant_run(&candidate, Errno::ACCESS)),
-            None => Err(Error::NoProgram(format!("process.args[0]: {name:?} is not in the container's PATH ({path})"))),
+            None => Err(Error::NoProgram(format!("process.args[0]: {name:?}: executable file not found in $PATH ({path})"))),
         }
     }
 }
@@ -110,7 +110,9 @@ fn executable(path: &Path) -> Result<(), Errno> {
 }
 
 pub(crate) fn cant_run(path: &Path, errno: Errno) -> Error {
-    let text = format!("process.args[0]: can't run {}: {}", path.display(), insula_sys::error::describe(errno));
+    // Engines find out by these words what went wrong, and look for them in small letters.
+    let reason = insula_sys::error::describe(errno).to_lowercase();
+    let text = format!("process.args[0]: can't run {}: {}", path.display(), reason);
     match errno {
         Errno::NOENT | Errno::NOTDIR => Error::NoProgram(text),
         Errno::ACCESS | Errno::ISDIR => Error::CantRun(format!("{text} (is it a file with the x permission?)")),
@@ -208,18 +210,23 @@ fn limits(process: &Process) -> Result<(), Error> {
     Ok(())
 }
 
+/// Lets go of the caller's streams for a terminal.
+pub(crate) fn use_terminal(slave: &OwnedFd) -> Result<(), Error> {
+    set_streams([slave, slave, slave]).on("use", "the terminal").map_err(failed)
+}
+
+fn set_streams([input, output, errors]: [&OwnedFd; 3]) -> rustix::io::Result<()> {
+    rustix::stdio::dup2_stdin(input)?;
+    rustix::stdio::dup2_stdout(output)?;
+    rustix::stdio::dup2_stderr(errors)
+}
+
 /// Puts a terminal or given files in the place of input, output and errors.
 fn standard_streams(slave: Option<&OwnedFd>, given: Option<[OwnedFd; 3]>, user: &User) -> Result<(), Error> {
-    let set = |files: [&OwnedFd; 3]| {
-        let [input, output, errors] = files;
-        rustix::stdio::dup2_stdin(input)?;
-        rustix::stdio::dup2_stdout(output)?;
-        rustix::stdio::dup2_stderr(errors)
-    };
     if let Some(slave) = slave {
-        set([slave, slave, slave]).on("use", "the terminal").map_err(failed)?;
+        use_terminal(slave)?;
     } else if let Some([input, output, errors]) = &given {
-        set([input, output, errors]).on("set up", "standard streams").map_err(failed)?;
+        set_streams([input, output, errors]).on("set up", "standard streams").map_err(failed)?;
     }
     if user.uid == 0 {
         return Ok(());
@@ -302,8 +309,10 @@ fn become_user(
             process::exit(1);
         }
     }
-    // Without no-new-privileges, only who has CAP_SYS_ADMIN may load a filter.
-    if !process.no_new_privileges {
+    // Without no-new-privileges, only who has CAP_SYS_ADMIN may load a filter. Becoming another user has left it permitted only.
+    if !process.no_new_privileges && filter.is_some() {
+        let (_, mine, inheritable) = capability::get().map_err(failed)?;
+        capability::set(mine, mine, inheritable).map_err(failed)?;
         load(process, filter.take())?;
     }
     let (_, mine, _) = capability::get().map_err(failed)?;

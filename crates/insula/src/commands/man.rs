@@ -16,6 +16,8 @@ pub(crate) struct Args {
 
 pub(crate) fn main(args: Args) -> anyhow::Result<ExitCode> {
     std::fs::create_dir_all(&args.dir).with_context(|| format!("can't make {}", args.dir.display()))?;
-    clap_mangen::generate_to(cli::command(), &args.dir).with_context(|| format!("can't write into {}", args.dir.display()))?;
+    // A page gives the version in a line.
+    let command = cli::command().long_version(None);
+    clap_mangen::generate_to(command, &args.dir).with_context(|| format!("can't write into {}", args.dir.display()))?;
     Ok(ExitCode::SUCCESS)
 }

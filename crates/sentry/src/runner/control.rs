@@ -243,7 +243,7 @@ fn along_path<T>(process: &Process, boot: impl Fn(Vec<u8>) -> Result<T>) -> std:
             Ok(booted) => return Ok(booted),
         }
     }
-    Err(denied.unwrap_or_else(|| (127, format!("process.args[0]: {name:?} is not in the container's PATH ({path})"))))
+    Err(denied.unwrap_or_else(|| (127, format!("process.args[0]: {name:?}: executable file not found in $PATH ({path})"))))
 }
 
 /// Reads a request and its descriptors.

@@ -8,8 +8,10 @@ PREFIX ?= /usr/local
 PEERS := runc crun bubblewrap runsc
 # Programs that only tests need.
 TOOLS := strace procps qemu-system-x86 busybox-static git perl python3 sqlite3 xz-utils
+# Programs that tests have our runtime driven by.
+CLIENTS := docker.io containerd podman buildah conmon catatonit iptables
 
-.PHONY: build demo test check unit lab lab-systemd install clean peers tools
+.PHONY: build demo test check unit lab lab-systemd install clean peers tools clients
 .DEFAULT_GOAL := build
 
 build:
@@ -20,7 +22,7 @@ demo: peers build
 	$(INSULA) bench --quick --html insula-bench.html
 	@echo "The report with plots: $(CURDIR)/insula-bench.html"
 
-test: peers tools check unit lab
+test: peers tools clients check unit lab
 
 check:
 	cargo fmt --all --check
@@ -54,3 +56,6 @@ peers:
 
 tools:
 	@./.ci/packages $(TOOLS)
+
+clients:
+	@./.ci/packages $(CLIENTS)

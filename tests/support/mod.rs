@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test uses a part of this")]
 
 pub(crate) mod bundle;
+pub(crate) mod client;
 pub(crate) mod guest;
 pub(crate) mod pty;
 pub(crate) mod runtime;

@@ -266,6 +266,7 @@ impl Mm {
             frame = at(&part);
         }
         let old = frame;
+        state.habits.note(&window(address, UNSHARED, &part));
         if self.frames.is_shared(old..old + len) {
             frame = self.frames.allocate_for_copy(len)?;
             self.frames.memory().copy(old, frame, len);

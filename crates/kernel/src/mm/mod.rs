@@ -16,6 +16,7 @@
 //! | [`log`] | changes, for the placement |
 //! | `change` | `mmap`, `munmap`, `mprotect`, `mremap`, `brk` |
 //! | `fault` | where the bytes of an address lie, made if need be; copy on write |
+//! | `fork` | a copy for a child |
 //! | `patch` | other code in place of a program's own |
 //! | [`user`] | copies to and from user memory |
 //! | [`ranges`] | maps over ranges |
@@ -23,6 +24,7 @@
 pub mod area;
 mod change;
 mod fault;
+mod fork;
 pub mod frames;
 pub mod log;
 pub mod object;
@@ -37,7 +39,6 @@ pub use log::{Kept, Log, MapOp, MapSource};
 pub use object::{Budget, Object};
 pub use user::UserBuf;
 
-use crate::Result;
 use crate::sync::{Mutex, MutexGuard};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
@@ -87,6 +88,8 @@ pub(crate) struct State {
     data_limit: u64,
     /// New areas are locked (`MCL_FUTURE`).
     lock_future: bool,
+    /// What is copied soon after a fork.
+    habits: Arc<fork::Habits>,
 }
 
 /// What execve(2) left where.
@@ -127,6 +130,7 @@ impl Mm {
                 stack_limit: 8 << 20,
                 data_limit: u64::MAX,
                 lock_future: false,
+                habits: Arc::default(),
             }),
         })
     }
@@ -256,56 +260,6 @@ impl Mm {
     /// Where the heap begins.
     pub fn brk_start(&self) -> u64 {
         self.state.lock().brk.start
-    }
-
-    /// A copy for a child, whose pages are copied when either writes. The placement copies mappings after all changes logged so far
-    /// in this address space ([`Mm::take_copied`]); those that are the child's alone are in its own log.
-    ///
-    /// # Errors
-    /// `ENOMEM`.
-    pub fn fork(&self) -> Result<Arc<Mm>> {
-        let child = Mm::new(&self.frames, self.layout());
-        let mut ours = self.state.lock();
-        let mut theirs = child.state.lock();
-        (theirs.brk, theirs.image) = (ours.brk.clone(), ours.image);
-        (theirs.limit, theirs.stack_limit, theirs.data_limit) = (ours.limit, ours.stack_limit, ours.data_limit);
-        let areas: Vec<_> = ours.areas.iter().map(|(range, area)| (range, area.clone())).collect();
-        for (range, area) in areas {
-            if area.traits.intersects(Traits::DONT_FORK) {
-                theirs.log.push(MapOp::Unmap { start: range.start, len: range.end - range.start });
-                continue;
-            }
-            if area.traits.contains(Traits::WIPE_ON_FORK) {
-                theirs.log.push(MapOp::Unmap { start: range.start, len: range.end - range.start });
-            } else {
-                self.share_private(&mut ours, &mut theirs, &range, &area);
-            }
-            if let Source::Object(object) = &area.source {
-                object.mapped_by(&child.this);
-            }
-            let mut copy = area;
-            copy.traits.remove(Traits::LOCKED);
-            theirs.areas.insert(range, copy);
-        }
-        drop(theirs);
-        let State { log, copied, .. } = &mut *ours;
-        copied.append(log);
-        drop(ours);
-        Ok(child)
-    }
-
-    /// The private pages of `range` become the child's as well, and neither may write them without copying.
-    fn share_private(&self, ours: &mut State, theirs: &mut State, range: &Range<u64>, area: &Area) {
-        let State { private, log, .. } = ours;
-        private.update(range.clone(), |part, page| {
-            let len = part.end - part.start;
-            self.frames.share(page.frame..page.frame + len);
-            if !page.copy_on_write && area.protection.contains(Protection::WRITE) {
-                log.push(MapOp::Protect { start: part.start, len, protection: area.protection - Protection::WRITE });
-            }
-            page.copy_on_write = true;
-            theirs.private.insert(part, *page);
-        });
     }
 
     /// Pages of `object` are gone; whoever maps them must not see them any more.

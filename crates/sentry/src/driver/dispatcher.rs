@@ -37,9 +37,10 @@ const LONGEST: Duration = Duration::from_millis(128);
 /// Tasks it looks after at a time.
 const MOST: usize = 16;
 
-/// Calls that are about the registers or the thread of who makes them.
-const OWN: [Sysno; 15] = [
+/// Calls that are about the registers, the thread or the address space of who makes them.
+const OWN: [Sysno; 22] = [
     Sysno::arch_prctl,
+    Sysno::brk,
     Sysno::clone,
     Sysno::clone3,
     Sysno::execve,
@@ -48,10 +49,16 @@ const OWN: [Sysno; 15] = [
     Sysno::exit_group,
     Sysno::fork,
     Sysno::getcpu,
+    Sysno::mmap,
+    Sysno::mprotect,
+    Sysno::mremap,
+    Sysno::munmap,
     Sysno::restart_syscall,
     Sysno::rt_sigreturn,
     Sysno::sched_setaffinity,
     Sysno::sched_yield,
+    Sysno::shmat,
+    Sysno::shmdt,
     Sysno::sigaltstack,
     Sysno::vfork,
 ];

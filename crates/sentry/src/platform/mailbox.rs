@@ -28,6 +28,8 @@ pub(super) const DATA: usize = 72;
 pub(super) const IDLE: u32 = 0;
 /// a call is to be made;
 pub(super) const ASKED: u32 = 1;
+/// somebody makes it;
+pub(super) const CLAIMED: u32 = 4;
 /// it was made;
 pub(super) const ANSWERED: u32 = 2;
 /// the program is to make it as ever.
@@ -129,6 +131,7 @@ impl Mailbox {
             self.release();
             return None;
         }
+        self.word(STATE).store(CLAIMED, Ordering::Release);
         let number = self.long(NUMBER).load(Ordering::Relaxed);
         let args = std::array::from_fn(|index| self.long(ARGS + 8 * index).load(Ordering::Relaxed));
         Some(Call { number, args, ip: 0, sp: 0, trapped: true, answer: None })

@@ -27,8 +27,11 @@ pub const AREA: Range<u64> = 0x6060_0000..0x6060_0000 + SIZE;
 /// Mailboxes lie together, in one page; addresses of others aren't used as such.
 pub(super) const MAILBOXES: u64 = super::GUEST_END + 0xf_f000;
 
-/// How often a program looks for an answer before it makes the call as ever: some 20 µs.
+/// How often a program looks whether somebody has claimed its call, before it makes it as ever: some 20 µs.
 const PATIENCE: u32 = 1000;
+
+/// How often it looks for the answer of who has claimed it: some 400 µs. What takes longer is worth a stop.
+const TRUST: u32 = 20_000;
 
 /// Instructions of a trap, from the first to the last, but for those of one who waits.
 pub(super) const LONGEST: usize = 64;
@@ -75,13 +78,21 @@ global_asm!(
     "mov dword ptr [r11 + {state}], {asked}",
     "mov ecx, {patience}",
     "2: mov eax, [r11 + {state}]",
-    "cmp eax, {answered}",
-    "je 3f",
-    "cmp eax, {refused}",
-    "je 4f",
+    "cmp eax, {asked}",
+    "jne 5f",
     "pause",
     "dec ecx",
     "jnz 2b",
+    "jmp 4f",
+    "5: mov ecx, {trust}",
+    "6: mov eax, [r11 + {state}]",
+    "cmp eax, {answered}",
+    "je 3f",
+    "cmp eax, {claimed}",
+    "jne 4f",
+    "pause",
+    "dec ecx",
+    "jnz 6b",
     "4: mov rcx, [r11 + {data}]",
     "mov eax, [r11 + {flags}]",
     "9: add al, 127",
@@ -105,6 +116,7 @@ global_asm!(
     data_at = const DATA,
     mailboxes = const MAILBOXES,
     patience = const PATIENCE,
+    trust = const TRUST,
     state = const super::mailbox::STATE,
     watched = const super::mailbox::WATCHED,
     number = const super::mailbox::NUMBER,
@@ -113,8 +125,8 @@ global_asm!(
     data = const super::mailbox::DATA,
     idle = const super::mailbox::IDLE,
     asked = const super::mailbox::ASKED,
+    claimed = const super::mailbox::CLAIMED,
     answered = const super::mailbox::ANSWERED,
-    refused = const super::mailbox::REFUSED,
 );
 
 unsafe extern "C" {

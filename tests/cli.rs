@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::process::{Command, Output, Stdio};
 use support::{World, output, read, stderr, stdout, told};
 
-const VERBS: [&str; 23] = [
+const VERBS: [&str; 24] = [
     "run",
     "exec",
     "list",
@@ -25,6 +25,7 @@ const VERBS: [&str; 23] = [
     "pause",
     "resume",
     "update",
+    "events",
     "spec",
     "features",
     "debug",

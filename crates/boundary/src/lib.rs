@@ -66,6 +66,8 @@ pub struct Options {
     pub stdio: Option<[OwnedFd; 3]>,
     /// Removed when its program ends, by whoever waits for it.
     pub remove: bool,
+    /// The root is moved to its place instead of changed with the old one, which a root in memory (an initramfs) doesn't allow.
+    pub no_pivot: bool,
     /// The program sees the caller's session keyring instead of one of its own.
     pub share_keyring: bool,
 }
@@ -136,6 +138,12 @@ pub trait Sandbox {
     /// It has ended.
     fn stats(&self) -> Result<Stats>;
 
+    /// Hears of memory that runs out; none if nothing counts its memory.
+    ///
+    /// # Errors
+    /// The host can't tell of it.
+    fn alarm(&self) -> Result<Option<Alarm>>;
+
     /// Its processes.
     ///
     /// # Errors
@@ -168,6 +176,8 @@ pub struct ExecOptions {
     pub session: Session,
     /// As [`Options::stdio`].
     pub stdio: Option<[OwnedFd; 3]>,
+    /// The groups below the sandbox's it is put into: for each, the controllers that are meant (none: all), and the path.
+    pub cgroups: Vec<(Vec<String>, PathBuf)>,
     /// A paused sandbox is no reason against it; it begins when that is resumed.
     pub ignore_paused: bool,
 }
@@ -243,17 +253,78 @@ impl Status {
     }
 }
 
-/// What a sandbox uses; absent is not measured, as nothing limits it.
+/// What a sandbox uses; absent is not measured, as nothing counts it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Stats {
     /// Bytes of memory.
     pub memory: Option<u64>,
     /// Bytes of memory at most.
     pub memory_limit: Option<u64>,
-    /// Microseconds of processor time.
-    pub cpu: Option<u64>,
+    /// Bytes of memory when it was most.
+    pub memory_peak: Option<u64>,
+    /// Bytes of that which hold files' content.
+    pub memory_cache: Option<u64>,
+    /// Processes that were killed because memory ran out.
+    pub oom_kills: Option<u64>,
     /// Processes and threads.
     pub pids: Option<u64>,
+    /// Processes and threads at most.
+    pub pids_limit: Option<u64>,
+    /// Microseconds of processor time.
+    pub cpu: Option<u64>,
+    /// Microseconds of that in programs.
+    pub cpu_user: Option<u64>,
+    /// Microseconds of that in the kernel.
+    pub cpu_system: Option<u64>,
+    /// Periods with a quota.
+    pub cpu_periods: Option<u64>,
+    /// Periods in which the quota was used up.
+    pub cpu_throttled_periods: Option<u64>,
+    /// Microseconds of waiting for the next period.
+    pub cpu_throttled: Option<u64>,
+}
+
+impl Stats {
+    /// What one of the two knows.
+    pub fn or(self, other: Stats) -> Stats {
+        Stats {
+            memory: self.memory.or(other.memory),
+            memory_limit: self.memory_limit.or(other.memory_limit),
+            memory_peak: self.memory_peak.or(other.memory_peak),
+            memory_cache: self.memory_cache.or(other.memory_cache),
+            oom_kills: self.oom_kills.or(other.oom_kills),
+            pids: self.pids.or(other.pids),
+            pids_limit: self.pids_limit.or(other.pids_limit),
+            cpu: self.cpu.or(other.cpu),
+            cpu_user: self.cpu_user.or(other.cpu_user),
+            cpu_system: self.cpu_system.or(other.cpu_system),
+            cpu_periods: self.cpu_periods.or(other.cpu_periods),
+            cpu_throttled_periods: self.cpu_throttled_periods.or(other.cpu_throttled_periods),
+            cpu_throttled: self.cpu_throttled.or(other.cpu_throttled),
+        }
+    }
+}
+
+/// Hears of memory that ran out in a sandbox.
+#[derive(Debug)]
+pub struct Alarm {
+    /// Readable when that may have happened.
+    pub bell: OwnedFd,
+    /// Where it is counted, in a line `oom_kill NUMBER`.
+    pub counter: PathBuf,
+}
+
+impl Alarm {
+    /// How many processes have been killed for it; none when the sandbox is gone.
+    pub fn kills(&self) -> Option<u64> {
+        let text = std::fs::read_to_string(&self.counter).ok()?;
+        text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
+    }
+
+    /// Takes note of what the bell has rung for.
+    pub fn hush(&self) {
+        while rustix::io::read(&self.bell, &mut [0; 4096]).is_ok_and(|length| length > 0) {}
+    }
 }
 
 /// Why something couldn't be done with a sandbox.

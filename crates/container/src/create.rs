@@ -29,13 +29,14 @@ pub(crate) fn create(store: &Store, runner: Option<Arc<dyn Runner>>, plan: Plan,
     hooks::check(&plan.hooks)?;
     check_labels(&plan.process)?;
     let joins = open_namespaces(&plan)?;
+    let mapped = init::map_all(runner.as_ref().map_or(&plan, |(_, container)| container))?;
     let console = connect_console(&plan, options.console_socket.as_deref())?;
     let listener = connect_listener(&plan.process)?;
     let groups = cgroup::plan(&plan)?;
     // Before they are on record as ours: what is ours is removed, with all that is in it.
     groups.check_free()?;
     let boundary = runner.as_ref().map_or(crate::CONTAINER, |(runner, _)| runner.boundary()).to_owned();
-    let mut parts = Parts { anchor: store.root().to_owned(), runner, control: None, groups, joins, listener, options };
+    let mut parts = Parts { anchor: store.root().to_owned(), runner, control: None, groups, joins, mapped, listener, options };
     let first = parts.make_first_early(&plan)?;
     let slot = match store.reserve(&plan.id) {
         Ok(slot) => slot,
@@ -67,6 +68,7 @@ struct Parts {
     control: Option<OwnedFd>,
     groups: cgroup::Groups,
     joins: Vec<(Namespace, OwnedFd)>,
+    mapped: init::Mapped,
     listener: Option<OwnedFd>,
     options: Options,
 }
@@ -113,12 +115,14 @@ impl Parts {
                     channel: theirs,
                     start_socket,
                     joins: std::mem::take(&mut self.joins),
+                    mapped: std::mem::take(&mut self.mapped),
                     anchor: &self.anchor,
                     stops: stops_told,
                     stdio: self.options.stdio.take(),
                     session: self.options.session,
                     preserve_fds: self.options.preserve_fds,
                     share_keyring: self.options.share_keyring,
+                    no_pivot: self.options.no_pivot,
                     attached: self.options.attached,
                     listener: self.listener.take(),
                 })

@@ -31,6 +31,7 @@ pub use hooks::state;
 use insula_boundary::{Boundary, Entry, Error, Options, Result, Sandbox, Store, Support};
 use insula_spec::plan::Namespace;
 use insula_spec::{Id, Plan};
+use insula_sys::Context;
 use runner::Runner;
 use std::sync::Arc;
 
@@ -94,6 +95,15 @@ pub fn protect_program_file(plan: &Plan) -> insula_sys::Result<()> {
     let alone = plan.namespaces.creates(Namespace::Pid);
     let looks_at_others = plan.process.capabilities.bounding.has("SYS_PTRACE");
     if alone && !looks_at_others { Ok(()) } else { insula_sys::exe::seal() }
+}
+
+/// Sends a descriptor and a word for it to who listens on a unix socket.
+///
+/// # Errors
+/// Nobody listens there.
+pub fn send_descriptor(path: &std::path::Path, word: &str, descriptor: &rustix::fd::OwnedFd) -> Result<()> {
+    let socket = create::connect(path).on("connect to", path.display()).map_err(channel::failed)?;
+    channel::send_descriptor(socket, word.as_bytes(), descriptor).map_err(channel::failed)
 }
 
 impl Boundary for Containers {

@@ -6,7 +6,7 @@ use crate::create::{FirstProcess, start_address};
 use crate::runner::Runner;
 use crate::{exec, hooks, seccomp};
 use insula_boundary::store::Slot;
-use insula_boundary::{Entry, Error, ExecOptions, Init, Job, Processes, Result, Sandbox, Stats, Status};
+use insula_boundary::{Alarm, Entry, Error, ExecOptions, Init, Job, Processes, Result, Sandbox, Stats, Status};
 use insula_spec::Plan;
 use insula_spec::plan::{Namespace, Process};
 use insula_spec::resources::Resources;
@@ -367,7 +367,7 @@ impl Sandbox for Container {
         }
         crate::create::check_labels(&process)?;
         match &self.runner {
-            None => exec::exec(self.plan(), init, &pidfd, &self.groups()?, process, options),
+            None => exec::exec(self.plan(), init, &pidfd, &self.groups()?.below(&options.cgroups)?, process, options),
             Some(_) if status == Status::Created => {
                 Err(self.wrong_state("its kernel begins with its program, and a process can only be added then; start it first"))
             }
@@ -443,6 +443,10 @@ impl Sandbox for Container {
     fn stats(&self) -> Result<Stats> {
         self.living("only a running container uses anything")?;
         Ok(self.groups()?.stats())
+    }
+
+    fn alarm(&self) -> Result<Option<Alarm>> {
+        self.groups()?.alarm()
     }
 
     fn processes(&self) -> Result<Processes> {

@@ -1,7 +1,8 @@
 //! The command line: its verbs, and which of them is meant.
 
 use crate::commands::{
-    bench, completion, debug, diff, doctor, exec, features, kernel, lifecycle, list, logs, man, ps, run, spec, update, vm,
+    bench, checkpoint, completion, debug, diff, doctor, events, exec, features, kernel, lifecycle, list, logs, man, ps, run,
+    spec, update, vm,
 };
 use crate::global::{Coded, Global};
 use clap::error::ErrorKind;
@@ -45,7 +46,7 @@ macro_rules! verb {
 }
 
 /// Every verb, in the order in which help shows them.
-const VERBS: [Verb; 23] = [
+const VERBS: [Verb; 26] = [
     verb!("run", run::Args, run::main),
     verb!("exec", exec::Args, exec::main),
     verb!("list", list::Args, list::main),
@@ -63,6 +64,9 @@ const VERBS: [Verb; 23] = [
     verb!("pause", lifecycle::Pause, lifecycle::pause),
     verb!("resume", lifecycle::Resume, lifecycle::resume),
     verb!("update", update::Args, update::main),
+    verb!("events", events::Args, events::main),
+    verb!("checkpoint", checkpoint::Args, checkpoint::main),
+    verb!("restore", checkpoint::Args, checkpoint::main),
     verb!("spec", spec::Args, |_, args| spec::main(args)),
     verb!("features", features::Args, |_, args| features::main(args)),
     verb!("vm", vm::Args, vm::main),

@@ -130,6 +130,18 @@ pub fn pivot(mount: impl AsFd) -> Result<()> {
     rustix::process::chdir("/").on("enter", "/")
 }
 
+/// Moves `mount` over the root of this mount namespace and makes it this process's root. The old one stays below: whoever is root in
+/// this namespace can get at it. For hosts whose root is in memory, where [`pivot`] is refused.
+///
+/// # Errors
+/// The mount is not the top of one.
+pub fn cover_root(mount: impl AsFd) -> Result<()> {
+    rustix::process::fchdir(mount).on("enter", "the new root")?;
+    rustix::mount::mount_move(".", "/").on("move over /", "the new root")?;
+    rustix::process::chroot(".").on("change the root to", "the new root")?;
+    rustix::process::chdir("/").on("enter", "/")
+}
+
 /// Opens an absolute path of this process's own root as a place (`O_PATH`).
 ///
 /// # Errors

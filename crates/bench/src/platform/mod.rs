@@ -20,8 +20,21 @@ pub(crate) const NATIVE: &str = "native";
 /// The baseline once more, as if it were a platform of its own: what differs between the two is noise.
 pub(crate) const AGAIN: &str = "native-again";
 /// Every platform, in the order of the report.
-pub const NAMES: [&str; 11] =
-    [NATIVE, AGAIN, "container", "sentry", "runc", "crun", "youki", "bwrap", "docker", "podman", "runsc"];
+pub const NAMES: [&str; 13] = [
+    NATIVE,
+    AGAIN,
+    "container",
+    "sentry",
+    "runc",
+    "crun",
+    "youki",
+    "bwrap",
+    "docker",
+    "docker-insula",
+    "podman",
+    "podman-insula",
+    "runsc",
+];
 /// How long a question to a peer (its version, an import) may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -178,8 +191,9 @@ pub(crate) fn find(name: &str, errand: &mut Errand<'_>, host: &host::Host) -> Re
             Ok(Found { platform, version, otherwise: Some(oci::without_net_sysctl()) })
         }
         "bwrap" => Ok(found(Box::new(bwrap::Bwrap), errand.version(name)?)),
-        "docker" | "podman" => {
-            let (engine, version) = engine::Engine::prepare(name, errand)?;
+        "docker" | "podman" | "docker-insula" | "podman-insula" => {
+            let (program, ours) = name.strip_suffix("-insula").map_or((name, false), |program| (program, true));
+            let (engine, version) = engine::Engine::prepare(program, ours, errand)?;
             // podman starts containers with crun; docker's daemon would not notice.
             let otherwise = (name == "podman").then_some(hybrid).flatten();
             Ok(Found { platform: Box::new(engine), version, otherwise })

@@ -15,10 +15,11 @@ mod devices;
 mod files;
 mod later;
 pub(crate) mod scope;
+mod usage;
 mod v1;
 mod v2;
 
-use insula_boundary::{Error, Stats};
+use insula_boundary::Error;
 use insula_spec::plan::{Namespace, Scope};
 use insula_spec::resources::Resources;
 use insula_spec::{Id, Plan};
@@ -264,6 +265,34 @@ impl Groups {
         self.list.iter().filter(|group| group.version == 1).try_for_each(|group| files::write(&group.path.join("tasks"), "0"))
     }
 
+    /// Groups below these, for a process that is added: for each wish the controllers that are meant (none: all), and a path.
+    ///
+    /// # Errors
+    /// There is no such group.
+    pub(crate) fn below(mut self, wishes: &[(Vec<String>, PathBuf)]) -> Result<Groups, Error> {
+        for (controllers, path) in wishes {
+            let refuse = |problem: &str| Err(Error::Failed(format!("--cgroup: {} {problem}", path.display())));
+            if path.components().any(|part| part == Component::ParentDir) {
+                return refuse("climbs with ..; name a group below the container's");
+            }
+            let meant = |group: &Group| {
+                controllers.is_empty() || group.controllers.iter().any(|name| controllers.iter().any(|c| c == name))
+            };
+            let mut found = false;
+            for group in self.list.iter_mut().filter(|group| meant(group)) {
+                group.path.push(path.strip_prefix("/").unwrap_or(path));
+                if !group.path.join("cgroup.procs").exists() {
+                    return refuse(&format!("is no group of the container's; {} isn't there", group.path.display()));
+                }
+                found = true;
+            }
+            if !found {
+                return refuse("names no controller in a group of the container's");
+            }
+        }
+        Ok(self)
+    }
+
     /// The groups, for showing them inside.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Group> {
         self.list.iter()
@@ -346,21 +375,6 @@ impl Groups {
     /// The processes in the groups; empty when there is no group.
     pub(crate) fn processes(&self) -> Vec<i32> {
         self.list.first().map(|group| files::processes(&group.path)).unwrap_or_default()
-    }
-
-    /// What is used, as far as a group measures it.
-    pub(crate) fn stats(&self) -> Stats {
-        let mut stats = Stats::default();
-        for group in &self.list {
-            let number = |file: &str| std::fs::read_to_string(group.path.join(file)).ok()?.trim().parse::<u64>().ok();
-            let or = |old: Option<u64>, new: Option<u64>| old.or(new);
-            stats.memory = or(stats.memory, or(number("memory.current"), number("memory.usage_in_bytes")));
-            stats.memory_limit = or(stats.memory_limit, or(number("memory.max"), number("memory.limit_in_bytes")));
-            stats.pids = or(stats.pids, number("pids.current"));
-            let cpu = v2::cpu_time(group).or_else(|| number("cpuacct.usage").map(|ns| ns / 1000));
-            stats.cpu = or(stats.cpu, cpu);
-        }
-        stats
     }
 
     /// Kills every process in the groups.

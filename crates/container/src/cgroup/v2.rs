@@ -254,12 +254,6 @@ pub(super) fn freeze(group: &Group, frozen: bool) -> Result<(), Error> {
     Ok(())
 }
 
-/// Microseconds of processor time.
-pub(super) fn cpu_time(group: &Group) -> Option<u64> {
-    let text = std::fs::read_to_string(group.path.join("cpu.stat")).ok()?;
-    text.lines().find_map(|line| line.strip_prefix("usage_usec ")?.parse().ok())
-}
-
 #[cfg(test)]
 mod tests {
     #[test]

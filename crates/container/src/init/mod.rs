@@ -13,6 +13,7 @@ mod sysctl;
 mod users;
 
 pub(crate) use console::open as open_console;
+pub(crate) use mounts::{Mapped, map_all};
 pub(crate) use program::{
     Identity, Notified, Surroundings, before_root_is_gone, cant_run, die_with_parent, enter_program, identity, settle,
 };
@@ -52,6 +53,8 @@ pub(crate) struct Start<'p> {
     pub(crate) start_socket: Option<OwnedFd>,
     /// Namespaces that exist already, opened: kind and file.
     pub(crate) joins: Vec<(Namespace, OwnedFd)>,
+    /// Mounts that the caller has made.
+    pub(crate) mapped: Mapped,
     /// The store's directory: something to mount an overlay on.
     pub(crate) anchor: &'p Path,
     /// For a reaper: where it tells how the program is stopped or killed.
@@ -60,6 +63,7 @@ pub(crate) struct Start<'p> {
     pub(crate) session: insula_boundary::Session,
     pub(crate) preserve_fds: u32,
     pub(crate) share_keyring: bool,
+    pub(crate) no_pivot: bool,
     pub(crate) attached: bool,
     /// A connection to who decides about notified system calls.
     pub(crate) listener: Option<OwnedFd>,
@@ -84,12 +88,14 @@ fn prepare(start: Start<'_>, told: &mut Option<Channel>) -> Result<Infallible, E
         control,
         groups,
         joins,
+        mapped,
         anchor,
         stops,
         stdio,
         session,
         preserve_fds,
         share_keyring,
+        no_pivot,
         attached,
         start_socket,
         channel,
@@ -108,7 +114,7 @@ fn prepare(start: Start<'_>, told: &mut Option<Channel>) -> Result<Infallible, E
         channel.send(Message::NamespacesMade)?;
         expect_continue(channel)?;
     }
-    let terminal = root::change(plan, groups, anchor, channel)?;
+    let terminal = root::change(plan, groups, anchor, channel, mapped, no_pivot)?;
     sysctl::write(&plan.sysctl)?;
     root::finish(plan)?;
 

@@ -13,23 +13,43 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use std::path::Path;
 
+/// Mounts with mapped IDs, by their place in the plan.
+pub(crate) type Mapped = Vec<(usize, OwnedFd)>;
+
+/// Makes what only the caller can: to map a mount's IDs takes a right over its file system, which a container's user namespace hasn't,
+/// and a user namespace whose process the host's `/proc` shows.
+pub(crate) fn map_all(plan: &Plan) -> Result<Mapped, Error> {
+    let make = |(index, mount): (usize, &Mount)| {
+        let (Some(mapped), MountKind::Bind { source, recursive }) = (&mount.id_map, &mount.kind) else { return Ok(None) };
+        let copy = mount::copy(CWD, source, *recursive).map_err(|errno| missing_source(source, errno));
+        let copy = copy.and_then(|copy| map_ids(&copy, plan, mapped).map(|()| copy));
+        copy.map(|copy| Some((index, copy))).map_err(|error| in_place(index, mount, &error))
+    };
+    plan.mounts.iter().enumerate().map(make).filter_map(Result::transpose).collect()
+}
+
+fn in_place(index: usize, mount: &Mount, error: &Error) -> Error {
+    Error::Failed(format!("mounts[{index}] ({}): {error}", mount.target.display()))
+}
+
 /// Mounts everything in order.
-pub(super) fn mount_all(root: &OwnedFd, plan: &Plan, groups: &Groups) -> Result<(), Error> {
+pub(super) fn mount_all(root: &OwnedFd, plan: &Plan, groups: &Groups, mapped: Mapped) -> Result<(), Error> {
+    let mut mapped = mapped.into_iter().peekable();
     for (index, mount) in plan.mounts.iter().enumerate() {
-        one(root, plan, groups, mount)
-            .map_err(|error| Error::Failed(format!("mounts[{index}] ({}): {error}", mount.target.display())))?;
+        let made = mapped.next_if(|(place, _)| *place == index).map(|(_, made)| made);
+        one(root, groups, mount, made).map_err(|error| in_place(index, mount, &error))?;
     }
     Ok(())
 }
 
-fn one(root: &OwnedFd, plan: &Plan, groups: &Groups, mount: &Mount) -> Result<(), Error> {
+fn one(root: &OwnedFd, groups: &Groups, mount: &Mount, made: Option<OwnedFd>) -> Result<(), Error> {
     match &mount.kind {
         MountKind::Bind { source, recursive } => {
-            let copy = mount::copy(CWD, source, *recursive).map_err(|errno| missing_source(source, errno))?;
+            let copy = match made {
+                Some(made) => made,
+                None => mount::copy(CWD, source, *recursive).map_err(|errno| missing_source(source, errno))?,
+            };
             let is_dir = mount::is_dir(&copy).on("look at", source.display()).map_err(failed)?;
-            if let Some(mapped) = &mount.id_map {
-                map_ids(&copy, plan, mapped)?;
-            }
             set(&copy, mount)?;
             attach(root, &copy, &mount.target, is_dir)?;
             propagate(&copy, mount)

@@ -16,19 +16,26 @@ use rustix::mount::MountPropagationFlags;
 use std::path::{Path, PathBuf};
 
 /// Makes the plan's root the root of this process, with everything mounted; gives back the terminal, if it has one.
-pub(super) fn change(plan: &Plan, groups: &Groups, anchor: &Path, channel: &Channel) -> Result<Option<OwnedFd>, Error> {
+pub(super) fn change(
+    plan: &Plan,
+    groups: &Groups,
+    anchor: &Path,
+    channel: &Channel,
+    mapped: mounts::Mapped,
+    no_pivot: bool,
+) -> Result<Option<OwnedFd>, Error> {
     keep_mounts_from_host(plan.propagation)?;
     let root = match &plan.root.source {
         RootSource::Dir(path) => directory(path, plan)?,
         RootSource::Host { keep } => host_overlay(anchor, keep.as_deref())?,
     };
     make_working_directory(&root, plan);
-    mounts::mount_all(&root, plan, groups)?;
+    mounts::mount_all(&root, plan, groups, mapped)?;
     devices::make(&root, plan)?;
     let terminal = plan.process.terminal.then(|| console::make(&root, &plan.process, channel)).transpose()?;
     hide(&root, plan)?;
     hooks::run_inside(&plan.hooks.create_container, "createContainer", plan)?;
-    mount::pivot(&root).map_err(failed)?;
+    if no_pivot { mount::cover_root(&root) } else { mount::pivot(&root) }.map_err(failed)?;
     Ok(terminal)
 }
 

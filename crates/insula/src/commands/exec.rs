@@ -58,6 +58,12 @@ pub(crate) struct Args {
     /// Take everything from this file, a process in OCI's JSON
     #[arg(short, long, value_name = "FILE", conflicts_with_all = ["words", "cwd", "env", "user", "cap"])]
     process: Option<PathBuf>,
+    /// Put it into a group below the sandbox's own; with CONTROLLERS: only in theirs
+    #[arg(long, value_name = "[CONTROLLERS:]PATH", value_parser = cgroup)]
+    cgroup: Vec<(Vec<String>, PathBuf)>,
+    /// Send its pidfd to this unix socket
+    #[arg(long, value_name = "SOCKET")]
+    pidfd_socket: Option<PathBuf>,
     /// Write its number to this file
     #[arg(long, value_name = "FILE")]
     pid_file: Option<PathBuf>,
@@ -92,16 +98,29 @@ fn run(global: &Global, args: Args) -> anyhow::Result<ExitCode> {
         detached: args.detach,
         session: Session::Own,
         stdio: None,
+        cgroups: args.cgroup.clone(),
         ignore_paused: args.ignore_paused,
     };
     let job = sandbox.exec(process, options)?;
     if let Some(path) = &args.pid_file {
         write_pid_file(path, job.pid)?;
     }
+    if let Some(path) = &args.pidfd_socket {
+        super::send_pidfd(path, &job.pidfd)?;
+    }
     match attendant {
         None => Ok(ExitCode::SUCCESS),
         Some(attendant) => Ok(attendant.stay(job, Output::Ours)?.conclude()),
     }
+}
+
+/// `cpu,memory:PATH`, or `PATH`.
+fn cgroup(text: &str) -> Result<(Vec<String>, PathBuf), String> {
+    let (controllers, path) = text.split_once(':').unwrap_or(("", text));
+    if path.is_empty() {
+        return Err("names no group".into());
+    }
+    Ok((controllers.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect(), path.into()))
 }
 
 /// The process: from a file, or like the sandbox's own with another program.

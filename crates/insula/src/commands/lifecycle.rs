@@ -22,9 +22,15 @@ pub(crate) struct Create {
     /// Send the terminal to this unix socket
     #[arg(long, value_name = "SOCKET")]
     console_socket: Option<PathBuf>,
+    /// Send a pidfd of its first process to this unix socket
+    #[arg(long, value_name = "SOCKET")]
+    pidfd_socket: Option<PathBuf>,
     /// Write the number of its first process to this file
     #[arg(long, value_name = "FILE")]
     pid_file: Option<PathBuf>,
+    /// Move the root to its place, where the host's is in memory (an initramfs): less safe
+    #[arg(long)]
+    no_pivot: bool,
     /// Leave the program our session keyring instead of one of its own
     #[arg(long)]
     no_new_keyring: bool,
@@ -46,6 +52,7 @@ pub(crate) fn create(global: &Global, args: Create) -> anyhow::Result<ExitCode> 
         console_socket: args.console_socket,
         preserve_fds: args.preserve_fds,
         share_keyring: args.no_new_keyring,
+        no_pivot: args.no_pivot,
         ..Options::default()
     };
     let mut sandbox = global.containers().create(plan, options)?;
@@ -53,6 +60,9 @@ pub(crate) fn create(global: &Global, args: Create) -> anyhow::Result<ExitCode> 
     if let Some(path) = &args.pid_file {
         let pid = sandbox.job().map_or(0, |job| job.pid);
         write_pid_file(path, pid).inspect_err(|_| drop(sandbox.delete(true)))?;
+    }
+    if let (Some(path), Some(job)) = (&args.pidfd_socket, sandbox.job()) {
+        super::send_pidfd(path, &job.pidfd).inspect_err(|_| drop(sandbox.delete(true)))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,10 +1,12 @@
 //! One file a verb, or a family of verbs that are alike.
 
 pub(crate) mod bench;
+pub(crate) mod checkpoint;
 pub(crate) mod completion;
 pub(crate) mod debug;
 pub(crate) mod diff;
 pub(crate) mod doctor;
+pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod features;
 pub(crate) mod kernel;
@@ -51,6 +53,12 @@ pub(crate) fn write_pid_file(path: &Path, pid: i32) -> anyhow::Result<()> {
     let draft = path.with_file_name(format!(".{}", name.to_string_lossy()));
     let written = std::fs::write(&draft, pid.to_string()).and_then(|()| std::fs::rename(&draft, path));
     written.with_context(|| format!("can't write --pid-file {}", path.display()))
+}
+
+/// Hands the process of a pidfd to who listens on this socket, as runc does it.
+pub(crate) fn send_pidfd(path: &Path, pidfd: &rustix::fd::OwnedFd) -> anyhow::Result<()> {
+    insula_container::send_descriptor(path, "pidfd", pidfd)
+        .with_context(|| format!("--pidfd-socket: can't use {}", path.display()))
 }
 
 /// Descriptors to pass on must have come from who called us: the program would miss one that isn't there.

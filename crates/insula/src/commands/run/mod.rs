@@ -47,6 +47,7 @@ fn foreground(global: &Global, args: &Args, mut plan: Plan) -> anyhow::Result<Ex
         console_socket: args.console_socket.clone(),
         preserve_fds: args.preserve_fds,
         share_keyring: args.no_new_keyring,
+        no_pivot: args.no_pivot,
         attached: true,
         session,
         stdio: None,
@@ -66,6 +67,9 @@ fn started(sandbox: &mut dyn Sandbox, args: &Args) -> anyhow::Result<Job> {
     let job = sandbox.job().context("the program can't be waited for")?;
     if let Some(path) = &args.pid_file {
         super::write_pid_file(path, job.pid).inspect_err(|_| drop(sandbox.delete(true)))?;
+    }
+    if let Some(path) = &args.pidfd_socket {
+        super::send_pidfd(path, &job.pidfd).inspect_err(|_| drop(sandbox.delete(true)))?;
     }
     Ok(job)
 }
@@ -107,6 +111,7 @@ fn stay(global: &Global, args: &Args, mut plan: Plan, ready: Ready) -> anyhow::R
         console_socket: args.console_socket.clone(),
         preserve_fds: args.preserve_fds,
         share_keyring: args.no_new_keyring,
+        no_pivot: args.no_pivot,
         attached: true,
         session: Session::Own,
         stdio: (!terminal).then_some(stdio),

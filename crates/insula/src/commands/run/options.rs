@@ -116,6 +116,12 @@ pub(crate) struct Args {
     /// Send the terminal to this unix socket
     #[arg(long, value_name = "SOCKET", help_heading = "For programs that call us")]
     pub(crate) console_socket: Option<PathBuf>,
+    /// Send a pidfd of its first process to this unix socket
+    #[arg(long, value_name = "SOCKET", help_heading = "For programs that call us")]
+    pub(crate) pidfd_socket: Option<PathBuf>,
+    /// Move the root to its place, where the host's is in memory (an initramfs): less safe
+    #[arg(long, help_heading = "For programs that call us")]
+    pub(crate) no_pivot: bool,
     /// Leave the program our session keyring instead of one of its own
     #[arg(long, help_heading = "For programs that call us")]
     pub(crate) no_new_keyring: bool,

@@ -27,6 +27,11 @@ const VAIN: u32 = 48;
 /// How often it sees to it that no task wants its CPU.
 const ROUND: Duration = Duration::from_millis(1);
 
+/// Who needs so long to look so often, and for each call so much, has had to wait for others who want the CPU: then tasks are better off by
+/// themselves.
+const LATE: Duration = Duration::from_millis(2);
+const CALL: Duration = Duration::from_micros(100);
+
 /// Where fewer calls were made than this, waking up wasn't worth it.
 const WORTHWHILE: u64 = 32;
 
@@ -186,10 +191,9 @@ impl Dispatcher {
         let mut rest = SHORTEST;
         loop {
             let desks = self.sleep();
-            let served = if self.cpus.move_to_spare() { self.turn(desks) } else { 0 };
-            rest = if served < WORTHWHILE { LONGEST.min(rest * 2) } else { SHORTEST };
-            let mut state = lock(&self.state);
-            state.rests_until = (served < WORTHWHILE).then(|| Instant::now() + rest);
+            let worth = self.cpus.move_to_spare() && self.turn(desks);
+            rest = if worth { SHORTEST } else { LONGEST.min(rest * 2) };
+            lock(&self.state).rests_until = (!worth).then(|| Instant::now() + rest);
         }
     }
 
@@ -203,32 +207,37 @@ impl Dispatcher {
         std::mem::take(&mut state.wanted)
     }
 
-    /// Looks after desks until there is nothing to do, or no CPU to do it on. How many calls were made.
-    fn turn(&self, mut desks: Vec<Arc<Desk>>) -> u64 {
+    /// Looks after desks until there is nothing to do, or no CPU to do it on. Whether it was worth it, and would be again.
+    fn turn(&self, mut desks: Vec<Arc<Desk>>) -> bool {
         desks.iter().for_each(|desk| desk.mailbox.set_watched(true));
         let mut served = 0;
         let mut vain = 0;
-        let mut round = Instant::now();
-        while vain < VAIN {
+        let mut late = false;
+        let (mut round, mut last) = (Instant::now(), Instant::now());
+        while vain < VAIN && !late {
             let before = served;
             for _ in 0..LOOKS {
                 served += desks.iter().filter(|desk| desk.serve()).count() as u64;
                 std::hint::spin_loop();
             }
             vain = if served == before { vain + 1 } else { 0 };
+            let now = Instant::now();
+            late = now - last > LATE + CALL * (served - before) as u32;
+            last = now;
             if self.more.swap(false, Ordering::Relaxed) {
                 self.admit(&mut desks);
             }
-            if round.elapsed() > ROUND {
+            if now - round > ROUND {
                 if !self.cpus.move_to_spare() {
                     break;
                 }
-                round = Instant::now();
+                round = now;
             }
         }
         desks.iter().for_each(|desk| desk.mailbox.set_watched(false));
         // Who asked just before is answered.
-        desks.iter().filter(|desk| desk.serve()).count() as u64 + served
+        served += desks.iter().filter(|desk| desk.serve()).count() as u64;
+        served >= WORTHWHILE && !late
     }
 
     /// Takes new desks in; one that was here may have been found unwatched.

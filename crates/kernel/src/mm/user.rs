@@ -407,7 +407,7 @@ impl UserBuf {
     }
 
     /// Where the next bytes lie in the sandbox's memory, for a host to read or write them directly: at most `most` of them, as far as
-    /// they lie there, held so that they stay. [`Pinned::done`] says how much was used.
+    /// they lie there, held so that they stay. For a call of a task in this address space.
     ///
     /// # Errors
     /// `EFAULT`: not even the first.
@@ -415,6 +415,8 @@ impl UserBuf {
         let mut pinned = Pinned { pieces: Vec::new(), holds: Vec::new(), len: 0 };
         let (mut piece, mut within) = (self.piece, self.within);
         let most = most.min(self.left);
+        // What leaves an address space is given back once its tasks have seen it go, and the only one is here: it needs no hold.
+        let alone = !self.mm.is_shared();
         let mut state = self.mm.state.lock();
         while pinned.len < most && pinned.pieces.len() < 64 {
             let Some(at) = self.pieces.get(piece) else { break };
@@ -423,10 +425,12 @@ impl UserBuf {
                 continue;
             }
             let want = (at.len - within).min(most - pinned.len);
-            match self.mm.locate(&mut state, at.base.wrapping_add(within), access) {
+            let address = at.base.wrapping_add(within);
+            match self.mm.locate(&mut state, address, access) {
                 Ok(Located::Memory { frame, len }) => {
                     let len = len.min(want);
-                    pinned.push(&self.mm, frame..frame + len);
+                    let held = alone && state.private.get(address).is_some();
+                    pinned.push(&self.mm, frame..frame + len, held);
                     within += len;
                 }
                 Ok(Located::Host { .. }) => break,
@@ -461,9 +465,12 @@ pub struct Pinned {
 }
 
 impl Pinned {
-    fn push(&mut self, mm: &Mm, range: Range<u64>) {
-        let whole = range.start & !(insula_abi::PAGE - 1)..range.end.next_multiple_of(insula_abi::PAGE);
-        self.holds.push(Hold::shared(&mm.frames, whole));
+    /// Adds a piece; `held` if it stays without our doing.
+    fn push(&mut self, mm: &Mm, range: Range<u64>, held: bool) {
+        if !held {
+            let whole = range.start & !(insula_abi::PAGE - 1)..range.end.next_multiple_of(insula_abi::PAGE);
+            self.holds.push(Hold::shared(&mm.frames, whole));
+        }
         self.len += range.end - range.start;
         match self.pieces.last_mut() {
             Some(last) if last.end == range.start => last.end = range.end,

@@ -241,7 +241,7 @@ where
     /// Sees to it that calls that are made often are made without a stop.
     fn hasten(&mut self, call: &Call) -> platform::Result<()> {
         const MISSED: u32 = 32;
-        const SOON: u64 = 1_000_000;
+        const SOON: u64 = 2_000_000;
         if call.trapped {
             self.missed.0 += 1;
             if self.missed.0 >= MISSED {

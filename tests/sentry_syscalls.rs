@@ -12,7 +12,7 @@ use support::{World, output, read, stdout, told};
 const DIFFERENCES: &str = include_str!("support/sentry_differences.txt");
 
 /// How long a test may take, in seconds: one that hangs must not use up our patience with its family.
-const TIMEOUT: &str = "15";
+const TIMEOUT: &str = "60";
 
 /// What became of each test, by its full name.
 type Outcomes = BTreeMap<String, String>;

@@ -1,6 +1,6 @@
 //! The guest's half of [`super::io`]: does each piece of work when it is told to, and says how long it took.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rustix::fs::{Mode, OFlags};
 use std::fs::File;
 use std::io::{BufRead, Read, Write};
@@ -28,8 +28,10 @@ const QUESTIONS: u64 = 1000;
 /// Work: how many operations it was.
 type Work = fn() -> Result<u64>;
 
-/// All of it, with what an operation is.
-pub(super) const ALL: [(&str, &str, Work); 7] = [
+/// Its name, what an operation is, and itself.
+pub(super) type Row = (&'static str, &'static str, Work);
+
+const ALL: [Row; 7] = [
     ("disk-read-128k", "requests", || disk(LARGE, false, DISK / LARGE as u64)),
     ("disk-write-128k", "requests", || disk(LARGE, true, DISK / LARGE as u64)),
     ("disk-read-4k", "requests", || disk(SMALL, false, SMALL_REQUESTS)),
@@ -39,8 +41,19 @@ pub(super) const ALL: [(&str, &str, Work); 7] = [
     ("tcp-round-trip", "questions", ask),
 ];
 
-pub(super) fn main() -> Result<()> {
-    for (name, _, work) in ALL {
+/// Those whose names begin so, or all.
+///
+/// # Errors
+/// There are none.
+pub(super) fn rows(beginnings: &[String]) -> Result<Vec<Row>> {
+    let asked_for = |name: &str| beginnings.is_empty() || beginnings.iter().any(|beginning| name.starts_with(beginning));
+    let rows: Vec<Row> = ALL.into_iter().filter(|(name, ..)| asked_for(name)).collect();
+    ensure!(!rows.is_empty(), "--row {}: the rows are {}", beginnings.join(", "), ALL.map(|(name, ..)| name).join(", "));
+    Ok(rows)
+}
+
+pub(super) fn main(beginnings: &[String]) -> Result<()> {
+    for (name, _, work) in rows(beginnings)? {
         println!("BEGIN {name}");
         std::io::stdin().lock().read_line(&mut String::new())?;
         let start = Instant::now();

@@ -41,6 +41,9 @@ pub(crate) struct Args {
     /// Only these, by the beginning of their names.
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
+    /// Of `io`, only these rows, by the beginning of their names: disk-read-128k, tcp-send, …
+    #[arg(long, value_name = "NAME")]
+    row: Vec<String>,
     /// Measured runs of each, after one that isn't.
     #[arg(long, value_name = "N", default_value_t = 3)]
     runs: usize,
@@ -69,7 +72,7 @@ enum What {
 /// Measures; the exit code is the lab's.
 pub(crate) fn main(args: &Args) -> ExitCode {
     let done = match args.what {
-        What::Guest => guest::main().map(|()| 0),
+        What::Guest => guest::main(&args.row).map(|()| 0),
         _ if std::env::var_os("INSULA_LAB").is_none() => outside(args),
         What::Boot => boot::main(args).map(|()| 0),
         What::Io => io::main(args).map(|()| 0),
@@ -88,6 +91,7 @@ const PACKAGES: [&str; 1] = ["qemu-system-x86"];
 
 /// Starts ourselves in the lab, with copies of all that is measured.
 fn outside(args: &Args) -> Result<u8> {
+    guest::rows(&args.row)?;
     let folders = lab::Folders::find()?;
     let insula = args.insula.clone().unwrap_or_else(|| folders.target.join("x86_64-unknown-linux-gnu/release/insula"));
     let insula = insula.canonicalize().with_context(|| format!("find {} (cargo build --release)", insula.display()))?;
@@ -109,12 +113,30 @@ fn outside(args: &Args) -> Result<u8> {
     option("--runs", args.runs.to_string().into());
     option("--memory", args.memory.to_string().into());
     option("--cmdline", args.cmdline.clone().into());
-    args.only.iter().for_each(|name| option("--only", name.into()));
+    args.row.iter().for_each(|name| option("--row", name.into()));
     command.extend(args.reasons.then(|| "--reasons".into()));
 
-    let copies = kernels.into_iter().chain([insula]).chain(peers.iter().map(|(_, path)| path.clone())).collect();
-    let env = peers.iter().map(|(name, path)| format!("{name}={}", path.display())).collect();
-    lab::run(&lab::Args::in_virtual_time(PACKAGES.map(str::to_owned).to_vec(), copies, env, command))
+    let copies: Vec<PathBuf> = kernels.into_iter().chain([insula]).chain(peers.iter().map(|(_, path)| path.clone())).collect();
+    let env: Vec<String> = peers.iter().map(|(name, path)| format!("{name}={}", path.display())).collect();
+    for only in in_one_go(args)? {
+        let only = only.iter().flat_map(|name| ["--only".into(), OsString::from(name)]);
+        let command = command.iter().cloned().chain(only).collect();
+        let packages = PACKAGES.map(str::to_owned).to_vec();
+        match lab::run(&lab::Args::in_virtual_time(packages, copies.clone(), env.clone(), command))? {
+            0 => {}
+            code => return Ok(code),
+        }
+    }
+    Ok(0)
+}
+
+/// Names of what is measured in each run of the lab. In virtual time a run shows nothing before its end, and one with every peer's disks
+/// and cards takes an hour: there each has a run of its own. It makes no other figures of them, as virtual time knows no weather.
+fn in_one_go(args: &Args) -> Result<Vec<Vec<String>>> {
+    match args.what {
+        What::Io => Ok(peers::names(args)?.into_iter().map(|name| vec![name.to_owned()]).collect()),
+        _ => Ok(vec![args.only.clone()]),
+    }
 }
 
 /// The same kernel for all: not every peer unpacks one itself.

@@ -49,12 +49,19 @@ pub(super) fn named_by_environment() -> Result<Vec<(&'static str, PathBuf)>> {
         .collect()
 }
 
+/// Names of those that are asked for.
+pub(super) fn names(args: &Args) -> Result<Vec<&'static str>> {
+    let names: Vec<_> = all(args)?.into_iter().map(|vmm| vmm.name).collect();
+    ensure!(!names.is_empty(), "--only {}: no peer is called so", args.only.join(", "));
+    Ok(names)
+}
+
 /// All that are there and asked for.
 pub(super) fn all(args: &Args) -> Result<Vec<Vmm>> {
-    let insula = args.insula.as_deref().context("--insula")?;
+    let insula = args.insula.as_deref().unwrap_or(Path::new("insula"));
     let qemu = || PathBuf::from("/usr/bin/qemu-system-x86_64");
     let mut all = vec![
-        Vmm { name: "insula", program: insula.to_owned(), command: ours },
+        Vmm { name: "insula mmio", program: insula.to_owned(), command: ours },
         Vmm { name: "insula pci", program: insula.to_owned(), command: ours_on_pci },
         Vmm { name: "qemu microvm", program: qemu(), command: qemu_microvm },
         Vmm { name: "qemu pc", program: qemu(), command: qemu_pc },

@@ -12,7 +12,8 @@ use support::{World, stderr, stdout, told};
 #[test]
 fn a_guest_has_what_was_asked_for_and_switches_off() {
     let Some((world, kernel, _turn)) = lab() else { return };
-    let initrd = initrd(&world, "echo cpus $(nproc); free -m | grep Mem; cat /proc/cmdline; poweroff -f");
+    let script = "echo cpus $(nproc); free -m | grep Mem; cat /proc/cmdline; dmesg | grep -A3 'cut here'; poweroff -f";
+    let initrd = initrd(&world, script);
     let output = guest(&world, &kernel, &initrd, &["--cpus", "2", "--memory", "300M", "--stats"]);
     assert_eq!(output.status.code(), Some(0), "{}", told(&output));
     let said = said(&output);
@@ -24,7 +25,14 @@ fn a_guest_has_what_was_asked_for_and_switches_off() {
         said.contains("console=ttyS0 8250.nr_uarts=1 pci=off reboot=k panic=-1 cryptomgr.notests quiet loglevel=0"),
         "{said}"
     );
-    assert!(stderr(&output).starts_with("insula: exits: "), "{}", told(&output));
+    assert!(!said.contains("cut here"), "the guest's kernel has nothing to warn of: {said}");
+    let told_of = stderr(&output);
+    let numbers: Vec<f64> = told_of.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    assert!(told_of.starts_with("insula: start: guest entered after ") && told_of.contains(" ms\ninsula: exits: "), "{told_of}");
+    let [entered, init, ports, ..] = numbers[..] else { panic!("{told_of}") };
+    assert!(0.0 < entered && entered < init, "{told_of}");
+    // Its kernel reads the register by which it switched off until it is off: not ten thousand times.
+    assert!((100.0..5000.0).contains(&ports), "{told_of}");
 }
 
 #[test]
@@ -107,6 +115,32 @@ fn a_tap_carries_what_is_sent() {
     assert_eq!(output.status.code(), Some(0), "{}", told(&output));
     assert!(said(&output).contains("02:00:00:00:00:77\nsame\n"), "{}", told(&output));
     assert!(host.join().unwrap() == payload, "what the guest sent came as it was");
+}
+
+#[test]
+fn every_pair_of_queues_of_a_tap_carries() {
+    let Some((world, kernel, _turn)) = lab() else { return };
+    must("ip tuntap add insula3 mode tap vnet_hdr multi_queue");
+    must("ip addr add 10.77.3.1/24 dev insula3 && ip link set insula3 up");
+    // What a processor sends goes by the pair of its number, and the answers come the same way: each has an interrupt of its own on PCI.
+    let script = load_modules(&world)
+        + "mount -t devtmpfs dev /dev; ip addr add 10.77.3.2/24 dev eth0; ip link set eth0 up; head -c 2000000 /dev/urandom > /sent
+           for cpu in 0 1; do taskset $((1 << cpu)) nc 10.77.3.1 7003 < /sent | cmp - /sent && echo same by $cpu; done
+           for pair in 0 1; do grep -q \"[1-9][0-9]* .*input.$pair\" /proc/interrupts && echo pair $pair received; done; poweroff -f";
+    let initrd = initrd(&world, &script);
+    let listener = std::net::TcpListener::bind("10.77.3.1:7003").unwrap();
+    let echo = std::thread::spawn(move || {
+        for _ in 0..2 {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut back = stream.try_clone().unwrap();
+            std::io::copy(&mut stream, &mut back).unwrap();
+        }
+    });
+    let output = guest(&world, &kernel, &initrd, &["--cpus", "2", "--bus", "pci", "--net", "tap=insula3,queues=2"]);
+    must("ip link del insula3");
+    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    assert!(said(&output).contains("same by 0\nsame by 1\npair 0 received\npair 1 received\n"), "{}", told(&output));
+    echo.join().unwrap();
 }
 
 #[test]

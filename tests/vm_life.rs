@@ -9,9 +9,9 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
-use support::guest::{initrd, lab, load_modules, must};
+use support::guest::{guest, initrd, lab, load_modules, must};
 use support::pty::Terminal;
-use support::{World, eventually, finish, read, signal, stdout, told};
+use support::{World, eventually, finish, read, signal, stderr, stdout, told};
 
 /// An init that does what it is told, line by line.
 const OBEDIENT: &str = "mount -t devtmpfs dev /dev; echo ready to listen\n\
@@ -315,6 +315,50 @@ fn shared_memory_can_be_seen_by_others() {
     assert_eq!(bytes.len(), 128 << 20);
     assert!(bytes.windows(20).any(|window| window == b"mark-42-of-the-guest"));
     assert_eq!(world.ok(["vm", "kill", "m"]), "m\n");
+}
+
+#[test]
+fn huge_pages_are_taken_from_those_set_aside_and_given_back() {
+    let Some((world, kernel, _turn)) = lab() else { return };
+    must("echo 70 > /proc/sys/vm/nr_hugepages");
+    let count = |name: &str| {
+        let all = read("/proc/meminfo");
+        let line = all.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
+    };
+    let free = || count("HugePages_Free") - count("HugePages_Rsvd");
+    assert_eq!(free(), 70, "the host has as many to spare");
+    let guest = Guest::start(&world, "h", &kernel, &initrd(&world, OBEDIENT), &["--hugepages", "--memory", "128M"]);
+    assert_eq!(free(), 6, "all of the guest's memory is promised to it");
+    assert!(count("HugePages_Free") > 6, "and not all of it is touched");
+    let memory = &guest.stats()["memory"];
+    let touched = memory["touched"].as_u64().unwrap();
+    assert!(touched == (70 - count("HugePages_Free")) << 21, "{memory}");
+    assert_eq!(world.ok(["vm", "kill", "h"]), "h\n");
+    eventually("they are given back", || free() == 70);
+    must("echo 0 > /proc/sys/vm/nr_hugepages");
+}
+
+#[test]
+fn whoever_is_ended_in_the_first_moments_waits_for_nothing() {
+    let Some((world, kernel, _turn)) = lab() else { return };
+    let initrd = initrd(&world, "poweroff -f");
+    // The guest runs before all of its kernel is in memory: who touches what isn't there yet waits for a thread of ours, in the host's kernel.
+    let output = guest(&world, &kernel, &initrd, &["--stats"]);
+    let words = stderr(&output);
+    let entered: f64 = words.split_whitespace().find_map(|word| word.parse().ok()).unwrap_or_else(|| panic!("{words}"));
+    for moment in (1..=40).map(|step| Duration::from_secs_f64(entered / 1e3 * f64::from(step) / 20.0)) {
+        for name in ["KILL", "TERM"] {
+            let mut command = world.insula(["vm", "run", "--cmdline", "quiet loglevel=0", "--kernel"]);
+            command.arg(&kernel).arg("--initrd").arg(&initrd).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            let machine = command.spawn().unwrap();
+            std::thread::sleep(moment);
+            signal(name, machine.id());
+            let output = finish(machine);
+            assert!(!output.status.success(), "{name} after {moment:?}: {}", output.status);
+        }
+    }
+    assert_eq!((machines(&world), left(&world)), (vec![], vec![]));
 }
 
 #[test]

@@ -8,6 +8,7 @@ use crate::global::{Coded, Global};
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Command};
 use std::process::ExitCode;
+use std::time::Instant;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -126,9 +127,11 @@ fn refuse(error: &clap::Error) -> ! {
 }
 
 /// Parses the command line, runs the verb, and turns an error into one line and an exit code.
-pub(crate) fn main() -> ExitCode {
+/// `began`: when the program did.
+pub(crate) fn main(began: Instant) -> ExitCode {
     let matches = parse();
-    let global = <Global as clap::FromArgMatches>::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let mut global = <Global as clap::FromArgMatches>::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    global.began = began;
     let verb = matches.subcommand().and_then(|(name, of_verb)| Some((VERBS.iter().find(|verb| verb.name == name)?, of_verb)));
     let Some((verb, of_verb)) = verb else {
         return ExitCode::from(2);

@@ -9,7 +9,7 @@ use insula_spec::plan::Scope;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 /// Options of every verb.
 #[derive(clap::Args, Clone)]
@@ -35,6 +35,9 @@ pub(crate) struct Global {
     /// Have systemd make the cgroup, as a scope; linux.cgroupsPath is SLICE:PREFIX:NAME then
     #[arg(long, global = true, help_heading = "Global options")]
     pub(crate) systemd_cgroup: bool,
+    /// When the program began.
+    #[arg(skip = Instant::now())]
+    pub(crate) began: Instant,
 }
 
 /// Form of log lines.

@@ -13,11 +13,13 @@ mod show;
 mod table;
 
 use std::process::ExitCode;
+use std::time::Instant;
 
 fn main() -> ExitCode {
+    let began = Instant::now();
     if let Err(error) = insula_sys::exe::check() {
         crate::show::warn(format_args!("insula: {error}"));
         return ExitCode::from(125);
     }
-    cli::main()
+    cli::main(began)
 }

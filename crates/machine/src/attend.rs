@@ -20,6 +20,7 @@ use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::io::Errno;
 use std::collections::VecDeque;
 use std::sync::{Arc, mpsc};
+use std::time::Instant;
 
 /// How a guest ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +57,8 @@ pub struct Surroundings {
     pub signals: Option<SignalFd>,
     /// Told when the guest runs; if it fails, the machine is ended. This thread is confined by then.
     pub entered: Box<dyn FnOnce() -> std::io::Result<()>>,
+    /// When the machine's program began: what [`crate::marks`] count from.
+    pub began: Instant,
     /// A line for whoever sits at the terminal.
     pub say: fn(&str),
 }
@@ -75,7 +78,7 @@ pub(crate) struct Prepared {
 impl Surroundings {
     /// Makes what the event loop needs, while it can still be made.
     pub(crate) fn prepare(self, filters: &Arc<Filters>) -> Result<(Prepared, Entered)> {
-        let Surroundings { input, control, signals, entered, say } = self;
+        let Surroundings { input, control, signals, entered, began: _, say } = self;
         let input = input.map(|input| Typist::new(input, filters)).transpose()?;
         Ok((Prepared { epoll: Epoll::new()?, input, control, signals, say }, entered))
     }

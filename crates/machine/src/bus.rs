@@ -15,8 +15,10 @@ impl insula_vm::vcpu::Bus for Bus {
         self.ports.read(port, data);
     }
 
-    fn write_port(&self, port: u16, data: &[u8]) {
+    fn write_port(&self, port: u16, data: &[u8]) -> bool {
         self.ports.write(port, data);
+        // Having switched itself off, a guest waits for it by reading the register without end.
+        self.ports.wished().is_none()
     }
 
     fn read(&self, address: u64, data: &mut [u8]) {

@@ -14,6 +14,7 @@
 //! | [`loader`] | a thread that brings the rest of the kernel |
 //! | [`processors`] | a thread for each virtual processor |
 //! | [`attend`] | the event loop |
+//! | [`marks`] | when a start got how far |
 //! | [`running`] | a guest that runs, as the event loop sees it |
 //! | [`qemu`] | the same on an emulated processor |
 //! | [`console`] | where what the guest prints goes |
@@ -31,6 +32,7 @@ mod devices;
 mod error;
 mod loader;
 mod machine;
+pub mod marks;
 mod places;
 mod ports;
 mod processors;

@@ -8,6 +8,7 @@ use crate::console::Console;
 use crate::devices::Devices;
 use crate::error::{Result, host};
 use crate::loader::Loader;
+use crate::marks::Marks;
 use crate::ports::{EVENTS_LINE, Ports, SERIAL_LINE};
 use crate::processors::Processors;
 use crate::running::Running;
@@ -53,6 +54,8 @@ pub struct Machine {
 pub struct Report {
     /// How it ended.
     pub outcome: Outcome,
+    /// When its start got how far.
+    pub marks: Marks,
     /// How often it came back to us; of an emulated one nobody knows.
     pub exits: Option<Exits>,
     /// What went wrong with devices, a line each.
@@ -108,8 +111,9 @@ impl Machine {
         let Machine { vm, vcpus, bus, console, request, filters, rest, .. } = self;
         let filters = Arc::new(filters);
         let loader = rest.map(|rest| Loader::start(rest, &bus, &filters)).transpose()?;
+        let began = with.began;
         let (prepared, entered) = with.prepare(&filters)?;
-        let mut running = Running::new(&bus, request, &vcpus, Residence::new(vm.memory()));
+        let mut running = Running::new(&bus, request, &vcpus, Residence::new(vm.memory()), began);
         let processors = Processors::start(vcpus, &bus, &filters)?;
         running.tasks = processors.tasks().to_vec();
         let waited = match entered() {
@@ -122,7 +126,7 @@ impl Machine {
         let exits = processors.stop()?;
         brought?;
         let notes = bus.devices.notes().into_iter().chain(console.note()).collect();
-        Ok(Report { outcome: waited?, exits: Some(exits), notes })
+        Ok(Report { outcome: waited?, marks: bus.ports.course.marks(began), exits: Some(exits), notes })
     }
 }
 

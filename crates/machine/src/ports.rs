@@ -3,6 +3,7 @@
 
 use crate::console::Console;
 use crate::error::Result;
+use crate::marks::Course;
 use insula_vm::acpi;
 use insula_vm::event::Event;
 use std::io;
@@ -12,6 +13,8 @@ use vm_superio::serial::NoEvents;
 use vm_superio::{Serial, Trigger};
 
 const SERIAL: u16 = 0x3f8;
+/// Behind it: the register that says which interrupts the driver wants.
+const INTERRUPTS: u16 = 1;
 /// The interrupt line of the first serial port.
 pub(crate) const SERIAL_LINE: u32 = 4;
 /// That of the second one, which isn't there: what the machine itself has to say.
@@ -44,12 +47,20 @@ pub(crate) struct Ports {
     full: AtomicBool,
     /// Signalled when there is a wish, or room again for what is typed.
     news: Event,
+    pub(crate) course: Course,
 }
 
 impl Ports {
     pub(crate) fn new(line: Event, console: Console) -> Result<Ports> {
         let serial = Mutex::new(Serial::new(Line(line), console.clone()));
-        Ok(Ports { serial, console, wish: AtomicU8::new(0), full: AtomicBool::new(false), news: Event::new()? })
+        Ok(Ports {
+            serial,
+            console,
+            wish: AtomicU8::new(0),
+            full: AtomicBool::new(false),
+            news: Event::new()?,
+            course: Course::default(),
+        })
     }
 
     fn serial(&self) -> MutexGuard<'_, Serial<Line, NoEvents, Console>> {
@@ -77,6 +88,9 @@ impl Ports {
             (SERIAL..0x400, [byte]) => {
                 let mut serial = self.serial();
                 let _ = serial.write((port - SERIAL) as u8, *byte);
+                if port == SERIAL + INTERRUPTS && room(&serial) > 0 {
+                    self.course.init();
+                }
                 self.tell_of_room(&serial);
                 drop(serial);
                 // Without the port, which the event loop needs too.
@@ -140,6 +154,7 @@ fn room<T: Trigger>(serial: &Serial<T, NoEvents, Console>) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::marks::Marks;
 
     fn ports() -> Ports {
         Ports::new(Event::new().unwrap(), Console::new(None, None).unwrap()).unwrap()
@@ -160,7 +175,10 @@ mod tests {
         assert_eq!((ports.room(), ports.event().take()), (0, false));
         ports.write(0x3f9, &[0xf]);
         assert_eq!((ports.room(), ports.event().take()), (0, false), "it only looks what there is");
+        let began = std::time::Instant::now();
+        assert_eq!(ports.course.marks(began), Marks::default());
         ports.write(0x3f9, &[1]);
+        assert!(ports.course.marks(began).init_us.is_some());
         assert!(ports.event().take() && ports.room() > 0);
         let room = ports.room();
         assert_eq!((ports.type_in(&vec![b'x'; room]), ports.room()), (room, 0));

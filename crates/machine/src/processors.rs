@@ -90,9 +90,11 @@ impl Processors {
 }
 
 fn work(mut vcpu: Vcpu, bus: &Bus, stop: &AtomicBool) -> Ended {
+    bus.ports.course.entered();
     while !stop.load(Ordering::SeqCst) {
         match vcpu.run(bus) {
             Ok(Stopped::Asked) => {}
+            Ok(Stopped::Off) => break,
             Ok(Stopped::Shutdown) => {
                 bus.ports.wish(Wish::Reset);
                 break;

@@ -26,11 +26,13 @@ pub(crate) struct Running {
     /// Threads of this process.
     pub(crate) tasks: Vec<Task>,
     request: Event,
+    /// When the machine's program began, and the guest.
+    began: Instant,
     since: Instant,
 }
 
 impl Running {
-    pub(crate) fn new(bus: &Arc<Bus>, request: Event, vcpus: &[Vcpu], residence: Residence) -> Running {
+    pub(crate) fn new(bus: &Arc<Bus>, request: Event, vcpus: &[Vcpu], residence: Residence, began: Instant) -> Running {
         Running {
             bus: bus.clone(),
             sources: Sources::default(),
@@ -38,6 +40,7 @@ impl Running {
             residence,
             tasks: Vec::new(),
             request,
+            began,
             since: Instant::now(),
         }
     }
@@ -91,6 +94,7 @@ impl Guest for Running {
         Ok(Stats {
             accelerator: "kvm".into(),
             running_ms: u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX),
+            marks: self.bus.ports.course.marks(self.began),
             exits: Some(self.exits()),
             memory: self.residence.measure(),
             threads: self.tasks.iter().map(Task::measure).collect(),

@@ -1,5 +1,6 @@
 //! What a machine that runs has to tell of itself.
 
+use crate::marks::Marks;
 use insula_virtio::device::Counters;
 use insula_vm::memory::{GuestMemory, places};
 use rustix::fd::OwnedFd;
@@ -14,6 +15,9 @@ pub struct Stats {
     pub accelerator: String,
     /// Milliseconds since the guest was started.
     pub running_ms: u64,
+    /// When its start got how far.
+    #[serde(default)]
+    pub marks: Marks,
     /// How often the guest came back to us; of an emulated one nobody knows.
     pub exits: Option<Exits>,
     /// Memory.

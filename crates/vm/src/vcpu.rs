@@ -5,7 +5,8 @@ use crate::kvm::failed;
 use crate::memory::GuestMemory;
 use crate::{Error, Result};
 use kvm_bindings::{
-    CpuId, KVM_MAX_CPUID_ENTRIES, Msrs, kvm_dtable, kvm_fpu, kvm_lapic_state, kvm_msr_entry, kvm_regs, kvm_segment,
+    CpuId, KVM_MAX_CPUID_ENTRIES, Msrs, kvm_dtable, kvm_fpu, kvm_lapic_state, kvm_msr_entry, kvm_regs, kvm_segment, kvm_xcr,
+    kvm_xcrs,
 };
 use kvm_ioctls::{Kvm, VcpuExit, VcpuFd};
 use std::sync::Arc;
@@ -15,8 +16,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub trait Bus: Send + Sync {
     /// The guest reads a port: 1, 2 or 4 bytes.
     fn read_port(&self, port: u16, data: &mut [u8]);
-    /// The guest writes a port.
-    fn write_port(&self, port: u16, data: &[u8]);
+    /// The guest writes a port. Whether it goes on: no longer, if it has switched itself off.
+    fn write_port(&self, port: u16, data: &[u8]) -> bool;
     /// The guest reads an address where there is no memory: up to 8 bytes.
     fn read(&self, address: u64, data: &mut [u8]);
     /// The guest writes an address where there is no memory.
@@ -28,6 +29,8 @@ pub trait Bus: Send + Sync {
 pub enum Stopped {
     /// Somebody wants it to look up: a signal came, or [`Vcpu::leave_at_once`] was asked for.
     Asked,
+    /// The guest switched the machine off, or reset it, by a port.
+    Off,
     /// The guest shut the machine down, or crashed so that a real one would reset (triple fault).
     Shutdown,
 }
@@ -79,6 +82,7 @@ impl Vcpu {
         let mut cpuid = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).map_err(failed("learn what the processor can do"))?;
         describe(&mut cpuid, number, count);
         fd.set_cpuid2(&cpuid).map_err(failed("describe the processor"))?;
+        enable_states(&fd, &cpuid)?;
         Ok(Vcpu { fd, _memory: memory, number, exits: Arc::default() })
     }
 
@@ -203,7 +207,9 @@ impl Vcpu {
                 }
                 Ok(VcpuExit::IoOut(port, data)) => {
                     count(&self.exits.ports);
-                    bus.write_port(port, data);
+                    if !bus.write_port(port, data) {
+                        return Ok(Stopped::Off);
+                    }
                 }
                 Ok(VcpuExit::MmioRead(address, data)) => {
                     count(&self.exits.memory);
@@ -227,6 +233,20 @@ impl Vcpu {
             }
         }
     }
+}
+
+/// Enables every state that XSAVE can keep, which the guest's kernel would do with its first look at it. A KVM that runs on an emulated processor
+/// (QEMU's TCG) never hears of that instruction: there the processor would go on to say how much memory no state but the oldest needs, and
+/// Linux complains of it at length in each start. Source: Intel SDM volume 1, section 13.3; KVM_SET_XCRS.
+fn enable_states(fd: &VcpuFd, cpuid: &CpuId) -> Result<()> {
+    const STATES: u32 = 0xd;
+    let states = cpuid.as_slice().iter().find(|entry| entry.function == STATES && entry.index == 0);
+    let Some(value) = states.map(|entry| u64::from(entry.edx) << 32 | u64::from(entry.eax)).filter(|value| *value != 0) else {
+        return Ok(());
+    };
+    let mut registers = kvm_xcrs { nr_xcrs: 1, ..Default::default() };
+    registers.xcrs[0] = kvm_xcr { xcr: 0, reserved: 0, value };
+    fd.set_xcrs(&registers).map_err(failed("enable the processor's extended states"))
 }
 
 /// Fills in what differs from one virtual processor to the next, and what this machine hasn't. Source: Intel SDM volume 2, CPUID; AMD

@@ -23,6 +23,7 @@ use crate::console::Console;
 use crate::control::NewLimits;
 use crate::error::{Error, Result, host};
 use crate::machine::Report;
+use crate::marks::Marks;
 use crate::stats::Stats;
 use crate::threads;
 use insula_sys::epoll::Epoll;
@@ -182,7 +183,7 @@ impl Emulated {
         if by_itself {
             let _ = (printer.join(), complaints.join());
         }
-        Ok(Report { outcome, exits: None, notes: console.note().into_iter().collect() })
+        Ok(Report { outcome, marks: Marks::default(), exits: None, notes: console.note().into_iter().collect() })
     }
 
     /// What the guest prints goes to the console by a thread: it may have to wait for the terminal.

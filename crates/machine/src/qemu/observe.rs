@@ -3,6 +3,7 @@
 use super::monitor::Monitor;
 use crate::config::Config;
 use crate::error::Result;
+use crate::marks::Marks;
 use crate::stats::{Device, Memory, Stats, Thread, count};
 use insula_virtio::device::Counters;
 use insula_virtio::{balloon, block, net};
@@ -64,6 +65,7 @@ pub(super) fn stats(monitor: &mut Monitor, config: &Config, qemu: u32, since: In
     Ok(Stats {
         accelerator: "tcg".into(),
         running_ms: u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX),
+        marks: Marks::default(),
         exits: None,
         memory: memory(qemu, config.memory),
         threads: threads(qemu),

@@ -53,7 +53,7 @@ pub(crate) struct Args {
     /// can then do what you can
     #[arg(long, help_heading = "What to run")]
     pub(super) no_seccomp: bool,
-    /// Tell at the end how often the guest came back to us
+    /// Tell at the end how long the start took, until the guest was entered and until its init, and how often the guest came back to us
     #[arg(long, conflicts_with = "detach", help_heading = "What to run")]
     pub(super) stats: bool,
 

@@ -3,6 +3,7 @@
 use super::host;
 use super::machines::{Machines, Record, socket_path};
 use super::options::{Accel, Args};
+use super::stats::marks;
 use crate::background::{self, Ready};
 use crate::commands::kernel;
 use crate::commands::run::random_id;
@@ -26,6 +27,7 @@ use std::io::IsTerminal;
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::ExitCode;
 use std::rc::Rc;
+use std::time::Instant;
 
 /// Signals that end a machine as they would end any program: hang up, interrupt, quit, terminate.
 const ENDING: [i32; 4] = [1, 2, 3, 15];
@@ -44,7 +46,7 @@ fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
             "insula: --no-seccomp: this machine's threads aren't confined; don't run guests you don't trust"
         ));
     }
-    let place = Place { machines: Machines::new(global), record: record(args, &config)?, id };
+    let place = Place { machines: Machines::new(global), record: record(args, &config)?, id, began: global.began };
     if args.detach {
         let id = place.id.clone();
         return background::start(&id, |ready| in_background(place, args, &config, ready));
@@ -57,6 +59,8 @@ struct Place {
     machines: Machines,
     id: Id,
     record: Record,
+    /// When our program began.
+    began: Instant,
 }
 
 fn record(args: &Args, config: &Config) -> anyhow::Result<Record> {
@@ -135,6 +139,7 @@ impl Made {
 fn in_foreground(place: Place, args: &Args, config: &Config) -> anyhow::Result<ExitCode> {
     // Before there is a thread, so that all of them leave these signals to the event loop.
     let signals = SignalFd::new(ENDING)?;
+    let began = place.began;
     let place = OnRecord::new(&place)?;
     let stdin = rustix::stdio::stdin();
     let interactive = std::io::stdin().is_terminal();
@@ -151,6 +156,7 @@ fn in_foreground(place: Place, args: &Args, config: &Config) -> anyhow::Result<E
         control,
         signals: Some(signals),
         entered: Box::new(|| Ok(())),
+        began,
         say: |line| crate::show::warn(format_args!("\r\ninsula: {line}\r")),
     });
     drop(raw);
@@ -162,7 +168,7 @@ fn in_foreground(place: Place, args: &Args, config: &Config) -> anyhow::Result<E
 /// In a process of its own, whose name is told when the guest runs.
 fn in_background(place: Place, args: &Args, config: &Config, ready: Ready) -> anyhow::Result<()> {
     let signals = SignalFd::new(ENDING)?;
-    let keep = place.record.keep;
+    let (keep, began) = (place.record.keep, place.began);
     let mut place = OnRecord::new(&place)?;
     let slot = &place.slot;
     let log = Log::new(slot.dir(), [&slot.name("output"), &slot.name("output.2")])?;
@@ -182,7 +188,7 @@ fn in_background(place: Place, args: &Args, config: &Config, ready: Ready) -> an
         running.write_init(init)?;
         ready.tell().inspect(|()| tells.set(true))
     });
-    let report = machine.run(Surroundings { input: None, control, signals: Some(signals), entered, say: |_| {} });
+    let report = machine.run(Surroundings { input: None, control, signals: Some(signals), entered, began, say: |_| {} });
     if !told.get() {
         return report.map(drop).map_err(Into::into);
     }
@@ -209,6 +215,9 @@ fn in_background(place: Place, args: &Args, config: &Config, ready: Ready) -> an
 /// What the user should know of a guest that has ended.
 fn tell(report: &Report, stats: bool) {
     report.notes.iter().for_each(|note| crate::show::warn(format_args!("insula: {note}")));
+    if stats && let Some(marks) = marks(&report.marks) {
+        crate::show::warn(format_args!("insula: start: {marks}"));
+    }
     match report.exits.filter(|_| stats) {
         Some(exits) => crate::show::warn(format_args!(
             "insula: exits: {} ports, {} memory, {} others",

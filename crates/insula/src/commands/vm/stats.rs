@@ -7,6 +7,7 @@ use crate::show::show;
 use crate::table;
 use anyhow::bail;
 use insula_machine::control::{Answer, Request};
+use insula_machine::marks::Marks;
 use insula_machine::stats::Stats;
 use insula_virtio::device::Counters;
 use std::process::ExitCode;
@@ -14,7 +15,8 @@ use std::process::ExitCode;
 /// Show what a machine uses and does
 #[derive(clap::Args)]
 #[command(
-    after_help = "Memory \"touched\" is what of the guest's is in the host's memory; \"beside\" is what our process needs on top of it.\n\n\
+    after_help = "Memory \"touched\" is what of the guest's is in the host's memory; \"beside\" is what our process needs on top of it. \
+    \"start\" counts from where our program began; init is seen by the serial console, which the guest's kernel opens for it.\n\n\
     Examples:\n  insula vm stats web\n  insula vm stats web --format json | jq .memory.touched"
 )]
 pub(crate) struct Args {
@@ -45,6 +47,7 @@ fn rows(stats: &Stats) -> Vec<Vec<String>> {
         row("memory, touched", stats.memory.touched.map_or_else(unknown, mebibytes)),
         row("memory, beside", stats.memory.beside.map_or_else(unknown, mebibytes)),
     ];
+    rows.extend(marks(&stats.marks).map(|marks| row("start", marks)));
     if let Some(exits) = stats.exits {
         rows.push(row("exits", format!("{} ports, {} memory, {} others", exits.ports, exits.memory, exits.others)));
     }
@@ -56,6 +59,14 @@ fn rows(stats: &Stats) -> Vec<Vec<String>> {
     );
     rows.extend(stats.devices.iter().map(|device| row(&device.name, counters(&device.counters))));
     rows
+}
+
+/// How long after our program began its start got how far; nothing of an emulated one.
+pub(super) fn marks(marks: &Marks) -> Option<String> {
+    let milliseconds = |time: u64| format!("{:.1} ms", time as f64 / 1000.0);
+    let entered = milliseconds(marks.entered_us?);
+    let init = marks.init_us.map_or_else(|| "init not seen".into(), |time| format!("init after {}", milliseconds(time)));
+    Some(format!("guest entered after {entered}, {init}"))
 }
 
 fn row(what: impl Into<String>, value: impl Into<String>) -> Vec<String> {

@@ -40,9 +40,10 @@ pub(super) fn main(args: &Args) -> Result<()> {
             tap: Some(TAP),
         };
         for vmm in &vmms {
-            println!("{:36} {:>16} {:>16}", vmm.name, "us/operation", "exits/operation");
+            println!("{:36} {:>14} {:>16} {:>16}", vmm.name, "us/operation", "exits/operation", "to the program");
             for ((name, operation, _), figure) in rows.iter().zip(figures(vmm, &guest, &folder, &rows).context(vmm.name)?) {
-                println!("  {:34} {:16.2} {:16.2}", format!("{name} ({operation})"), figure.microseconds, figure.exits);
+                let row = format!("{name} ({operation})");
+                println!("  {row:34} {:14.2} {:16.2} {:16.2}", figure.microseconds, figure.exits, figure.to_program);
             }
         }
     }
@@ -52,23 +53,31 @@ pub(super) fn main(args: &Args) -> Result<()> {
 /// Of one operation.
 struct Figure {
     microseconds: f64,
+    /// To KVM, and of these those that went on to the program.
     exits: f64,
+    to_program: f64,
 }
 
 fn figures(vmm: &Vmm, guest: &Guest, folder: &Path, rows: &[Row]) -> Result<Vec<Figure>> {
-    let exits = Exits::count()?;
+    let (exits, to_program) = (Exits::count()?, Exits::to_program()?);
     let mut running = Running::start(vmm, guest, folder)?;
     let mut figures = Vec::new();
     for (name, ..) in rows {
         let begun = running.hear("BEGIN ")?;
         ensure!(begun == *name, "the guest does {begun} instead of {name}");
-        let before = exits.so_far()?;
+        let so_far = || anyhow::Ok((exits.so_far()?, to_program.so_far()?));
+        let before = so_far()?;
         running.go_on()?;
         let end = running.hear("END ")?;
-        let came_back = exits.so_far()? - before;
+        let after = so_far()?;
         let (operations, nanoseconds) = end.split_once(' ').context("operations and time")?;
         let (operations, nanoseconds): (f64, f64) = (operations.parse()?, nanoseconds.parse()?);
-        figures.push(Figure { microseconds: nanoseconds / 1e3 / operations, exits: came_back as f64 / operations });
+        let each = |before: u64, after: u64| (after - before) as f64 / operations;
+        figures.push(Figure {
+            microseconds: nanoseconds / 1e3 / operations,
+            exits: each(before.0, after.0),
+            to_program: each(before.1, after.1),
+        });
         running.go_on()?;
     }
     Ok(figures)

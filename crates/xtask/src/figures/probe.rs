@@ -43,15 +43,31 @@ impl FirstEntry {
     }
 }
 
-/// How often guests come back to KVM, by reason.
-pub(super) struct Exits;
-
-const EXITS: &str = "events/kvm/kvm_exit/trigger";
+/// How often guests come back, by reason.
+pub(super) struct Exits {
+    event: &'static str,
+    reason: &'static str,
+}
 
 impl Exits {
+    /// To KVM.
     pub(super) fn count() -> Result<Self> {
-        set(EXITS, "hist:keys=exit_reason")?;
-        Ok(Self)
+        Self::of("kvm_exit", "exit_reason")
+    }
+
+    /// Further, to the program.
+    pub(super) fn to_program() -> Result<Self> {
+        Self::of("kvm_userspace_exit", "reason")
+    }
+
+    fn of(event: &'static str, reason: &'static str) -> Result<Self> {
+        let exits = Self { event, reason };
+        set(&exits.file("trigger"), &format!("hist:keys={reason}"))?;
+        Ok(exits)
+    }
+
+    fn file(&self, name: &str) -> String {
+        format!("events/kvm/{}/{name}", self.event)
     }
 
     /// All so far.
@@ -61,10 +77,11 @@ impl Exits {
 
     /// Reason and number so far, most first.
     pub(super) fn by_reason(&self) -> Result<Vec<(u32, u64)>> {
-        let table = get("events/kvm/kvm_exit/hist")?;
+        let table = get(&self.file("hist"))?;
         // "{ exit_reason:        123 } hitcount:        456"
         let row = |line: &str| {
-            let (reason, count) = line.strip_prefix("{ exit_reason:")?.split_once("} hitcount:")?;
+            let (reason, count) =
+                line.strip_prefix("{ ")?.strip_prefix(self.reason)?.strip_prefix(':')?.split_once("} hitcount:")?;
             Some((reason.trim().parse().ok()?, count.trim().parse().ok()?))
         };
         let mut rows: Vec<(u32, u64)> = table.lines().filter_map(row).collect();
@@ -76,7 +93,7 @@ impl Exits {
 
 impl Drop for Exits {
     fn drop(&mut self) {
-        let _ = set(EXITS, "!hist:keys=exit_reason");
+        let _ = set(&self.file("trigger"), &format!("!hist:keys={}", self.reason));
     }
 }
 

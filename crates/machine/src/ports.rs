@@ -8,14 +8,18 @@ use insula_vm::acpi;
 use insula_vm::event::Event;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use vm_superio::serial::NoEvents;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use vm_superio::serial::{NoEvents, SerialState};
 use vm_superio::{Serial, Trigger};
 
 const SERIAL: u16 = 0x3f8;
 /// Behind it: the register that says which interrupts the driver wants, and that which says what is pending.
 const INTERRUPTS: u16 = 1;
 const PENDING: u16 = 2;
+const NOTHING: u8 = 1;
+/// The modem's lines; the second of its spare outputs is the switch between a PC's port and its interrupt.
+const MODEM: u16 = 4;
+const SWITCH: u8 = 1 << 3;
 /// The interrupt line of the first serial port.
 pub(crate) const SERIAL_LINE: u32 = 4;
 /// That of the second one, which isn't there: what the machine itself has to say.
@@ -28,20 +32,27 @@ pub(crate) enum Wish {
     Reset,
 }
 
-/// An interrupt line as an event.
-pub(crate) struct Line(Event);
+/// The port's interrupt line as an event.
+#[derive(Clone)]
+pub(crate) struct Line {
+    event: Event,
+    switched_through: Arc<AtomicBool>,
+}
 
 impl Trigger for Line {
     type E = io::Error;
 
     fn trigger(&self) -> io::Result<()> {
-        self.0.signal();
+        if self.switched_through.load(Ordering::SeqCst) {
+            self.event.signal();
+        }
         Ok(())
     }
 }
 
 pub(crate) struct Ports {
     serial: Mutex<Serial<Line, NoEvents, Console>>,
+    line: Line,
     console: Console,
     wish: AtomicU8,
     /// What is typed waits for the guest.
@@ -53,9 +64,11 @@ pub(crate) struct Ports {
 
 impl Ports {
     pub(crate) fn new(line: Event, console: Console) -> Result<Ports> {
-        let serial = Mutex::new(Serial::new(Line(line), console.clone()));
+        let line = Line { event: line, switched_through: Arc::default() };
+        let serial = Mutex::new(Serial::new(line.clone(), console.clone()));
         Ok(Ports {
             serial,
+            line,
             console,
             wish: AtomicU8::new(0),
             full: AtomicBool::new(false),
@@ -92,6 +105,9 @@ impl Ports {
             (SERIAL..0x400, [byte]) => {
                 let mut serial = self.serial();
                 let _ = serial.write((port - SERIAL) as u8, *byte);
+                if port == SERIAL + MODEM {
+                    self.switch(*byte, &serial.state());
+                }
                 if port == SERIAL + INTERRUPTS && room(&serial) > 0 {
                     self.course.init();
                 }
@@ -103,6 +119,15 @@ impl Ports {
             (acpi::RESET_PORT, [acpi::RESET]) => self.wish(Wish::Reset),
             (acpi::SLEEP_PORT, [acpi::SLEEP_OFF]) => self.wish(Wish::Off),
             _ => {}
+        }
+    }
+
+    /// What is pending when the line is switched through is heard then.
+    fn switch(&self, modem: u8, port: &SerialState) {
+        let through = modem & SWITCH != 0;
+        let was = self.line.switched_through.swap(through, Ordering::SeqCst);
+        if through && !was && pending(port.interrupt_identification, port.interrupt_enable) & NOTHING == 0 {
+            self.line.event.signal();
         }
     }
 
@@ -158,7 +183,6 @@ fn room<T: Trigger>(serial: &Serial<T, NoEvents, Console>) -> usize {
 /// What is pending of what the driver wants. The library's port also names what has been switched off meanwhile, as a driver does with its last
 /// byte; it would look at all registers once more, to find nothing. Source: 16550 data sheet, table of the interrupt identification register.
 fn pending(identified: u8, enabled: u8) -> u8 {
-    const NOTHING: u8 = 1;
     const ROOM_TO_SEND: u8 = 1 << 1;
     const RECEIVED: u8 = 1 << 2;
     let wanted = (enabled & 1) * RECEIVED | (enabled >> 1 & 1) * ROOM_TO_SEND;
@@ -200,6 +224,22 @@ mod tests {
         assert_eq!(identified(), 1, "nobody wants to know");
         ports.write(0x3f9, &[3]);
         assert_eq!((ports.type_in(b"z"), identified() & 4), (1, 4), "something was received");
+    }
+
+    #[test]
+    fn the_port_interrupts_only_when_it_is_switched_through() {
+        let line = Event::new().unwrap();
+        let ports = Ports::new(line.clone(), Console::new(None, None).unwrap()).unwrap();
+        ports.write(0x3f9, &[2]);
+        assert!(!line.take(), "a driver that only looks what there is");
+        ports.write(0x3fc, &[0xb]);
+        assert!(line.take(), "there is room to send");
+        ports.write(0x3f9, &[0]);
+        ports.write(0x3fc, &[3]);
+        ports.write(0x3fc, &[0xb]);
+        assert!(!line.take(), "nobody wants to know");
+        ports.write(0x3f9, &[1]);
+        assert!(!line.take() && ports.type_in(b"z") == 1 && line.take(), "something was received");
     }
 
     #[test]

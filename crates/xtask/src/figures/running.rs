@@ -2,11 +2,15 @@
 
 use super::peers::{Guest, Vmm};
 use anyhow::{Context, Result, bail};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
+
+/// How long a guest may say nothing, in seconds. In virtual time they pass at once when all are waiting for something that doesn't come.
+const PATIENCE: i64 = 60;
 
 /// Where the lab's half keeps its files.
 pub(super) fn folder() -> Result<PathBuf> {
@@ -18,7 +22,9 @@ pub(super) fn folder() -> Result<PathBuf> {
 /// A guest, and its console; ended when this is dropped.
 pub(super) struct Running {
     child: Child,
-    console: BufReader<ChildStdout>,
+    console: ChildStdout,
+    /// What it has said and nobody has heard.
+    unheard: Vec<u8>,
     stderr: PathBuf,
     /// When it was started, as [`now`] has it.
     pub(super) started: f64,
@@ -32,24 +38,39 @@ impl Running {
         start.args(&command[1..]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(File::create(&stderr)?);
         let started = now();
         let mut child = start.spawn().with_context(|| format!("start {:?}", command[0]))?;
-        let console = BufReader::new(child.stdout.take().context("a pipe")?);
-        Ok(Running { child, console, stderr, started })
+        let console = child.stdout.take().context("a pipe")?;
+        Ok(Running { child, console, unheard: Vec::new(), stderr, started })
     }
 
     /// Waits until the guest says a line that begins so; the rest of the line.
     pub(super) fn hear(&mut self, beginning: &str) -> Result<String> {
         let mut said = String::new();
         loop {
-            let mut line = Vec::new();
-            if self.console.read_until(b'\n', &mut line)? == 0 {
+            let Some(line) = self.line()? else {
                 let stderr = std::fs::read_to_string(&self.stderr)?;
-                bail!("the guest ended before it said {beginning}: {said}{stderr}");
-            }
+                bail!("the guest ended, or was silent for {PATIENCE} seconds, before it said {beginning}: {said}{stderr}");
+            };
             let line = String::from_utf8_lossy(&line);
             if let Some(at) = line.find(beginning) {
                 return Ok(line[at + beginning.len()..].trim().to_owned());
             }
             said.push_str(&line);
+        }
+    }
+
+    /// The next line; none if there is no more, or not for a long time.
+    fn line(&mut self) -> Result<Option<Vec<u8>>> {
+        loop {
+            if let Some(end) = self.unheard.iter().position(|byte| *byte == b'\n') {
+                return Ok(Some(self.unheard.drain(..=end).collect()));
+            }
+            let patience = Timespec { tv_sec: PATIENCE, tv_nsec: 0 };
+            let mut part = [0; 4096];
+            let silent = poll(&mut [PollFd::new(&self.console, PollFlags::IN)], Some(&patience))? == 0;
+            match if silent { 0 } else { self.console.read(&mut part)? } {
+                0 => return Ok(None),
+                length => self.unheard.extend_from_slice(&part[..length]),
+            }
         }
     }
 

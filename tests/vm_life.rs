@@ -347,7 +347,7 @@ fn whoever_is_ended_in_the_first_moments_waits_for_nothing() {
     let output = guest(&world, &kernel, &initrd, &["--stats"]);
     let words = stderr(&output);
     let entered: f64 = words.split_whitespace().find_map(|word| word.parse().ok()).unwrap_or_else(|| panic!("{words}"));
-    for moment in (1..=20).map(|step| Duration::from_secs_f64(entered / 1e3 * f64::from(step) / 10.0)) {
+    for moment in (1..=12).map(|step| Duration::from_secs_f64(entered / 1e3 * f64::from(step) / 6.0)) {
         for name in ["KILL", "TERM"] {
             let mut command = world.insula(["vm", "run", "--cmdline", "quiet loglevel=0", "--kernel"]);
             command.arg(&kernel).arg("--initrd").arg(&initrd).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());

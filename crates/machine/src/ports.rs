@@ -185,7 +185,8 @@ fn room<T: Trigger>(serial: &Serial<T, NoEvents, Console>) -> usize {
 fn pending(identified: u8, enabled: u8) -> u8 {
     const ROOM_TO_SEND: u8 = 1 << 1;
     const RECEIVED: u8 = 1 << 2;
-    let wanted = (enabled & 1) * RECEIVED | (enabled >> 1 & 1) * ROOM_TO_SEND;
+    // In the register of what is wanted, their places are the other way round.
+    let wanted = ((enabled & 1) << 2) | (enabled & ROOM_TO_SEND);
     let left = identified & !((ROOM_TO_SEND | RECEIVED) & !wanted);
     if left & (ROOM_TO_SEND | RECEIVED) == 0 { left | NOTHING } else { left }
 }

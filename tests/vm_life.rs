@@ -342,11 +342,11 @@ fn huge_pages_are_taken_from_those_set_aside_and_given_back() {
 #[test]
 fn whoever_is_ended_in_the_first_moments_waits_for_nothing() {
     let Some((world, kernel, _turn)) = lab() else { return };
-    let initrd = initrd(&world, "poweroff -f");
     // The guest runs before all of its kernel is in memory: who touches what isn't there yet waits for a thread of ours, in the host's kernel.
-    let output = guest(&world, &kernel, &initrd, &["--stats"]);
+    let output = guest(&world, &kernel, &initrd(&world, "poweroff -f"), &["--stats"]);
     let words = stderr(&output);
     let entered: f64 = words.split_whitespace().find_map(|word| word.parse().ok()).unwrap_or_else(|| panic!("{words}"));
+    let initrd = initrd(&world, OBEDIENT);
     for moment in (1..=12).map(|step| Duration::from_secs_f64(entered / 1e3 * f64::from(step) / 6.0)) {
         for name in ["KILL", "TERM"] {
             let mut command = world.insula(["vm", "run", "--cmdline", "quiet loglevel=0", "--kernel"]);

@@ -9,7 +9,7 @@ use std::io::{self, Write as _};
 
 const NAME: usize = 24;
 const VALUE: usize = 16;
-const CELL: usize = 11;
+const CELL: usize = 14;
 
 const BOLD: Style = Style::new().bold();
 const DIM: Style = Style::new().dimmed();

@@ -6,16 +6,14 @@ use crate::fs::pipe::{self, Fifos};
 use crate::fs::types::FileSystems;
 use crate::futex::Futexes;
 use crate::host::Host;
-use crate::ipc::Ipc;
 use crate::mm::frames::Frames;
 use crate::socket::Sockets;
-use crate::sync::Mutex;
 use crate::task::pids::Pids;
+use crate::task::spaces::Spaces;
 use crate::time::Timers;
 use crate::tty::devpts::Terminals;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
-use insula_abi::process::Utsname;
 
 /// The kernel of one sandbox: everything that its programs share. There are no globals beside it.
 pub struct Kernel {
@@ -41,14 +39,12 @@ pub struct Kernel {
     pub boot_id: [u8; 16],
     /// Tasks, by number.
     pub pids: Pids,
-    /// What uname(2) tells.
-    pub(crate) name: Mutex<Utsname>,
+    /// The namespaces of its first task.
+    pub spaces: Spaces,
     /// File systems that can be mounted, devices that can be opened, and names that are known.
     pub file_systems: FileSystems,
     /// Locks on files.
     pub locks: Arc<Locks>,
-    /// System V IPC and POSIX message queues.
-    pub ipc: Ipc,
     /// What sockets have in common.
     pub sockets: Sockets,
     /// Calls that were made and aren't supported, counted by number.
@@ -71,10 +67,9 @@ impl Kernel {
             terminals: Terminals::default(),
             boot_id,
             pids: Pids::default(),
-            name: Mutex::new(crate::syscall::system::names()),
+            spaces: Spaces::default(),
             file_systems: FileSystems::default(),
             locks: Arc::default(),
-            ipc: Ipc::default(),
             sockets: Sockets::default(),
             refused: Default::default(),
             host,

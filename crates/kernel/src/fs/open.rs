@@ -191,7 +191,7 @@ pub fn open_place(task: &Arc<Task>, place: Path, flags: u32, made: bool) -> Resu
         }
     }
     let writes = wanted & access::WRITE != 0 && kind == FileType::Regular;
-    let hold = if writes { Some(ContentsHold::to_write(&place.dentry)?) } else { None };
+    let hold = if writes { Some(ContentsHold::to_write(&place)?) } else { None };
     let file = open_inode(task, &place, flags)?;
     if flags & c::O_TRUNC != 0 && !made && kind == FileType::Regular {
         place.inode().set_attributes(&Changes { size: Some(0), ..Changes::default() })?;

@@ -41,6 +41,8 @@ bitflags::bitflags! {
         const NEVER_WRITE = 128;
         /// It stays as it is, mseal(2).
         const SEALED = 256;
+        /// `mprotect` may not make it executable: its file lies where nothing may be (`MS_NOEXEC`).
+        const NEVER_EXEC = 512;
     }
 }
 

@@ -134,6 +134,9 @@ impl Mm {
             if protection.contains(Protection::WRITE) && area.traits.contains(Traits::NEVER_WRITE) {
                 return Err(Errno::EACCES);
             }
+            if protection.contains(Protection::EXEC) && area.traits.contains(Traits::NEVER_EXEC) {
+                return Err(Errno::EACCES);
+            }
             if area.protection == protection {
                 continue;
             }

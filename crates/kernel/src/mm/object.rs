@@ -41,6 +41,17 @@ impl Budget {
         self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).map(|_| ()).map_err(|_| Errno::ENOSPC)
     }
 
+    /// Takes as many whole pages as there are, up to so many bytes; answers how many bytes.
+    fn take_some(&self, most: u64) -> Result<u64> {
+        let mut taken = 0;
+        let some = |used: u64| {
+            taken = self.most.saturating_sub(used).min(most) & !(PAGE - 1);
+            (taken > 0).then_some(used + taken)
+        };
+        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, some).map_err(|_| Errno::ENOSPC)?;
+        Ok(taken)
+    }
+
     fn give(&self, bytes: u64) {
         self.used.fetch_sub(bytes, Ordering::Relaxed);
     }
@@ -147,13 +158,21 @@ impl Object {
         }
         let window = window.start & !(PAGE - 1)..window.end.next_multiple_of(PAGE);
         let gap = pieces.gaps(window.clone()).into_iter().find(|gap| gap.contains(&at)).unwrap_or(window);
+        let gap = self.afford(gap, at)?;
         let len = gap.end - gap.start;
-        if let Some(budget) = &self.budget {
-            budget.take(len)?;
-        }
         let frame = self.frames.allocate(len).inspect_err(|_| self.give_back(len))?;
         pieces.insert(gap.clone(), Frame(frame));
         Ok((frame + at - gap.start, gap.end - at))
+    }
+
+    /// As much of a gap as the budget has room for: all of it, or what comes from the page of `at` on.
+    fn afford(&self, gap: Range<u64>, at: u64) -> Result<Range<u64>> {
+        let Some(budget) = &self.budget else { return Ok(gap) };
+        if budget.take(gap.end - gap.start).is_ok() {
+            return Ok(gap);
+        }
+        let start = at & !(PAGE - 1);
+        Ok(start..start + budget.take_some(gap.end - start)?)
     }
 
     fn give_back(&self, len: u64) {

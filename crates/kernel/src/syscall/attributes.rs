@@ -238,7 +238,7 @@ fn truncate(cx: &mut Cx<'_>, [path, size, ..]: Args) -> SysResult {
         _ => return Err(Errno::EINVAL),
     }
     access::check_path(&cx.task.credentials(), &place, access::WRITE)?;
-    let _hold = ContentsHold::to_write(&place.dentry)?;
+    let _hold = ContentsHold::to_write(&place)?;
     resize(cx.task, &place, size)
 }
 

@@ -2,6 +2,7 @@
 
 use super::{Args, Cx, Entry, full, partial};
 use crate::fs::Io;
+use crate::fs::tree::MountFlags;
 use crate::mm::{Access, Area, MapRequest, Object, Place, Protection, Source, Traits};
 use crate::task::pidfd::Pidfd;
 use crate::{Errno, Flow, Result, SysResult};
@@ -104,6 +105,12 @@ fn mapped(cx: &mut Cx<'_>, prot: u64, flags: u32, fd: i32, offset: u64, len: u64
     }
     if !description.readable() {
         return Err(if description.flags() & c::O_PATH != 0 { Errno::EBADF } else { Errno::EACCES });
+    }
+    if description.path.as_ref().is_some_and(|path| path.mount.flags().contains(MountFlags::NO_EXEC)) {
+        if area.protection.contains(Protection::EXEC) {
+            return Err(Errno::EPERM);
+        }
+        area.traits |= Traits::NEVER_EXEC;
     }
     if shared {
         area.traits |= Traits::SHARED;

@@ -11,7 +11,7 @@ use insula_abi::Sysno;
 use insula_abi::general as c;
 
 pub(super) const CALLS: &[Entry] = &[
-    partial(Sysno::mount, "nothing propagates, as there is one namespace; MS_REMOUNT changes flags only", mount),
+    partial(Sysno::mount, "nothing propagates; MS_REMOUNT changes flags only", mount),
     partial(Sysno::umount2, "MNT_EXPIRE is refused", unmount),
     full(Sysno::pivot_root, pivot_root),
 ];
@@ -57,7 +57,11 @@ fn mount(cx: &mut Cx<'_>, [source, target, kind, flags, data, ..]: Args) -> SysR
         if !at_root {
             return Err(Errno::EINVAL);
         }
-        target.mount.set_flags(mount_flags(flags));
+        let flags = mount_flags(flags);
+        if flags.contains(MountFlags::READ_ONLY) && target.mount.is_written() {
+            return Err(Errno::EBUSY);
+        }
+        target.mount.set_flags(flags);
         return Ok(Flow::Done(0));
     }
     if flags & c::MS_BIND != 0 {

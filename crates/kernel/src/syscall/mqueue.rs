@@ -18,7 +18,7 @@ pub(super) const CALLS: &[Entry] = &[
     full(Sysno::mq_open, mq_open),
     full(Sysno::mq_unlink, |cx, [name, ..]| {
         let name = cx.task.mm().path(name)?;
-        cx.kernel.ipc.queues.unlink(cx.task, &name).map(Flow::from)
+        cx.task.spaces().ipc.holds.queues.unlink(cx.task, &name).map(Flow::from)
     }),
     full(Sysno::mq_timedsend, send),
     full(Sysno::mq_timedreceive, receive),
@@ -30,7 +30,7 @@ fn mq_open(cx: &mut Cx<'_>, [name, flags, mode, attributes, ..]: Args) -> SysRes
     let (mm, flags) = (cx.task.mm(), flags as u32);
     let attributes = if attributes == 0 { None } else { Some(mm.get::<MqAttr>(attributes)?) };
     let name = mm.path(name)?;
-    let queue = cx.kernel.ipc.queues.open(cx.task, &name, flags, mode as u32, attributes)?;
+    let queue = cx.task.spaces().ipc.holds.queues.open(cx.task, &name, flags, mode as u32, attributes)?;
     let kept = flags & (c::O_ACCMODE | c::O_NONBLOCK);
     Ok(pipe::install(cx, Arc::new(Open(queue)), kept, flags)?.into())
 }

@@ -18,8 +18,8 @@ use insula_abi::process::CloneArgs;
 use insula_abi::signal::Siginfo;
 
 pub(crate) const CALLS: &[Entry] = &[
-    partial(Sysno::clone, "no further namespaces", clone_by_registers),
-    partial(Sysno::clone3, "no further namespaces, no cgroups", clone3),
+    partial(Sysno::clone, "namespaces of mounts, UTS, IPC, control groups", clone_by_registers),
+    partial(Sysno::clone3, "namespaces of mounts, UTS, IPC, control groups; no cgroups", clone3),
     full(Sysno::fork, |cx, _| clone(cx, &Request { exit_signal: c::SIGCHLD as i32, ..Request::default() })),
     full(Sysno::vfork, |cx, _| {
         let flags = u64::from(c::CLONE_VFORK | c::CLONE_VM);

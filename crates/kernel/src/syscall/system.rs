@@ -2,7 +2,8 @@
 
 use super::{Args, Cx, Entry, Level, full, partial};
 use crate::sync::Mutex;
-use crate::task::Task;
+use crate::task::pidfd::Pidfd;
+use crate::task::{Task, spaces};
 use crate::{Errno, Flow, Result, SysResult};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
@@ -18,7 +19,7 @@ const fn refused(number: Sysno, handler: super::Handler) -> Entry {
 
 pub(crate) const CALLS: &[Entry] = &[
     full(Sysno::uname, |cx, [address, ..]| {
-        let mut name = *cx.kernel.name.lock();
+        let mut name = *cx.task.spaces().uts.holds.lock();
         if cx.task.personality.load(Ordering::Relaxed) & UNAME26 != 0 {
             name.release = field(OLD_RELEASE);
         }
@@ -27,7 +28,7 @@ pub(crate) const CALLS: &[Entry] = &[
     full(Sysno::sethostname, |cx, [name, len, ..]| set_name(cx, name, len, |names| &mut names.nodename)),
     full(Sysno::setdomainname, |cx, [name, len, ..]| set_name(cx, name, len, |names| &mut names.domainname)),
     partial(Sysno::sysinfo, "no load averages", sysinfo),
-    partial(Sysno::unshare, "files, descriptors; no further namespaces", unshare),
+    partial(Sysno::unshare, "files, descriptors; namespaces of mounts, UTS, IPC, control groups", unshare),
     full(Sysno::reboot, reboot),
     refused(Sysno::acct, |cx, _| only_with(cx, c::CAP_SYS_PACCT, Errno::ENOSYS)),
     refused(Sysno::swapon, |cx, _| only_with(cx, c::CAP_SYS_ADMIN, Errno::EPERM)),
@@ -50,10 +51,13 @@ pub(crate) const CALLS: &[Entry] = &[
     refused(Sysno::bpf, |cx, _| only_with(cx, c::CAP_BPF, Errno::EPERM)),
     refused(Sysno::perf_event_open, |cx, _| only_with(cx, c::CAP_PERFMON, Errno::ENOSYS)),
     refused(Sysno::ptrace, |_, _| Err(Errno::EPERM)),
-    refused(Sysno::setns, |cx, [fd, ..]| {
-        // There are no namespaces to have a descriptor of.
-        cx.task.file(fd as i32)?;
-        Err(Errno::EINVAL)
+    partial(Sysno::setns, "mounts, UTS, IPC, control groups", |cx, [fd, kind, ..]| {
+        let description = cx.task.file(fd as i32)?;
+        match description.as_file::<Pidfd>() {
+            Some(pidfd) => spaces::enter_of(cx.task, &pidfd.process, kind as u32)?,
+            None => spaces::enter(cx.task, &description, kind as u32)?,
+        }
+        Ok(Flow::Done(0))
     }),
 ];
 
@@ -97,7 +101,7 @@ fn set_name(cx: &mut Cx<'_>, name: u64, len: u64, which: fn(&mut Utsname) -> &mu
     let len = usize::try_from(len as i32).ok().filter(|len| *len <= 64).ok_or(Errno::EINVAL)?;
     let mut text = [0; 64];
     cx.task.mm().read(name, &mut text[..len])?;
-    *which(&mut cx.kernel.name.lock()) = field(&text[..len]);
+    *which(&mut cx.task.spaces().uts.holds.lock()) = field(&text[..len]);
     Ok(Flow::Done(0))
 }
 
@@ -124,16 +128,15 @@ fn unshare(cx: &mut Cx<'_>, [flags, ..]: Args) -> SysResult {
     if has(c::CLONE_THREAD | c::CLONE_SIGHAND | c::CLONE_VM) && cx.task.process.lock().threads.len() > 1 {
         return Err(Errno::EINVAL);
     }
-    if flags & namespaces != 0 {
-        return Err(if cx.task.credentials().has(c::CAP_SYS_ADMIN) { Errno::EINVAL } else { Errno::EPERM });
-    }
+    spaces::check(cx.task, flags)?;
     if has(c::CLONE_FILES) {
         let copy = cx.task.descriptors().copy();
         cx.task.set_descriptors(copy);
     }
-    if has(c::CLONE_FS) {
+    if has(c::CLONE_FS | c::CLONE_NEWNS) {
         own_place(cx.task);
     }
+    spaces::renew(cx.task, flags);
     Ok(Flow::Done(0))
 }
 
@@ -170,7 +173,7 @@ impl crate::Kernel {
         if name.len() > 64 {
             return Err(Errno::EINVAL);
         }
-        self.name.lock().nodename = field(name);
+        self.spaces.uts.holds.lock().nodename = field(name);
         Ok(())
     }
 
@@ -182,7 +185,7 @@ impl crate::Kernel {
         if name.len() > 64 {
             return Err(Errno::EINVAL);
         }
-        self.name.lock().domainname = field(name);
+        self.spaces.uts.holds.lock().domainname = field(name);
         Ok(())
     }
 }

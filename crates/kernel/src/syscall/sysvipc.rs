@@ -58,16 +58,16 @@ fn shmget(cx: &mut Cx<'_>, [key, size, flags, ..]: Args) -> SysResult {
         Ok(Segment::new(perm, memory, size, cx.task.process.pid, seconds(cx.kernel)))
     };
     let fits = |segment: &Segment| if size > segment.size { Err(Errno::EINVAL) } else { Ok(()) };
-    let id = cx.kernel.ipc.segments.lock().find_or_make(cx.task, key as i32, flags, MOST_SEGMENTS, fits, make)?;
+    let id = cx.task.spaces().ipc.holds.segments.lock().find_or_make(cx.task, key as i32, flags, MOST_SEGMENTS, fits, make)?;
     Ok(id.into())
 }
 
 /// The segment of a number. One that was to go with its last attachment is gone without.
 fn segment(cx: &Cx<'_>, id: u64) -> Result<Arc<Segment>> {
-    let segment = cx.kernel.ipc.segments.lock().get(id as i32)?;
+    let segment = cx.task.spaces().ipc.holds.segments.lock().get(id as i32)?;
     let goes = segment.perm().lock().mode & abi::shm::DEST != 0;
     if goes && segment.attached() == 0 {
-        cx.kernel.ipc.segments.lock().remove(id as i32);
+        cx.task.spaces().ipc.holds.segments.lock().remove(id as i32);
         return Err(Errno::EINVAL);
     }
     Ok(segment)
@@ -148,11 +148,12 @@ fn shmctl(cx: &mut Cx<'_>, [id, command, address, ..]: Args) -> SysResult {
     match command as u32 {
         IPC_INFO => {
             mm.put(address, &[LARGEST, 1, MOST_SEGMENTS as u64, MOST_SEGMENTS as u64, LARGEST, 0, 0, 0, 0])?;
-            Ok(cx.kernel.ipc.segments.lock().highest().into())
+            Ok(cx.task.spaces().ipc.holds.segments.lock().highest().into())
         }
         abi::shm::INFO => {
             let (count, all, highest) = {
-                let segments = cx.kernel.ipc.segments.lock();
+                let ipc = cx.task.spaces().ipc;
+                let segments = ipc.holds.segments.lock();
                 (segments.count() as u64, segments.all(), segments.highest())
             };
             let pages: u64 = all.iter().map(|segment| segment.size.div_ceil(PAGE)).sum();
@@ -163,7 +164,7 @@ fn shmctl(cx: &mut Cx<'_>, [id, command, address, ..]: Args) -> SysResult {
         IPC_STAT | abi::shm::STAT | abi::shm::STAT_ANY => {
             let (id, segment) = match command as u32 {
                 IPC_STAT => (0, segment(cx, id)?),
-                _ => cx.kernel.ipc.segments.lock().at(id as i32)?,
+                _ => cx.task.spaces().ipc.holds.segments.lock().at(id as i32)?,
             };
             let (perm, last) = (*segment.perm().lock(), *segment.last.lock());
             if command as u32 != abi::shm::STAT_ANY {
@@ -201,7 +202,7 @@ fn shmctl(cx: &mut Cx<'_>, [id, command, address, ..]: Args) -> SysResult {
                 perm.key = abi::IPC_PRIVATE;
             }
             if segment.attached() == 0 {
-                cx.kernel.ipc.segments.lock().remove(id as i32);
+                cx.task.spaces().ipc.holds.segments.lock().remove(id as i32);
             }
             Ok(Flow::Done(0))
         }
@@ -224,7 +225,8 @@ fn shmctl(cx: &mut Cx<'_>, [id, command, address, ..]: Args) -> SysResult {
 
 fn semget(cx: &mut Cx<'_>, [key, count, flags, ..]: Args) -> SysResult {
     let count = usize::try_from(count as i32).ok().filter(|count| *count <= sem::MOST_OF_SET).ok_or(Errno::EINVAL)?;
-    let semaphores = &cx.kernel.ipc.semaphores;
+    let ipc = cx.task.spaces().ipc;
+    let semaphores = &ipc.holds.semaphores;
     let make = |perm: Perm| match count {
         0 => Err(Errno::EINVAL),
         count => semaphores.make(perm, count, seconds(cx.kernel)),
@@ -246,7 +248,7 @@ fn semtimedop(cx: &mut Cx<'_>, [id, operations, count, timeout, ..]: Args) -> Sy
     }
     let clock = &cx.kernel.host.clock;
     let deadline = timeout.map(Timespec::to_nanos).transpose()?.map(|nanos| clock.monotonic().saturating_add(nanos));
-    let set = cx.kernel.ipc.semaphores.sets.lock().get(id as i32)?;
+    let set = cx.task.spaces().ipc.holds.semaphores.sets.lock().get(id as i32)?;
     if operations.iter().any(|operation| usize::from(operation.number) >= set.len()) {
         return Err(Errno::EFBIG);
     }
@@ -278,7 +280,8 @@ fn semtimedop(cx: &mut Cx<'_>, [id, operations, count, timeout, ..]: Args) -> Sy
 
 fn semctl(cx: &mut Cx<'_>, [id, number, command, argument, ..]: Args) -> SysResult {
     let (mm, credentials) = (cx.task.mm(), cx.task.credentials());
-    let sets = &cx.kernel.ipc.semaphores.sets;
+    let ipc = cx.task.spaces().ipc;
+    let sets = &ipc.holds.semaphores.sets;
     if (id as i32) < 0 {
         return Err(Errno::EINVAL);
     }
@@ -354,7 +357,8 @@ fn semctl(cx: &mut Cx<'_>, [id, number, command, argument, ..]: Args) -> SysResu
 }
 
 fn msgget(cx: &mut Cx<'_>, [key, flags, ..]: Args) -> SysResult {
-    let messages = &cx.kernel.ipc.messages;
+    let ipc = cx.task.spaces().ipc;
+    let messages = &ipc.holds.messages;
     let make = |perm: Perm| Ok(messages.make(perm, seconds(cx.kernel)));
     Ok(messages.queues.lock().find_or_make(cx.task, key as i32, flags as u32, msg::MOST_QUEUES, |_| Ok(()), make)?.into())
 }
@@ -367,7 +371,7 @@ fn msgsnd(cx: &mut Cx<'_>, [id, message, len, flags, ..]: Args) -> SysResult {
     }
     let mut text = alloc::vec![0; len as usize];
     mm.read(message.wrapping_add(8), &mut text)?;
-    let queue = cx.kernel.ipc.messages.queues.lock().get(id as i32)?;
+    let queue = cx.task.spaces().ipc.holds.messages.queues.lock().get(id as i32)?;
     queue.perm().lock().check(&cx.task.credentials(), WRITE)?;
     let mut message = Some(Message { kind, text });
     let pid = cx.task.process.pid;
@@ -388,7 +392,7 @@ fn msgrcv(cx: &mut Cx<'_>, [id, to, room, kind, flags, _]: Args) -> SysResult {
     if flags & abi::msg::COPY != 0 && (flags & abi::msg::EXCEPT != 0 || flags & IPC_NOWAIT == 0) {
         return Err(Errno::EINVAL);
     }
-    let queue = cx.kernel.ipc.messages.queues.lock().get(id as i32)?;
+    let queue = cx.task.spaces().ipc.holds.messages.queues.lock().get(id as i32)?;
     queue.perm().lock().check(&cx.task.credentials(), READ)?;
     let wanted = Wanted { kind: kind as i64, room: usize::try_from(room).unwrap_or(usize::MAX), flags };
     let (pid, mm) = (cx.task.process.pid, cx.task.mm());
@@ -415,7 +419,8 @@ fn msgrcv(cx: &mut Cx<'_>, [id, to, room, kind, flags, _]: Args) -> SysResult {
 
 fn msgctl(cx: &mut Cx<'_>, [id, command, address, ..]: Args) -> SysResult {
     let (mm, credentials) = (cx.task.mm(), cx.task.credentials());
-    let queues = &cx.kernel.ipc.messages.queues;
+    let ipc = cx.task.spaces().ipc;
+    let queues = &ipc.holds.messages.queues;
     if (id as i32) < 0 || (command as i32) < 0 {
         return Err(Errno::EINVAL);
     }

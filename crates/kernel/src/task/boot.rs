@@ -104,6 +104,7 @@ impl Kernel {
             mm: Mm::new(&self.frames, self.host.machine.layout(0)),
             descriptors: boot.descriptors.clone(),
             fs: Arc::new(Mutex::new(boot.fs.clone())),
+            spaces: None,
             credentials: Arc::new(boot.credentials.clone()),
             name: [0; 16],
             blocked: SigSet::EMPTY,

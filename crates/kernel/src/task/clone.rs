@@ -73,11 +73,7 @@ impl Request {
         if contradiction || of_first {
             return Err(Errno::EINVAL);
         }
-        if self.flags & NAMESPACES != 0 {
-            // There are no further namespaces in a sandbox: as Linux says it to who may not have them, or isn't built with them.
-            return Err(if task.credentials().has(c::CAP_SYS_ADMIN) { Errno::EINVAL } else { Errno::EPERM });
-        }
-        Ok(())
+        super::spaces::check(task, self.flags)
     }
 }
 
@@ -141,12 +137,14 @@ fn make(cx: &mut Cx<'_>, request: &Request, tid: i32) -> Result<Newborn> {
         mm,
         descriptors: if request.has(c::CLONE_FILES) { descriptors } else { descriptors.copy() },
         fs: if request.has(c::CLONE_FS) { fs } else { Arc::new(Mutex::new(fs.lock().clone())) },
+        spaces: Some(maker.spaces()),
         credentials: maker.credentials(),
         name: *maker.name.lock(),
         blocked: blocked(maker),
     };
     let task = Task::new(cx.kernel, parts);
     inherit(maker, &task, request);
+    super::spaces::renew(&task, request.flags);
     write_numbers(maker, &task, request)?;
     let pidfd = if request.has(c::CLONE_PIDFD) { Some(give_pidfd(maker, &process, request.pidfd)?) } else { None };
     if let Err(errno) = join(maker, &task, request) {

@@ -82,7 +82,7 @@ impl Task {
     fn end_process(self: &Arc<Self>, status: i32) {
         let process = &self.process;
         process.timers.clear(true);
-        self.kernel.ipc.semaphores.undo(process.pid);
+        self.spaces().ipc.holds.semaphores.undo(process.pid);
         let mut letters = Letters::new();
         let (parent, terminal) = {
             let mut tree = self.kernel.pids.lock();

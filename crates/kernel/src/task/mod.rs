@@ -31,6 +31,7 @@ pub mod pidfd;
 pub mod pids;
 pub mod process;
 pub mod scheduling;
+pub mod spaces;
 pub mod wait;
 
 #[cfg(test)]
@@ -43,6 +44,7 @@ pub use meter::{Busy, Meter};
 pub use pids::{Session, Terminal};
 pub use process::{Process, Usage};
 pub use scheduling::Scheduling;
+use spaces::Spaces;
 
 use crate::flow::Restart;
 use crate::fs::{Context, Descriptors};
@@ -75,6 +77,7 @@ pub struct Task {
     mm: Mutex<Arc<Mm>>,
     descriptors: Mutex<Arc<Descriptors>>,
     fs: Mutex<Arc<Mutex<Context>>>,
+    spaces: Mutex<Spaces>,
     credentials: Mutex<Arc<Credentials>>,
     signals: Mutex<Own>,
     /// How it wants to be scheduled.
@@ -120,6 +123,8 @@ pub struct Parts {
     pub descriptors: Arc<Descriptors>,
     /// Where it stands.
     pub fs: Arc<Mutex<Context>>,
+    /// Its namespaces; those of the kernel's first task if none are given.
+    pub spaces: Option<Spaces>,
     /// Who it is.
     pub credentials: Arc<Credentials>,
     /// What it is called.
@@ -139,6 +144,7 @@ impl Task {
             mm: Mutex::new(parts.mm),
             descriptors: Mutex::new(parts.descriptors),
             fs: Mutex::new(parts.fs),
+            spaces: Mutex::new(parts.spaces.unwrap_or_else(|| kernel.spaces.clone())),
             credentials: Mutex::new(parts.credentials),
             signals: Mutex::new(Own::new(parts.blocked)),
             scheduling: Mutex::default(),

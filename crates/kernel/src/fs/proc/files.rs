@@ -5,7 +5,7 @@ use super::process::Subject;
 use crate::fs::pseudo::{At, Body, Fixed, Listing, Node};
 use crate::fs::tree::{Dentry, Path};
 use crate::fs::{Attributes, Description, File, FileType, Inode, Opening};
-use crate::task::Task;
+use crate::task::{Task, spaces};
 use crate::{Errno, Result};
 use alloc::boxed::Box;
 use alloc::format;
@@ -52,22 +52,18 @@ pub(super) fn links(all: Fixed, subject: &Subject) -> Fixed {
     })
 }
 
-/// `ns`: names of namespaces. All tasks of a sandbox are in the same ones.
-pub(super) fn namespaces(_: &Subject) -> Fixed {
-    const NAMES: [(&str, u64); 8] = [
-        ("cgroup", 4_026_531_835),
-        ("ipc", 4_026_531_839),
-        ("mnt", 4_026_531_841),
-        ("net", 4_026_531_840),
-        ("pid", 4_026_531_836),
-        ("time", 4_026_531_834),
-        ("user", 4_026_531_837),
-        ("uts", 4_026_531_838),
-    ];
-    NAMES.iter().fold(Fixed::default(), |all, (name, number)| {
+/// `ns`: the namespaces that a task is in, to be held and entered.
+pub(super) fn namespaces(subject: &Subject) -> Fixed {
+    spaces::NAMES.iter().fold(Fixed::default(), |all, name| {
+        let subject = subject.clone();
         all.with(name, FileType::Symlink, move |at, file| {
-            let text = format!("{name}:[{number}]").into_bytes();
-            at.link(file, move |_| Ok(text.clone()))
+            let (of, subject) = (subject.clone(), subject.clone());
+            let make = move |reader: &Arc<Task>| Ok(spaces::text(&*of.inside(reader)?, name));
+            let follow = move |reader: &Arc<Task>| {
+                let open = spaces::open(&*subject.inside(reader)?, name).ok_or(Errno::ENOENT)?;
+                Ok(reopenable(&open, reader))
+            };
+            Node::make(at.child(file), 0o777, Body::Link(Box::new(make), Some(Box::new(follow))))
         })
     })
 }

@@ -20,7 +20,7 @@ pub(super) fn root() -> Fixed {
 type Field = fn(&mut Utsname) -> &mut [u8; 65];
 
 fn text(task: &Arc<Task>, field: Field) -> Result<Vec<u8>> {
-    let mut name = *task.kernel().name.lock();
+    let mut name = *task.spaces().uts.holds.lock();
     let mut text: Vec<u8> = field(&mut name).iter().copied().take_while(|byte| *byte != 0).collect();
     text.push(b'\n');
     Ok(text)
@@ -37,7 +37,7 @@ fn named(all: Fixed, file: &'static str, field: Field) -> Fixed {
             let mut new = [0; 65];
             let len = bytes.len().min(64);
             new[..len].copy_from_slice(&bytes[..len]);
-            *field(&mut task.kernel().name.lock()) = new;
+            *field(&mut task.spaces().uts.holds.lock()) = new;
             Ok(())
         };
         Node::make(at.child(name), 0o644, Body::Text(Box::new(move |task| text(task, field)), Some(Box::new(store))))

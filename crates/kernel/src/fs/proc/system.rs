@@ -69,7 +69,7 @@ fn busy(kernel: &Kernel) -> [u64; 2] {
 }
 
 fn version(task: &Arc<Task>) -> Result<Vec<u8>> {
-    let name = *task.kernel().name.lock();
+    let name = *task.spaces().uts.holds.lock();
     let field = |bytes: &[u8]| String::from_utf8_lossy(bytes.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned();
     let (system, release, version) = (field(&name.sysname), field(&name.release), field(&name.version));
     Ok(format!("{system} version {release} (insula) {version}\n").into_bytes())

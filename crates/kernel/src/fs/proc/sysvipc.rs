@@ -1,23 +1,22 @@
 //! `/proc/sysvipc`: what there is of System V IPC, sysvipc(7).
 
-use crate::Kernel;
 use crate::fs::pseudo::Fixed;
-use crate::ipc::Object as _;
+use crate::ipc::{Ipc, Object as _};
 use alloc::format;
 use alloc::string::String;
 
 pub(super) fn root() -> Fixed {
     Fixed::default()
-        .text("shm", |task| Ok(segments(task.kernel()).into_bytes()))
-        .text("sem", |task| Ok(semaphores(task.kernel()).into_bytes()))
-        .text("msg", |task| Ok(messages(task.kernel()).into_bytes()))
+        .text("shm", |task| Ok(segments(&task.spaces().ipc.holds).into_bytes()))
+        .text("sem", |task| Ok(semaphores(&task.spaces().ipc.holds).into_bytes()))
+        .text("msg", |task| Ok(messages(&task.spaces().ipc.holds).into_bytes()))
 }
 
-fn segments(kernel: &Kernel) -> String {
+fn segments(ipc: &Ipc) -> String {
     let mut text = String::from(
         "       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  cgid      atime      dtime      ctime                   rss                  swap\n",
     );
-    let all = kernel.ipc.segments.lock().all();
+    let all = ipc.segments.lock().all();
     for segment in all {
         let (perm, last) = (*segment.perm().lock(), *segment.last.lock());
         text.push_str(&format!(
@@ -43,9 +42,9 @@ fn segments(kernel: &Kernel) -> String {
     text
 }
 
-fn semaphores(kernel: &Kernel) -> String {
+fn semaphores(ipc: &Ipc) -> String {
     let mut text = String::from("       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime\n");
-    let all = kernel.ipc.semaphores.sets.lock().all();
+    let all = ipc.semaphores.sets.lock().all();
     for set in all {
         let (perm, (operated, changed)) = (*set.perm().lock(), set.times());
         text.push_str(&format!(
@@ -65,11 +64,11 @@ fn semaphores(kernel: &Kernel) -> String {
     text
 }
 
-fn messages(kernel: &Kernel) -> String {
+fn messages(ipc: &Ipc) -> String {
     let mut text = String::from(
         "       key      msqid perms      cbytes       qnum lspid lrpid   uid   gid  cuid  cgid      stime      rtime      ctime\n",
     );
-    let all = kernel.ipc.messages.queues.lock().all();
+    let all = ipc.messages.queues.lock().all();
     for queue in all {
         let (perm, told) = (*queue.perm().lock(), queue.told());
         text.push_str(&format!(

@@ -1,6 +1,6 @@
 //! Who uses a file's contents how: what is written isn't executed, and what is executed isn't written (`ETXTBSY`).
 
-use super::Dentry;
+use super::{Dentry, Mount, Path};
 use crate::{Errno, Result};
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicI32, Ordering};
@@ -13,6 +13,8 @@ pub struct Uses(AtomicI32);
 pub struct ContentsHold {
     dentry: Arc<Dentry>,
     step: i32,
+    /// The mount that it is written through.
+    mount: Option<Arc<Mount>>,
 }
 
 impl ContentsHold {
@@ -20,8 +22,11 @@ impl ContentsHold {
     ///
     /// # Errors
     /// `ETXTBSY`: it is executed.
-    pub fn to_write(dentry: &Arc<Dentry>) -> Result<Self> {
-        Self::take(dentry, 1)
+    pub fn to_write(place: &Path) -> Result<Self> {
+        let mut hold = Self::take(&place.dentry, 1)?;
+        place.mount.writers.fetch_add(1, Ordering::SeqCst);
+        hold.mount = Some(place.mount.clone());
+        Ok(hold)
     }
 
     /// For executing.
@@ -35,12 +40,15 @@ impl ContentsHold {
     fn take(dentry: &Arc<Dentry>, step: i32) -> Result<Self> {
         let allowed = |uses: i32| (uses.signum() != -step).then(|| uses.saturating_add(step));
         let taken = dentry.uses.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, allowed);
-        taken.map(|_| ContentsHold { dentry: dentry.clone(), step }).map_err(|_| Errno::ETXTBSY)
+        taken.map(|_| ContentsHold { dentry: dentry.clone(), step, mount: None }).map_err(|_| Errno::ETXTBSY)
     }
 }
 
 impl Drop for ContentsHold {
     fn drop(&mut self) {
         self.dentry.uses.0.fetch_sub(self.step, Ordering::SeqCst);
+        if let Some(mount) = &self.mount {
+            mount.writers.fetch_sub(1, Ordering::SeqCst);
+        }
     }
 }

@@ -47,6 +47,8 @@ pub struct Mount {
     /// More options, as `/proc/mounts` shows them.
     pub options: Vec<u8>,
     flags: AtomicU32,
+    /// Files that are open for writing through it.
+    pub(super) writers: AtomicU32,
     place: Mutex<Option<(Weak<Mount>, Arc<Dentry>)>>,
     /// What covers its dentries, by their addresses.
     children: Mutex<BTreeMap<usize, Arc<Mount>>>,
@@ -55,6 +57,11 @@ pub struct Mount {
 static NEXT: AtomicI32 = AtomicI32::new(20);
 
 impl Mount {
+    /// Whether a file is open for writing through it.
+    pub fn is_written(&self) -> bool {
+        self.writers.load(Ordering::SeqCst) > 0
+    }
+
     /// A mount that isn't anywhere yet.
     pub fn new(root: Arc<Dentry>, flags: MountFlags, source: &[u8], options: &[u8]) -> Arc<Self> {
         Arc::new(Mount {
@@ -64,6 +71,7 @@ impl Mount {
             source: source.to_vec(),
             options: options.to_vec(),
             flags: AtomicU32::new(flags.bits()),
+            writers: AtomicU32::new(0),
             place: Mutex::default(),
             children: Mutex::default(),
         })
@@ -164,6 +172,8 @@ const MOST: usize = 100_000;
 
 /// Mounts as a group of processes sees them.
 pub struct Namespace {
+    /// What tells it from others.
+    pub number: u64,
     root: Mutex<Arc<Mount>>,
     /// Taken while mounts come or go.
     change: Mutex<()>,
@@ -172,7 +182,11 @@ pub struct Namespace {
 impl Namespace {
     /// A namespace in which `root` is the top.
     pub fn new(root: Arc<Mount>) -> Arc<Self> {
-        Arc::new(Namespace { root: Mutex::new(root), change: Mutex::new(()) })
+        Self::numbered(root, crate::task::spaces::FIRST_MOUNTS)
+    }
+
+    fn numbered(root: Arc<Mount>, number: u64) -> Arc<Self> {
+        Arc::new(Namespace { number, root: Mutex::new(root), change: Mutex::new(()) })
     }
 
     /// The top, with all that covers it.
@@ -296,8 +310,8 @@ impl Namespace {
         Ok(old.path())
     }
 
-    /// A copy of all mounts (`CLONE_NEWNS`), and for each place in the old one the same in the new.
-    pub fn copy(&self) -> (Arc<Self>, impl Fn(&Path) -> Path + use<>) {
+    /// A copy of all mounts (`CLONE_NEWNS`) with this number, and for each place in the old one the same in the new.
+    pub fn copy(&self, number: u64) -> (Arc<Self>, impl Fn(&Path) -> Path + use<>) {
         let _change = self.change.lock();
         let top = self.root.lock().clone();
         let copy = top.copy_all(&top.root);
@@ -315,6 +329,6 @@ impl Namespace {
             let found = twins.iter().find(|(old, _)| Arc::ptr_eq(old, &path.mount));
             Path { mount: found.map_or(&path.mount, |(_, new)| new).clone(), dentry: path.dentry.clone() }
         };
-        (Namespace::new(copy), twin)
+        (Namespace::numbered(copy, number), twin)
     }
 }

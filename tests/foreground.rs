@@ -44,7 +44,7 @@ fn what_cant_be_run_has_the_codes_of_a_shell() {
     let error = world.fails(127, ["run", "--", "no-such-program"]);
     assert!(error.contains("no-such-program") && error.contains("PATH"), "{error}");
     let error = world.fails(127, ["run", "--", "/none/such"]);
-    assert!(error.contains("/none/such") && error.contains("No such file"), "{error}");
+    assert!(error.contains("/none/such") && error.contains("no such file"), "{error}");
     for path in ["/etc/passwd", "/usr"] {
         let error = world.fails(126, ["run", "--", path]);
         assert!(error.contains(path), "{error}");

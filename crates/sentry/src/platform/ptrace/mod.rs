@@ -25,6 +25,7 @@ use rustix::io::Errno;
 use space::{Farewell, Place, Slots, Space};
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use stub::{Order, StubFile, Then};
 use vdso::Vdso;
 
@@ -178,7 +179,7 @@ impl Context {
             _not_send: PhantomData,
         };
         let options = libc::PTRACE_O_EXITKILL | libc::PTRACE_O_TRACESYSGOOD | libc::PTRACE_O_TRACESECCOMP;
-        if let Err(errno) = raw::seize(tid, options).and_then(|()| raw::interrupt(tid)) {
+        if let Err(errno) = seize(tid, options).and_then(|()| raw::interrupt(tid)) {
             context.abandon();
             return Err(errno).tried("trace a stub");
         }
@@ -482,6 +483,21 @@ impl Drop for Context {
         }
     }
 }
+
+/// Becomes the tracer of a stub. The first one may still be on its way to where it can be traced: we have no right to others any more, and it has
+/// to give up its own.
+fn seize(tid: Tid, options: i32) -> rustix::io::Result<()> {
+    let start = Instant::now();
+    loop {
+        match raw::seize(tid, options) {
+            Err(Errno::PERM) if start.elapsed() < PATIENCE => std::thread::park_timeout(Duration::from_millis(1)),
+            result => return result,
+        }
+    }
+}
+
+/// How long the first stub may take on a busy machine. One that is dead, or may not be traced, looks the same.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The call of a stop.
 fn made(stop: &Stop) -> Call {

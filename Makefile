@@ -31,10 +31,11 @@ check:
 unit:
 	cargo test --workspace
 
-# What needs a host with cgroup v2 alone runs in a machine of its own, under software emulation.
+# What needs a host with cgroup v2 alone runs in a machine of its own, under software emulation. One test at a time: two guests at once in an
+# emulated machine take each other's processors away, and need many times as long.
 lab:
 	cargo build --package xtask --package insula
-	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="$(OUT)/debug/xtask lab --" cargo test --package insula --test cgroup_v2 --test vm --test vm_life --test vm_network --test confinement
+	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="$(OUT)/debug/xtask lab --" cargo test --package insula --test cgroup_v2 --test vm --test vm_life --test vm_network --test confinement -- --test-threads=1
 
 # The same under systemd, as process 1 of the machine: it takes long to come up.
 lab-systemd:

@@ -9,9 +9,9 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
-use support::guest::{guest, initrd, lab, load_modules, must};
+use support::guest::{initrd, lab, load_modules, must};
 use support::pty::Terminal;
-use support::{World, eventually, finish, read, signal, stderr, stdout, told};
+use support::{World, eventually, finish, read, signal, stdout, told};
 
 /// An init that does what it is told, line by line.
 const OBEDIENT: &str = "mount -t devtmpfs dev /dev; echo ready to listen\n\
@@ -337,28 +337,6 @@ fn huge_pages_are_taken_from_those_set_aside_and_given_back() {
     assert_eq!(world.ok(["vm", "kill", "h"]), "h\n");
     eventually("they are given back", || free() == 70);
     must("echo 0 > /proc/sys/vm/nr_hugepages");
-}
-
-#[test]
-fn whoever_is_ended_in_the_first_moments_waits_for_nothing() {
-    let Some((world, kernel, _turn)) = lab() else { return };
-    // The guest runs before all of its kernel is in memory: who touches what isn't there yet waits for a thread of ours, in the host's kernel.
-    let output = guest(&world, &kernel, &initrd(&world, "poweroff -f"), &["--stats"]);
-    let words = stderr(&output);
-    let entered: f64 = words.split_whitespace().find_map(|word| word.parse().ok()).unwrap_or_else(|| panic!("{words}"));
-    let initrd = initrd(&world, OBEDIENT);
-    for moment in (1..=12).map(|step| Duration::from_secs_f64(entered / 1e3 * f64::from(step) / 6.0)) {
-        for name in ["KILL", "TERM"] {
-            let mut command = world.insula(["vm", "run", "--cmdline", "quiet loglevel=0", "--kernel"]);
-            command.arg(&kernel).arg("--initrd").arg(&initrd).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-            let machine = command.spawn().unwrap();
-            std::thread::sleep(moment);
-            signal(name, machine.id());
-            let output = finish(machine);
-            assert!(!output.status.success(), "{name} after {moment:?}: {}", output.status);
-        }
-    }
-    assert_eq!((machines(&world), left(&world)), (vec![], vec![]));
 }
 
 #[test]

@@ -29,11 +29,11 @@ pub(super) const IDLE: u32 = 0;
 /// a call is to be made;
 pub(super) const ASKED: u32 = 1;
 /// somebody makes it;
-pub(super) const CLAIMED: u32 = 4;
+pub(super) const CLAIMED: u32 = 2;
 /// it was made;
-pub(super) const ANSWERED: u32 = 2;
+pub(super) const ANSWERED: u32 = 3;
 /// the program is to make it as ever.
-pub(super) const REFUSED: u32 = 3;
+pub(super) const REFUSED: u32 = 4;
 
 /// Who has the task: its owner; nobody, as the program runs; a server; a server, and the owner waits for it.
 const OWNED: u8 = 0;

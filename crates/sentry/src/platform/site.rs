@@ -3,8 +3,6 @@
 //! The instruction is two bytes long and a jump to anywhere is seven, so its neighbours make room: the `mov $number, %eax` in front of it, or
 //! instructions behind it that do the same anywhere, and to which nothing jumps.
 
-use std::ops::Range;
-
 /// Bytes of the jump that takes a call's place.
 pub const JUMP: usize = 7;
 
@@ -94,23 +92,17 @@ impl Site {
             let target = at.wrapping_add(end as u64).wrapping_add_signed(distance);
             target.checked_sub(own).is_some_and(|offset| offset < moved.size as u64 && moved.begins >> offset & 1 == 1)
         };
-        // Distances of one byte, only where they can reach it.
-        let near = |index: usize| at.wrapping_add(index as u64).abs_diff(self.start) < 160;
         let short = |index: usize, pair: &[u8]| {
-            matches!(pair, [0x70..=0x7f | 0xe0..=0xe3 | 0xeb, _])
-                && near(index)
-                && hit(index + 2, i64::from(i8::from_le_bytes([pair[1]])))
+            matches!(pair, [0x70..=0x7f | 0xe0..=0xe3 | 0xeb, _]) && hit(index + 2, i64::from(i8::from_le_bytes([pair[1]])))
         };
         let long = |index: usize, five: &[u8]| match *five {
             [0xe8 | 0xe9 | 0x80..=0x8f, a, b, c, d] => hit(index + 5, i64::from(i32::from_le_bytes([a, b, c, d]))),
             _ => false,
         };
-        let close = |range: Range<u64>| {
-            let index = |address: u64| (address.saturating_sub(at) as usize).min(code.len());
-            index(range.start)..index(range.end)
-        };
-        let window = close(self.start.saturating_sub(192)..self.start + 192);
-        let from = window.start;
+        // Distances of one byte don't reach further than this.
+        let index = |address: u64| (address.saturating_sub(at) as usize).min(code.len());
+        let from = index(self.start.saturating_sub(192));
+        let window = from..index(self.start.saturating_add(192));
         code.get(window).unwrap_or_default().windows(2).enumerate().any(|(index, pair)| short(from + index, pair))
             || code.windows(5).enumerate().any(|(index, five)| long(index, five))
     }

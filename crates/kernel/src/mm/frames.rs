@@ -129,23 +129,28 @@ impl Frames {
         };
         for part in freed {
             let len = part.end - part.start;
-            let mut state = self.state.lock();
-            if len <= WARM_SIZE && state.warm.len() < WARM {
+            let cold = {
+                let mut state = self.state.lock();
                 state.used -= len;
-                state.warm.push(part);
-                continue;
+                if len > WARM_SIZE { Some(part) } else { state.keep_warm(part) }
+            };
+            if let Some(part) = cold {
+                // Before it may be given out again, it must read as zeros.
+                self.memory.discard(part.clone());
+                self.state.lock().put_back(part);
             }
-            drop(state);
-            // Before it may be given out again, it must read as zeros.
-            self.memory.discard(part.clone());
-            let mut state = self.state.lock();
-            state.used -= len;
-            state.put_back(part);
         }
     }
 }
 
 impl State {
+    /// Keeps a part warm; answers one that isn't any more: the one that nobody wanted for the longest time.
+    fn keep_warm(&mut self, part: Range<u64>) -> Option<Range<u64>> {
+        let cold = (self.warm.len() >= WARM).then(|| self.warm.remove(0));
+        self.warm.push(part);
+        cold
+    }
+
     /// A part that reads as zeros, below `size`.
     fn take_zeros(&mut self, len: u64, size: u64) -> Option<u64> {
         // Best fit: the parts that come back are mostly of few sizes (a chunk, a page).
@@ -231,6 +236,21 @@ mod tests {
             assert!(bytes.iter().all(|byte| *byte == 0));
             frames.release(start..start + len);
         }
+    }
+
+    #[test]
+    fn what_was_given_back_last_is_kept_warm() {
+        let frames = Frames::new(Arc::new(Bytes::default()));
+        let starts: Vec<_> = (0..WARM).map(|_| frames.allocate(4096).unwrap()).collect();
+        let larger = frames.allocate(8192).unwrap();
+        starts.iter().for_each(|start| frames.release(*start..start + 4096));
+        frames.release(larger..larger + 8192);
+        let warm = frames.state.lock().warm.clone();
+        assert_eq!(
+            (warm.len(), warm.first(), warm.last()),
+            (WARM, Some(&(starts[1]..starts[1] + 4096)), Some(&(larger..larger + 8192)))
+        );
+        assert_eq!(frames.used(), 0);
     }
 
     #[test]

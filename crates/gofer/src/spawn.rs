@@ -18,7 +18,7 @@ use std::sync::{Arc, Barrier};
 const PINNED_MOST: usize = 16;
 /// Stack of a thread in bytes: requests need a few KiB.
 const STACK: usize = 128 << 10;
-/// What the gofer says when all has gone well.
+/// What the gofer says when all has gone well, if nothing follows.
 const READY: u8 = b'R';
 
 /// A gofer that is being made. Its process ends when its client does.
@@ -46,9 +46,10 @@ impl Starting {
         if said == [READY] {
             return Ok(self.child);
         }
+        let said = said.strip_prefix(&[READY]).unwrap_or(&said);
         process::kill(&self.child.pidfd);
         let _ = process::reap(&self.child.pidfd);
-        Err(if said.is_empty() { Error::Ended } else { Error::Failed(String::from_utf8_lossy(&said).into_owned()) })
+        Err(if said.is_empty() { Error::Ended } else { Error::Failed(String::from_utf8_lossy(said).into_owned()) })
     }
 }
 
@@ -123,12 +124,13 @@ fn be(
             process::exit(1)
         }
     };
-    // All that is left to do has been seen to work, or closes the sockets if it doesn't.
-    let told = tell.write_all(&[READY]);
-    drop(tell);
-    if told.is_err() || insula_sys::seccomp::confine_all(&program, name).is_err() {
+    // Said before, as nothing can be written any more when it is confined; but believed when the pipe is closed, which is then.
+    let confined = tell.write_all(&[READY]).on("tell of", name).and_then(|()| insula_sys::seccomp::confine_all(&program, name));
+    if let Err(error) = confined {
+        let _ = tell.write_all(error.to_string().as_bytes());
         process::exit(1);
     }
+    drop(tell);
     gate.wait();
     loop {
         std::thread::park();

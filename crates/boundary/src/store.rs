@@ -141,7 +141,8 @@ impl Store {
     /// # Errors
     /// The root can't be read; one that isn't there holds none.
     pub fn list(&self) -> Result<Vec<Id>> {
-        let entries = match fs::read_dir(&self.root) {
+        let entries = open_root(&self.root).map_err(std::io::Error::from).and_then(|_| fs::read_dir(&self.root));
+        let entries = match entries {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries.map_err(|error| failed("read", &self.root, &error))?,
         };
@@ -152,8 +153,13 @@ impl Store {
     }
 }
 
+/// Opens the directory of a store. What a record says is done, so a plain user's must be the user's own: anybody may make a directory in
+/// `/tmp`.
 fn open_root(root: &Path) -> std::result::Result<OwnedFd, Errno> {
-    rustix::fs::openat(CWD, root, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+    let dir = rustix::fs::openat(CWD, root, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let user = rustix::process::geteuid();
+    let own = user.is_root() || rustix::fs::fstat(&dir)?.st_uid == user.as_raw();
+    if own { Ok(dir) } else { Err(Errno::ACCESS) }
 }
 
 fn open_record(dir: &OwnedFd, id: &Id) -> std::result::Result<fs::File, Errno> {
@@ -464,7 +470,7 @@ fn failed(what: &str, path: &Path, error: &std::io::Error) -> Error {
 fn describe(errno: Errno) -> String {
     let text = std::io::Error::from(errno).to_string();
     let advice = match errno {
-        Errno::ACCESS | Errno::PERM => "; choose a directory you may write to with --root",
+        Errno::ACCESS | Errno::PERM => "; choose a directory of your own with --root",
         Errno::NOSPC | Errno::DQUOT => "; make room, or choose another place with --root",
         Errno::ROFS => "; choose a writable place with --root",
         _ => "",

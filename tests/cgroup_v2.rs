@@ -3,8 +3,9 @@
 
 mod support;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use support::World;
+use support::plain::{Plain, USER};
 
 /// The store, on a host of the kind.
 fn world() -> Option<World> {
@@ -90,4 +91,58 @@ fn a_container_can_be_paused_changed_and_removed() {
     assert!(has_group("beating"));
     world.ok(["delete", "--force", "beating"]);
     assert!(!has_group("beating"), "nothing is left");
+}
+
+/// A group that root has given to the plain user, and removes.
+struct Delegated(PathBuf);
+
+impl Delegated {
+    fn new() -> Delegated {
+        let top = PathBuf::from(format!("/sys/fs/cgroup/delegated{}", std::process::id()));
+        std::fs::create_dir_all(top.join("session")).unwrap();
+        for dir in [Path::new("/sys/fs/cgroup"), &top] {
+            std::fs::write(dir.join("cgroup.subtree_control"), "+memory +pids +cpu").unwrap();
+        }
+        for name in ["", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads", "session", "session/cgroup.procs"] {
+            std::os::unix::fs::chown(top.join(name), Some(USER), Some(USER)).unwrap();
+        }
+        Delegated(top)
+    }
+}
+
+impl Drop for Delegated {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir(self.0.join("session"));
+        let _ = std::fs::remove_dir(&self.0);
+    }
+}
+
+#[test]
+fn a_plain_user_sets_limits_in_a_delegated_group() {
+    let (Some(_), Some(mut plain)) = (world(), Plain::new()) else { return };
+    let refused = plain.fails(125, &["run", "--memory", "64m", "--", "true"]);
+    assert!(refused.contains("limits of memory") && refused.contains("Delegate=yes"), "{refused}");
+    assert_eq!(plain.ok(&["run", "--", "echo", "unlimited"]), "unlimited\n");
+
+    let delegated = Delegated::new();
+    plain.first = format!("echo 0 > {}/session/cgroup.procs && ", delegated.0.display());
+    let limits = ["--memory", "64m", "--pids-limit", "50", "--cpus", "0.5"];
+    plain.ok(&[&["run", "-d", "--name", "limited"], &limits[..], &["--", "sleep", "1000"]].concat());
+    let file = |name: &str| support::read(delegated.0.join("insula-limited").join(name)).trim().to_owned();
+    assert_eq!(["memory.max", "pids.max", "cpu.max"].map(file), ["67108864", "50", "50000 100000"]);
+    plain.ok(&["update", "--pids-limit", "40", "limited"]);
+    assert_eq!(file("pids.max"), "40");
+    plain.ok(&["pause", "limited"]);
+    assert_eq!(file("cgroup.freeze"), "1");
+    plain.ok(&["resume", "limited"]);
+    assert!(plain.ok(&["events", "--stats", "limited"]).contains("\"limit\":67108864"));
+    assert_eq!(plain.ok(&["exec", "limited", "cat", "/proc/self/cgroup"]), "0::/\n");
+    plain.ok(&["delete", "--force", "limited"]);
+    assert!(!delegated.0.join("insula-limited").exists(), "nothing is left");
+
+    let killed = plain.output(&["run", "--memory", "24m", "--", "tail", "/dev/zero"]);
+    assert_eq!(killed.status.code(), Some(137), "{}", support::told(&killed));
+    let refused =
+        plain.fails(125, &["run", "--memory", "64m", "--pids-limit", "9", "--device", "/dev/zero:/dev/x:r", "--", "true"]);
+    assert!(refused.contains("--device"), "{refused}");
 }

@@ -5,6 +5,7 @@
 pub(crate) mod bundle;
 pub(crate) mod client;
 pub(crate) mod guest;
+pub(crate) mod plain;
 pub(crate) mod pty;
 pub(crate) mod runtime;
 

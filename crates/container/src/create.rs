@@ -103,6 +103,7 @@ impl Parts {
         let (ours, theirs) = channel::pair()?;
         let (stops, stops_told) = stops_pipe(&plan.process)?;
         let restore = set_spaces_of_children(plan, &self.joins)?;
+        let builder = userns::builder(plan);
         let fork = process::fork(first_spaces(plan), cgroup.as_ref().map(AsFd::as_fd)).map_err(|error| explain(error, plan))?;
         match fork {
             Fork::Child => {
@@ -116,6 +117,7 @@ impl Parts {
                     start_socket,
                     joins: std::mem::take(&mut self.joins),
                     mapped: std::mem::take(&mut self.mapped),
+                    builder,
                     anchor: &self.anchor,
                     stops: stops_told,
                     stdio: self.options.stdio.take(),
@@ -183,7 +185,9 @@ impl Parts {
 
 /// The namespaces the first process is made in. What acts on children only is made or joined before it, by us.
 fn first_spaces(plan: &Plan) -> Spaces {
-    let with_it = |kind: &&Namespace| plan.namespaces.creates(**kind) && !LATE.contains(kind) && **kind != Namespace::Time;
+    let with_it = |kind: &&Namespace| {
+        plan.namespaces.creates(**kind) && !LATE.contains(kind) && (**kind != Namespace::Time || !makes_time_first(plan))
+    };
     Namespace::ALL.iter().filter(with_it).map(|kind| space(*kind)).fold(Spaces::empty(), |all, one| all | one)
 }
 
@@ -199,6 +203,13 @@ fn open_namespaces(plan: &Plan) -> Result<Vec<(Namespace, OwnedFd)>, Error> {
     Ok(joins)
 }
 
+/// Whether the caller makes the time namespace, before anybody is in it: only then can its clocks be set. It takes a privilege, which a
+/// plain user has in the user namespace only.
+fn makes_time_first(plan: &Plan) -> bool {
+    let plain = plan.namespaces.creates(Namespace::User) && !rustix::process::geteuid().is_root();
+    plan.namespaces.creates(Namespace::Time) && !(plain && plan.time_offsets.is_empty())
+}
+
 /// Puts the caller's own choice for its children back.
 struct Restore(Vec<Namespace>);
 
@@ -209,8 +220,13 @@ fn set_spaces_of_children(plan: &Plan, joins: &[(Namespace, OwnedFd)]) -> Result
         process::join_namespace(file, space(*kind)).on("join the namespace", kind.file()).map_err(failed)?;
         changed.0.push(*kind);
     }
-    if plan.namespaces.creates(Namespace::Time) {
-        process::unshare(Spaces::TIME).on("make", "a time namespace").map_err(failed)?;
+    if makes_time_first(plan) {
+        let made = process::unshare(Spaces::TIME);
+        if made == Err(Errno::PERM) && !plan.time_offsets.is_empty() {
+            let problem = "linux.timeOffsets: setting a new time namespace's clocks needs root; remove them, or run as root";
+            return Err(Error::Unsupported(problem.into()));
+        }
+        made.on("make", "a time namespace").map_err(failed)?;
         changed.0.push(Namespace::Time);
         for (clock, (seconds, nanoseconds)) in &plan.time_offsets {
             let line = format!("{clock} {seconds} {nanoseconds}");
@@ -307,7 +323,9 @@ pub(crate) fn check_labels(process: &Process) -> Result<(), Error> {
 /// Why no process could be made, where the kernel's word alone helps nobody.
 fn explain(error: insula_sys::Error, plan: &Plan) -> Error {
     let advice = match error.errno {
-        Errno::PERM => "; making these namespaces needs root, or a user namespace in linux.namespaces",
+        Errno::PERM => {
+            "; making these namespaces needs root, or a user namespace in linux.namespaces (`insula spec --rootless` writes one)"
+        }
         Errno::NOSPC => "; the limit of namespaces is reached (/proc/sys/user/max_*_namespaces)",
         Errno::INVAL => "; this kernel lacks one of the namespaces",
         Errno::AGAIN => "; the limit of processes is reached (ulimit -u, or pids.max of the caller's cgroup)",

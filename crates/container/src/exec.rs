@@ -5,7 +5,7 @@ use crate::cgroup::Groups;
 use crate::channel::{self, Channel, Message, failed};
 use crate::create::connect_listener;
 use crate::init::{self, Notified, space};
-use crate::seccomp;
+use crate::{members, seccomp, userns};
 use insula_boundary::{Error, ExecOptions, Init, Job, Result};
 use insula_spec::Plan;
 use insula_spec::plan::{Namespace, Process};
@@ -37,8 +37,16 @@ pub(crate) fn exec(
     let listener = connect_listener(&process)?;
     let cgroup = groups.unified()?;
     let (ours, theirs) = channel::pair()?;
-    let spaces = joined(plan, init)?;
-    let of_children = spaces & (Spaces::PID | Spaces::TIME);
+    let (pid, pidfd) = members::to_join(init, pidfd)?;
+    let (pidfd, spaces) = (&pidfd, joined(plan, pid)?);
+    let builder = spaces.contains(Spaces::USER).then(|| userns::builder(plan));
+    let mut of_children = spaces & (Spaces::PID | Spaces::TIME);
+    if spaces.contains(Spaces::USER) && !rustix::process::geteuid().is_root() {
+        // The user namespace is what gives a plain user the right to join others, in the same call. We stay in it; nobody there may
+        // look at us, as long as we can't be dumped.
+        of_children |= Spaces::USER;
+        let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+    }
     if !of_children.is_empty() {
         process::join_process(pidfd, of_children).map_err(failed)?;
     }
@@ -46,7 +54,8 @@ pub(crate) fn exec(
     let child = match fork {
         Fork::Child => {
             drop(ours);
-            let parts = Parts { plan, groups, pidfd, spaces: spaces - of_children, process, listener, options };
+            let spaces = spaces - of_children;
+            let parts = Parts { plan, groups, pidfd, spaces, builder, process, listener, options };
             let Err(error) = parts.enter(&theirs);
             let _ = theirs.send(Message::Failed(error));
             process::exit(1)
@@ -95,11 +104,11 @@ fn hear(channel: &Channel, console: Option<&OwnedFd>) -> Result<Option<OwnedFd>>
 }
 
 /// The namespaces of the container that aren't ours already (joining one's own user namespace is refused by the kernel).
-fn joined(plan: &Plan, init: Init) -> Result<Spaces> {
+fn joined(plan: &Plan, pid: i32) -> Result<Spaces> {
     let mut spaces = Spaces::empty();
     for kind in Namespace::ALL.into_iter().filter(|kind| plan.namespaces.has(*kind)) {
         let link = |pid: &str| rustix::fs::readlink(format!("/proc/{pid}/ns/{}", kind.file()), Vec::new());
-        let theirs = link(&init.pid.to_string()).on("look at the namespaces of", &plan.id).map_err(failed)?;
+        let theirs = link(&pid.to_string()).on("look at the namespaces of", &plan.id).map_err(failed)?;
         if link("self").ok().as_ref() != Some(&theirs) {
             spaces |= space(kind);
         }
@@ -113,6 +122,8 @@ struct Parts<'p> {
     groups: &'p Groups,
     pidfd: &'p OwnedFd,
     spaces: Spaces,
+    /// Whom it becomes first, in a user namespace that it joins.
+    builder: Option<(u32, u32)>,
     process: Process,
     listener: Option<OwnedFd>,
     options: ExecOptions,
@@ -121,7 +132,7 @@ struct Parts<'p> {
 impl Parts<'_> {
     /// Becomes the program inside; returns only the reason for which it couldn't.
     fn enter(self, channel: &Channel) -> std::result::Result<Infallible, Error> {
-        let Parts { plan, groups, pidfd, spaces, process, listener, options } = self;
+        let Parts { plan, groups, pidfd, spaces, builder, process, listener, options } = self;
         if !options.detached {
             // Until it is followed, its end is read from the channel.
             init::die_with_parent()?;
@@ -134,9 +145,7 @@ impl Parts<'_> {
         if !spaces.is_empty() {
             process::join_process(pidfd, spaces).map_err(failed)?;
         }
-        if spaces.contains(Spaces::USER) {
-            process::set_ids(0, 0, None).map_err(failed)?;
-        }
+        builder.map_or(Ok(()), init::become_builder)?;
         let mut identity = init::identity(&process)?;
         if process.terminal {
             let root = mount::open_place(Path::new("/"), OFlags::DIRECTORY).on("open", "/").map_err(failed)?;
@@ -156,36 +165,4 @@ impl Parts<'_> {
         };
         init::enter_program(&process, identity, filter.as_deref(), around, Some(channel))
     }
-}
-
-/// The processes in a PID namespace and in those below it, as numbers here; none that has ended.
-pub(crate) fn in_pid_namespace_of(pid: i32) -> Vec<i32> {
-    let namespace = |pid: i32| rustix::fs::readlink(format!("/proc/{pid}/ns/pid"), Vec::new());
-    let Ok(wanted) = namespace(pid) else { return Vec::new() };
-    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    let mut inside = Vec::new();
-    let mut elsewhere = Vec::new();
-    for pid in pids {
-        // One that has ended in the meantime, or isn't ours to look at, isn't in there either.
-        let (Some(parent), Ok(theirs)) = (parent_of(pid), namespace(pid)) else { continue };
-        if theirs == wanted { inside.push(pid) } else { elsewhere.push((pid, parent)) }
-    }
-    // A namespace made inside has other processes' children only.
-    loop {
-        let (children, rest): (Vec<_>, Vec<_>) = elsewhere.into_iter().partition(|(_, parent)| inside.contains(parent));
-        if children.is_empty() {
-            return inside;
-        }
-        inside.extend(children.iter().map(|(pid, _)| *pid));
-        elsewhere = rest;
-    }
-}
-
-/// The parent of a process that hasn't ended.
-fn parent_of(pid: i32) -> Option<i32> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-    let ended = matches!(fields.next()?, "Z" | "X");
-    if ended { None } else { fields.next()?.parse().ok() }
 }

@@ -9,7 +9,7 @@
 //! | [`create`] | the caller's side of making a container |
 //! | [`init`] | the first process's side: mounts, devices, identity, exec |
 //! | [`sandbox`] | a container that exists: start, signal, pause, update, delete |
-//! | [`exec`] | one more process in it |
+//! | [`exec`], [`members`] | one more process in it; those that are in it |
 //! | [`cgroup`] | limits on v1, hybrid and v2 hosts |
 //! | [`runner`] | another kernel in the program's place |
 //! | [`seccomp`] | policies compiled to programs |
@@ -21,6 +21,7 @@ mod create;
 mod exec;
 mod hooks;
 mod init;
+mod members;
 pub mod runner;
 mod sandbox;
 mod seccomp;
@@ -29,7 +30,7 @@ mod userns;
 pub use hooks::state;
 
 use insula_boundary::{Boundary, Entry, Error, Options, Result, Sandbox, Store, Support};
-use insula_spec::plan::Namespace;
+use insula_spec::plan::{Namespace, User};
 use insula_spec::{Id, Plan};
 use insula_sys::Context;
 use runner::Runner;
@@ -106,19 +107,28 @@ pub fn send_descriptor(path: &std::path::Path, word: &str, descriptor: &rustix::
     channel::send_descriptor(socket, word.as_bytes(), descriptor).map_err(channel::failed)
 }
 
+/// Who `user[:group]` is, by the passwd and group files below a directory; what they don't say is as in `like`.
+///
+/// # Errors
+/// There is nobody of the name.
+pub fn look_up_user(root: &std::path::Path, text: &str, like: &User) -> Result<User> {
+    let dir = insula_sys::mount::open_place(root, rustix::fs::OFlags::DIRECTORY).on("open", root.display());
+    init::look_up_user(&dir.map_err(channel::failed)?, text, like)
+}
+
 impl Boundary for Containers {
     fn name(&self) -> &'static str {
         self.chosen.as_ref().map_or(CONTAINER, |runner| runner.boundary())
     }
 
     fn probe(&self) -> Support {
-        let privileged = rustix::process::geteuid().is_root();
+        let root = rustix::process::geteuid().is_root();
         let namespaces = rustix::fs::stat("/proc/self/ns/mnt").is_ok() && rustix::fs::stat("/proc/self/ns/pid").is_ok();
         if !namespaces {
             return Support::Missing("this kernel has no mount and PID namespaces (or /proc isn't mounted)".into());
         }
-        if !privileged {
-            return Support::Missing("containers need root on this host; run with sudo".into());
+        if !root && rustix::fs::stat("/proc/self/ns/user").is_err() {
+            return Support::Missing("this kernel has no user namespaces, so containers need root; run with sudo".into());
         }
         Support::Works
     }

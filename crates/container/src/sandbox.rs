@@ -4,18 +4,18 @@ use crate::cgroup;
 use crate::channel::{Channel, Message, failed};
 use crate::create::{FirstProcess, start_address};
 use crate::runner::Runner;
-use crate::{exec, hooks, seccomp};
+use crate::{exec, hooks, members, seccomp};
 use insula_boundary::store::Slot;
 use insula_boundary::{Alarm, Entry, Error, ExecOptions, Init, Job, Processes, Result, Sandbox, Stats, Status};
 use insula_spec::Plan;
-use insula_spec::plan::{Namespace, Process};
+use insula_spec::plan::{Namespace, Process, RootSource};
 use insula_spec::resources::Resources;
 use insula_sys::process::{self, Child};
 use insula_sys::{Context, Errno};
 use rustix::fd::OwnedFd;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::Pid;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -175,7 +175,7 @@ impl Container {
             return Ok(of_group);
         }
         if self.plan().namespaces.has(Namespace::Pid) {
-            return Ok(exec::in_pid_namespace_of(init.pid));
+            return Ok(members::in_pid_namespace_of(init.pid));
         }
         Ok(vec![init.pid])
     }
@@ -253,7 +253,7 @@ impl Container {
             if frozen {
                 more.freeze(true)?;
             }
-            more.adopt(|| exec::in_pid_namespace_of(init.pid))
+            more.adopt(|| members::in_pid_namespace_of(init.pid))
         };
         put().inspect_err(|_| {
             if frozen {
@@ -313,6 +313,20 @@ impl Container {
             }
         }
         Ok(())
+    }
+}
+
+/// Removes what the kernel needed beside what a program wrote. Its directories are nobody's to look into, not even their owner's.
+fn remove_work(keep: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    let number = |name: &str| name.strip_prefix("work").is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
+    for entry in std::fs::read_dir(keep).into_iter().flatten().flatten() {
+        if entry.file_name().to_str().is_some_and(number) {
+            if !rustix::process::geteuid().is_root() {
+                let _ = std::fs::set_permissions(entry.path().join("work"), std::fs::Permissions::from_mode(0o700));
+            }
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
     }
 }
 
@@ -415,8 +429,7 @@ impl Sandbox for Container {
             // Those that came last may still be on the way.
             return more.freeze(true).map(drop);
         }
-        let problem = "this host has no cgroup that can freeze it; mount the hierarchy cgroup2, or freezer";
-        Err(Error::Unsupported(format!("{}: {problem}", self.plan().id)))
+        Err(Error::Unsupported(format!("{}: {}", self.plan().id, cgroup::no_freezer())))
     }
 
     fn resume(&mut self) -> Result<()> {
@@ -490,6 +503,9 @@ impl Sandbox for Container {
             let _ = process::reap(&making.child.pidfd);
         }
         self.remove_groups(&self.all_cgroups()?)?;
+        if let RootSource::Host { keep: Some(keep) } = &self.plan().root.source {
+            remove_work(keep);
+        }
         let poststop = &self.plan().hooks.poststop;
         if !poststop.is_empty() {
             hooks::run_and_report(poststop, "poststop", &hooks::state(self.plan(), Status::Stopped, 0));

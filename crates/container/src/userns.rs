@@ -2,7 +2,8 @@
 
 use crate::channel::failed;
 use insula_boundary::Error;
-use insula_spec::plan::IdMap;
+use insula_spec::Plan;
+use insula_spec::plan::{IdMap, Namespace};
 use insula_sys::process::{self, Fork, Spaces};
 use insula_sys::{Context, Errno};
 use rustix::fd::OwnedFd;
@@ -23,6 +24,14 @@ pub(crate) fn map(pid: Pid, uid_map: &[IdMap], gid_map: &[IdMap]) -> Result<(), 
     }
     write(&format!("{dir}/uid_map"), "newuidmap", pid, uid_map)?;
     write(&format!("{dir}/gid_map"), "newgidmap", pid, gid_map)
+}
+
+/// Who acts for us in a plan's user namespace; in one that others made, its root.
+pub(crate) fn builder(plan: &Plan) -> (u32, u32) {
+    if !plan.namespaces.creates(Namespace::User) {
+        return (0, 0);
+    }
+    plan.namespaces.builder(rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
 }
 
 fn write(path: &str, helper: &str, pid: Pid, map: &[IdMap]) -> Result<(), Error> {

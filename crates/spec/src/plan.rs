@@ -262,6 +262,17 @@ impl Namespaces {
     pub fn has(&self, kind: Namespace) -> bool {
         self.list.contains_key(&kind)
     }
+
+    /// Who puts the sandbox together in its new user namespace, user and group as they are called there: root if there is one, else the
+    /// caller, whose user and group are given as they are called outside.
+    pub fn builder(&self, uid: u32, gid: u32) -> (u32, u32) {
+        let one = |map: &[IdMap], own: u32| {
+            let root = map.iter().any(|range| range.inside == 0);
+            let caller = || map.iter().find_map(|range| range.inside_of(own));
+            if root { 0 } else { caller().or(map.first().map(|range| range.inside)).unwrap_or(0) }
+        };
+        (one(&self.uid_map, uid), one(&self.gid_map, gid))
+    }
 }
 
 /// A range of user or group IDs, user_namespaces(7).
@@ -273,6 +284,19 @@ pub struct IdMap {
     pub outside: u32,
     /// How many.
     pub count: u32,
+}
+
+impl IdMap {
+    /// What an ID outside is inside, if it is in this range.
+    pub fn inside_of(&self, outside: u32) -> Option<u32> {
+        let distance = outside.checked_sub(self.outside).filter(|distance| *distance < self.count)?;
+        self.inside.checked_add(distance)
+    }
+
+    /// Whether an ID inside is in this range.
+    pub fn holds(&self, inside: u32) -> bool {
+        inside.checked_sub(self.inside).is_some_and(|distance| distance < self.count)
+    }
 }
 
 /// One mount.
@@ -424,9 +448,12 @@ pub fn check(plan: &Plan) -> Result<(), crate::Error> {
         "linux.uidMappings",
         "a new user namespace needs uidMappings and gidMappings",
     )?;
-    for (map, field) in [(&spaces.uid_map, "linux.uidMappings"), (&spaces.gid_map, "linux.gidMappings")] {
-        let root = map.iter().any(|range| range.inside == 0);
-        refuse(spaces.creates(Namespace::User) && !root, field, "must map ID 0, which puts the container together")?;
+    let user = &plan.process.user;
+    for (map, own, field) in [(&spaces.uid_map, user.uid, "linux.uidMappings"), (&spaces.gid_map, user.gid, "linux.gidMappings")]
+    {
+        let fits = map.iter().any(|range| range.inside == 0 || range.holds(own));
+        let problem = "must map ID 0, which puts the container together, or that of process.user";
+        refuse(spaces.creates(Namespace::User) && !fits, field, problem)?;
     }
     let mapped = !spaces.uid_map.is_empty() || !spaces.gid_map.is_empty();
     refuse(mapped && !spaces.has(Namespace::User), "linux.uidMappings", "needs a user namespace in linux.namespaces")?;

@@ -60,7 +60,8 @@ pub(super) fn without_unified() -> (Vec<String>, &'static str) {
 /// The configuration of the bundle: what `insula spec` prints, with the workload, a volume, the default seccomp policy, and limits that
 /// are enforced but not reached.
 fn config(job: &Job<'_>, scratch: &Scratch) -> Value {
-    let mut config = oci::template();
+    let (user, group) = (rustix::process::geteuid(), rustix::process::getegid());
+    let mut config = if user.is_root() { oci::template() } else { oci::template_rootless(user.as_raw(), group.as_raw()) };
     // The oldest version that has all of this: runtimes refuse versions newer than themselves.
     config["ociVersion"] = json!("1.0.2");
     config["process"]["terminal"] = json!(false);

@@ -29,6 +29,7 @@ impl Groups {
         }
         let place = Place::of_process(init, plan.id.clone(), plan.cgroup_path.clone())?;
         let mut more = place.groups(&needed, freezes, resources)?;
+        more.check_permitted()?;
         if let Some(there) = self.list.iter().find(|group| group.is_unified()) {
             for group in more.list.iter().filter(|group| group.is_unified()) {
                 v2::switch_on(&Group { path: there.path.clone(), ..group.clone() })?;

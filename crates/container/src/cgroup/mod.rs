@@ -14,6 +14,7 @@
 mod devices;
 mod files;
 mod later;
+mod permit;
 pub(crate) mod scope;
 mod usage;
 mod v1;
@@ -59,7 +60,7 @@ pub(crate) fn plan(plan: &Plan) -> Result<Groups, Error> {
     if let Some(scope) = &plan.scope {
         return scope::plan(plan, scope);
     }
-    let needed = needed(&plan.resources);
+    let needed = permit::limited(plan)?;
     // Without a PID namespace nothing else keeps the container's processes together.
     let tracked = !plan.namespaces.has(Namespace::Pid);
     let v2_is_all = || matches!(rustix::fs::statfs("/sys/fs/cgroup"), Ok(fs) if fs.f_type == CGROUP2_MAGIC);
@@ -71,7 +72,17 @@ pub(crate) fn plan(plan: &Plan) -> Result<Groups, Error> {
     if plan.cgroup_path.is_some() {
         place.add_counters(&mut groups);
     }
+    groups.check_permitted()?;
     Ok(groups)
+}
+
+/// Why a container's processes can't be frozen.
+pub(crate) fn no_freezer() -> String {
+    if permit::privileged() {
+        "this host has no cgroup that can freeze it; mount the hierarchy cgroup2, or freezer".into()
+    } else {
+        format!("no cgroup that can freeze it is delegated to this user; {}", permit::DELEGATION)
+    }
 }
 
 /// What is counted for who named the group, by the controllers' names in v1: an engine reads there what its container uses, and hears

@@ -4,7 +4,7 @@
 //! that it is on record. Limits are told twice: to systemd as properties, since it writes what it knows into the group whenever it has
 //! a reason to; and to the kernel, in the group that systemd has delegated to us, with all that systemd has no property for.
 
-use super::{Group, Groups, files, needed, v2};
+use super::{Group, Groups, files, permit, v2};
 use insula_boundary::Error;
 use insula_spec::Plan;
 use insula_spec::plan::Scope;
@@ -28,7 +28,7 @@ pub(super) fn plan(plan: &Plan, scope: &Scope) -> Result<Groups, Error> {
     let group = Group {
         path,
         version: 2,
-        controllers: needed(&plan.resources),
+        controllers: permit::limited(plan)?,
         name: "unified".into(),
         mount_point: hierarchy.mount_point,
         // systemd has all its units counted.

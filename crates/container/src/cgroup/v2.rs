@@ -98,6 +98,15 @@ fn enable(group: &Group, controllers: &[&str]) -> Result<(), Error> {
             );
             return Err(Error::Unsupported(problem));
         }
+        if !super::files::writable(&dir.join("cgroup.subtree_control")) && !super::permit::privileged() {
+            let problem = format!(
+                "the cgroup controllers {} aren't delegated to this user: {} doesn't hand them down; {}, or leave the limit out",
+                missing.join(" and "),
+                dir.display(),
+                super::permit::DELEGATION
+            );
+            return Err(Error::Unsupported(problem));
+        }
         let words: Vec<String> = missing.iter().map(|name| format!("+{name}")).collect();
         files::write(&dir.join("cgroup.subtree_control"), &words.join(" "))?;
     }

@@ -6,6 +6,7 @@
 mod console;
 mod devices;
 mod mounts;
+mod overlay;
 mod program;
 mod reaper;
 mod root;
@@ -38,6 +39,11 @@ pub(crate) fn find_user(passwd: &str, group: &str, process: &Process) -> Result<
     users::who(process, |text| users::find(passwd, group, text, &process.user))
 }
 
+/// Who `user[:group]` is, by the files of a root.
+pub(crate) fn look_up_user(root: &OwnedFd, text: &str, like: &User) -> Result<User, Error> {
+    users::look_up(root, text, like).map(|found| found.user)
+}
+
 /// What the first process is given.
 pub(crate) struct Start<'p> {
     /// What the container is to be.
@@ -55,6 +61,8 @@ pub(crate) struct Start<'p> {
     pub(crate) joins: Vec<(Namespace, OwnedFd)>,
     /// Mounts that the caller has made.
     pub(crate) mapped: Mapped,
+    /// Who puts the container together, in its user namespace.
+    pub(crate) builder: (u32, u32),
     /// The store's directory: something to mount an overlay on.
     pub(crate) anchor: &'p Path,
     /// For a reaper: where it tells how the program is stopped or killed.
@@ -89,6 +97,7 @@ fn prepare(start: Start<'_>, told: &mut Option<Channel>) -> Result<Infallible, E
         groups,
         joins,
         mapped,
+        builder,
         anchor,
         stops,
         stdio,
@@ -106,7 +115,7 @@ fn prepare(start: Start<'_>, told: &mut Option<Channel>) -> Result<Infallible, E
     if attached {
         program::die_with_parent()?;
     }
-    let pid = join_spaces(plan, groups, channel, joins)?;
+    let pid = join_spaces(plan, groups, channel, joins, builder)?;
     program::before_root_is_gone(&plan.process)?;
     // Our program file is open to whoever may look at us, and a process in a PID namespace that others share may (CVE-2019-5736).
     let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
@@ -143,7 +152,13 @@ fn prepare(start: Start<'_>, told: &mut Option<Channel>) -> Result<Infallible, E
 ///
 /// The kernel takes longest for a network namespace: meanwhile the caller, on another processor, makes the groups. But a user
 /// namespace's root has no right to the host's groups, so there they come first.
-fn join_spaces(plan: &Plan, groups: &Groups, channel: &Channel, joins: Vec<(Namespace, OwnedFd)>) -> Result<i32, Error> {
+fn join_spaces(
+    plan: &Plan,
+    groups: &Groups,
+    channel: &Channel,
+    joins: Vec<(Namespace, OwnedFd)>,
+    builder: (u32, u32),
+) -> Result<i32, Error> {
     let groups_first = plan.namespaces.has(Namespace::User);
     let join_groups = || {
         // The caller has put us on record, or is dead and so are we.
@@ -152,7 +167,7 @@ fn join_spaces(plan: &Plan, groups: &Groups, channel: &Channel, joins: Vec<(Name
     };
     let mut pid = if groups_first { join_groups()? } else { 0 };
     if plan.namespaces.creates(Namespace::User) {
-        become_root()?;
+        become_builder(builder)?;
     }
     join_namespaces(&joins)?;
     if plan.namespaces.creates(Namespace::Net) {
@@ -176,9 +191,9 @@ fn expect_continue(channel: &Channel) -> Result<(), Error> {
     }
 }
 
-/// In a new user namespace, to have its capabilities: the mapped root.
-fn become_root() -> Result<(), Error> {
-    process::set_ids(0, 0, None).map_err(failed)
+/// In a user namespace: somebody whom it knows, so that files can be made.
+pub(crate) fn become_builder((uid, gid): (u32, u32)) -> Result<(), Error> {
+    process::set_ids(uid, gid, None).map_err(failed)
 }
 
 /// Joins namespaces that others made, the user namespace first: it gives the right to join the rest.
@@ -189,7 +204,7 @@ pub(crate) fn join_namespaces(joins: &[(Namespace, OwnedFd)]) -> Result<(), Erro
             process::join_namespace(file, space(*kind)).on("join the namespace", kind.file()).map_err(failed)?;
         }
         if *kind == Namespace::User {
-            become_root()?;
+            become_builder((0, 0))?;
         }
     }
     Ok(())

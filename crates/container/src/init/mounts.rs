@@ -55,7 +55,11 @@ fn one(root: &OwnedFd, groups: &Groups, mount: &Mount, made: Option<OwnedFd>) ->
             propagate(&copy, mount)
         }
         MountKind::Fs { name, source, options, copy_up } => {
-            let made = mount::make(name, source, options, mount.set).map_err(failed)?;
+            let made = match mount::make(name, source, options, mount.set) {
+                // Who shares the host's network in a user namespace may see its /sys, but mount none.
+                Err(error) if error.errno == Errno::PERM && name == "sysfs" => hosts_sysfs(mount)?,
+                made => made.map_err(failed)?,
+            };
             let target = target(root, &mount.target, true)?;
             if ["proc", "sysfs"].contains(&name.as_str()) {
                 refuse_link(root, &mount.target)?;
@@ -68,6 +72,14 @@ fn one(root: &OwnedFd, groups: &Groups, mount: &Mount, made: Option<OwnedFd>) ->
         }
         MountKind::Cgroup => cgroups(root, mount, groups),
     }
+}
+
+/// The host's `/sys`, with the attributes of a mount on all of it.
+fn hosts_sysfs(mount: &Mount) -> Result<OwnedFd, Error> {
+    let copy = mount::copy(CWD, Path::new("/sys"), true).on("bind the host's", "/sys").map_err(failed)?;
+    let change = Change { set: mount.set, recursive: true, ..Change::default() };
+    mount::set_attributes(&copy, change).on("set the attributes of", "/sys").map_err(failed)?;
+    Ok(copy)
 }
 
 fn missing_source(source: &Path, errno: Errno) -> Error {

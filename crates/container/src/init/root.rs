@@ -1,19 +1,19 @@
 //! The container's root: its mounts are put together below one directory, which then becomes `/`.
 
-use super::{console, devices, mounts};
+use super::{console, devices, mounts, overlay};
 use crate::cgroup::Groups;
 use crate::channel::{Channel, failed};
 use crate::hooks;
 use insula_boundary::Error;
 use insula_spec::Plan;
 use insula_spec::defaults::attr;
-use insula_spec::plan::{Propagation, PropagationKind, RootSource};
+use insula_spec::plan::{Namespace, Propagation, PropagationKind, RootSource};
 use insula_sys::mount::{self, Change};
 use insula_sys::{Context, Errno};
 use rustix::fd::OwnedFd;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::OFlags;
 use rustix::mount::MountPropagationFlags;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Makes the plan's root the root of this process, with everything mounted; gives back the terminal, if it has one.
 pub(super) fn change(
@@ -27,7 +27,8 @@ pub(super) fn change(
     keep_mounts_from_host(plan.propagation)?;
     let root = match &plan.root.source {
         RootSource::Dir(path) => directory(path, plan)?,
-        RootSource::Host { keep } => host_overlay(anchor, keep.as_deref())?,
+        RootSource::Host { keep } if plan.namespaces.has(Namespace::User) => overlay::in_user_namespace(anchor, keep.as_deref())?,
+        RootSource::Host { keep } => overlay::privileged(anchor, keep.as_deref())?,
     };
     make_working_directory(&root, plan);
     mounts::mount_all(&root, plan, groups, mapped)?;
@@ -102,90 +103,6 @@ fn make_parent_private(path: &Path) -> Result<(), Error> {
     let cut = |dir: &Path| rustix::mount::mount_change(dir, MountPropagationFlags::PRIVATE).is_ok();
     let found = path.ancestors().any(cut);
     if found { Ok(()) } else { Err(Error::Failed(format!("can't cut off the mount of {}", path.display()))) }
-}
-
-/// The host's root below an overlay whose upper layer is memory, or a directory to keep.
-fn host_overlay(anchor: &Path, keep: Option<&Path>) -> Result<OwnedFd, Error> {
-    let scratch = mount::make("tmpfs", "insula", &["mode=700".into()], attr::NOSUID | attr::NODEV).map_err(failed)?;
-    let place = |dir: &OwnedFd, name: &str| {
-        let mode = Mode::from_raw_mode(0o755);
-        match rustix::fs::mkdirat(dir, name, mode) {
-            Err(Errno::EXIST) | Ok(()) => Ok(()),
-            Err(errno) => Err(errno).on("make", name).map_err(failed),
-        }
-    };
-    // An overlay's layers must be attached: the scratch file system lies on the store's directory, in this namespace only.
-    let anchor_dir = mount::open_place(anchor, OFlags::DIRECTORY).on("open", anchor.display()).map_err(failed)?;
-    mount::attach(&scratch, &anchor_dir).on("mount on", anchor.display()).map_err(failed)?;
-    place(&scratch, "root")?;
-    let layers = match keep {
-        Some(keep) => keep.to_owned(),
-        None => anchor.to_owned(),
-    };
-    let layers_dir = mount::open_place(&layers, OFlags::DIRECTORY);
-    let layers_dir = layers_dir.on("use", layers.display()).map_err(failed)?;
-    let mut root = None;
-    for (number, lower) in host_file_systems(anchor, keep)?.iter().enumerate() {
-        // Names by mount point, so that what is kept can be read back.
-        let upper = if number == 0 { "upper".to_owned() } else { format!("upper{}", escape(lower)) };
-        let work = format!("work{number}");
-        place(&layers_dir, &upper)?;
-        place(&layers_dir, &work)?;
-        let overlay = overlay(lower, &layers.join(&upper), &layers.join(&work))?;
-        let target = match &root {
-            None => mount::open_inside(&scratch, Path::new("root"), OFlags::PATH),
-            Some(root) => mount::open_inside(root, lower, OFlags::PATH | OFlags::DIRECTORY),
-        };
-        mount::attach(&overlay, target.on("open", lower.display()).map_err(failed)?)
-            .on("mount on", lower.display())
-            .map_err(failed)?;
-        root.get_or_insert(overlay);
-    }
-    root.ok_or_else(|| Error::Failed("the host has no root file system".into()))
-}
-
-fn overlay(lower: &Path, upper: &Path, work: &Path) -> Result<OwnedFd, Error> {
-    let text = |key: &str, path: &Path| {
-        let text = path.to_string_lossy();
-        // Separators of overlay's own syntax.
-        let escaped: String =
-            text.chars().flat_map(|c| [':', '\\', ','].contains(&c).then_some('\\').into_iter().chain([c])).collect();
-        format!("{key}={}", if key == "lowerdir" { escaped.as_str() } else { &text })
-    };
-    let options = [text("lowerdir", lower), text("upperdir", upper), text("workdir", work)];
-    mount::make("overlay", "insula", &options, attr::NODEV).map_err(|error| {
-        let advice = "; --rootfs DIR works without an overlay";
-        Error::Failed(format!("can't lay an overlay over {}: {error}{advice}", lower.display()))
-    })
-}
-
-/// File systems with files of their own; those of the kernel's are made anew for each container.
-const WITH_FILES: [&str; 12] =
-    ["ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "zfs", "bcachefs", "overlay", "erofs", "squashfs", "vfat"];
-
-/// The host's root and the file systems mounted below it that hold files, each before those below it.
-fn host_file_systems(anchor: &Path, keep: Option<&Path>) -> Result<Vec<PathBuf>, Error> {
-    let text = std::fs::read_to_string("/proc/self/mountinfo").on("read", "/proc/self/mountinfo").map_err(failed)?;
-    let working = std::env::current_dir().unwrap_or_default();
-    let mut found: Vec<PathBuf> = vec![PathBuf::from("/")];
-    for mounted in insula_sys::host::cgroup::parse_mountinfo(&text) {
-        let path = mounted.mount_point;
-        let of_kernel = ["/proc", "/sys", "/dev", "/run"].iter().any(|top| path.starts_with(top));
-        // The working directory's is there whatever its kind (a tmpfs, say).
-        let holds_work = mounted.fs_type == "tmpfs" && working.starts_with(&path);
-        let wanted = (WITH_FILES.contains(&mounted.fs_type.as_str()) || holds_work) && !of_kernel;
-        let ours = path.starts_with(anchor) || keep.is_some_and(|keep| path.starts_with(keep));
-        if wanted && !ours && path.is_dir() && !found.contains(&path) {
-            found.push(path);
-        }
-    }
-    found.sort();
-    Ok(found)
-}
-
-/// A mount point as part of a file name.
-fn escape(path: &Path) -> String {
-    path.to_string_lossy().replace('%', "%25").replace('/', "%2f")
 }
 
 /// The directory the program starts in is made when it isn't there, as runc does; on a read-only root it just isn't.

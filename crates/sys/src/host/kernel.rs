@@ -63,7 +63,7 @@ pub(super) fn cpu_flags(cpuinfo: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Whether this process is in the host's user namespace.
-pub(super) fn in_initial_user_namespace() -> bool {
+pub fn in_initial_user_namespace() -> bool {
     is_initial("user", 0xEFFF_FFFD)
 }
 

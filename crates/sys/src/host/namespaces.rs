@@ -164,7 +164,8 @@ fn as_plain_user() -> Trial {
     })
 }
 
-fn subordinate() -> Subordinate {
+/// Reads what a user may map beside their own ids.
+pub fn subordinate() -> Subordinate {
     let uid = rustix::process::getuid().as_raw();
     let user = files::text("/etc/passwd").and_then(|passwd| user_name(&passwd, uid));
     let ranges = |file: &str| {

@@ -2,6 +2,7 @@
 
 mod options;
 mod plan;
+mod rootless;
 
 pub(crate) use options::Args;
 pub(crate) use plan::{random_id, size};

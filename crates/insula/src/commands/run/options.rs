@@ -13,7 +13,10 @@ Examples:
   insula run -d --name web --network host --rootfs ./web -- /bin/httpd
 
 Nothing of the network is reachable unless --network host is given. Without --rootfs or --bundle the program
-can read what you can read, and runs as you; what it writes goes to memory (or --keep DIR).";
+can read what you can read, and runs as you; what it writes goes to memory (or --keep DIR).
+
+No root is needed: you are root then in a root directory of your own, and with -u root. Limits take a cgroup
+that is delegated to you.";
 
 /// Run a program in a new sandbox
 #[derive(clap::Args)]

@@ -1,6 +1,7 @@
 //! What was said on the command line, as a plan.
 
 use super::options::{Args, Network};
+use super::rootless;
 use crate::commands::{plan_of_bundle, read_limited};
 use anyhow::{Context, bail, ensure};
 use insula_spec::defaults::{self, attr};
@@ -42,16 +43,14 @@ fn of_words(args: &Args) -> anyhow::Result<Plan> {
     let here = std::env::current_dir().context("can't find out where we are; change to a directory that exists")?;
     let caps = capabilities(args)?;
     let mut resources = limits(args)?;
-    let devices = devices(args, caps, &mut resources)?;
+    let given = devices(args, caps, &mut resources)?;
     let mut mounts = defaults::mounts();
     if args.rootfs.is_none() {
         // Sockets of the host's services lie there.
         mounts.push(defaults::fs("/run", "tmpfs", &["mode=755"], attr::NOSUID | attr::NODEV));
     }
     mounts.extend(volumes(args)?);
-    // Sorted by depth, so that none covers another that lies in it.
-    mounts.sort_by_key(|mount| mount.target.components().count());
-    Ok(Plan {
+    let mut plan = Plan {
         bundle: here.clone(),
         root: root(args)?,
         process: process(args, &here, caps)?,
@@ -59,7 +58,7 @@ fn of_words(args: &Args) -> anyhow::Result<Plan> {
         namespaces: namespaces(args),
         hostname: Some(args.hostname.clone().unwrap_or_else(|| id.to_string())),
         domainname: None,
-        devices,
+        devices: given.iter().map(|given| given.device.clone()).collect(),
         cgroup_path: None,
         scope: None,
         resources,
@@ -71,7 +70,13 @@ fn of_words(args: &Args) -> anyhow::Result<Plan> {
         time_offsets: BTreeMap::new(),
         annotations: BTreeMap::new(),
         id,
-    })
+    };
+    if rootless::needed() {
+        rootless::adapt(&mut plan, args, &given)?;
+    }
+    // Sorted by depth, so that none covers another that lies in it.
+    plan.mounts.sort_by_key(|mount| mount.target.components().count());
+    Ok(plan)
 }
 
 pub(crate) fn random_id() -> anyhow::Result<Id> {
@@ -276,8 +281,18 @@ pub(crate) fn size(text: &str) -> Option<i64> {
     digits.parse::<i64>().ok()?.checked_mul(1 << shift).filter(|bytes| *bytes > 0)
 }
 
+/// A device that the program is given.
+pub(super) struct Given {
+    /// On the host.
+    pub(super) source: PathBuf,
+    /// In the sandbox.
+    pub(super) device: Device,
+    /// `r`, `w` and `m`.
+    pub(super) access: String,
+}
+
 /// Device nodes; and rules for them wherever the program could get at others.
-fn devices(args: &Args, caps: CapSet, resources: &mut Resources) -> anyhow::Result<Vec<Device>> {
+fn devices(args: &Args, caps: CapSet, resources: &mut Resources) -> anyhow::Result<Vec<Given>> {
     let mut devices = Vec::new();
     let deny_all = DeviceRule { allow: false, kind: 'a', major: None, minor: None, access: "rwm".into() };
     if caps.has("MKNOD") || caps.has("SYS_ADMIN") || !args.device.is_empty() {
@@ -302,7 +317,8 @@ fn devices(args: &Args, caps: CapSet, resources: &mut Resources) -> anyhow::Resu
         ensure!(target.starts_with('/'), "--device: {target} is not absolute");
         let (major, minor) = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
         let mode = stat.st_mode & 0o7777;
-        devices.push(Device { path: PathBuf::from(target), kind, major, minor, mode, uid: stat.st_uid, gid: stat.st_gid });
+        let device = Device { path: PathBuf::from(target), kind, major, minor, mode, uid: stat.st_uid, gid: stat.st_gid };
+        devices.push(Given { source: PathBuf::from(source), device, access: access.to_owned() });
         let (major, minor) = (Some(major), Some(minor));
         resources.devices.push(DeviceRule { allow: true, kind, major, minor, access: access.to_owned() });
     }

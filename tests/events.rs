@@ -8,6 +8,7 @@ use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::process::Stdio;
 use support::bundle::Bundle;
 use support::{World, eventually, of_container, read};
@@ -46,6 +47,51 @@ fn what_is_not_counted_is_left_out() {
     let line: Value = serde_json::from_str(&world.ok(["events", "--stats", "events-b"])).unwrap();
     assert!(line["data"].pointer("/memory/usage/limit").is_none_or(Value::is_u64), "{line}");
     assert!(world.fails(2, ["events", "--interval", "soon", "events-b"]).contains("--interval"));
+}
+
+#[test]
+fn what_went_over_disks_and_networks_is_told() {
+    let Some(world) = World::new().filter(|_| of_container("its kernel counts neither")) else { return };
+    // A kernel counts where it throttles: so high a limit holds nothing up.
+    let device = std::os::unix::fs::MetadataExt::dev(&std::fs::metadata(world.path("")).unwrap());
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    let disks = std::fs::read_dir("/sys/block").into_iter().flatten().flatten();
+    let whole = disks.map(|disk| read(disk.path().join("dev"))).any(|number| number.trim() == format!("{major}:{minor}"));
+    let counts = whole && Path::new("/sys/fs/cgroup/blkio/blkio.throttle.io_serviced_recursive").exists();
+    let bundle = Bundle::new(&world, "bundle", &["sleep", "1000"]).with(|config| {
+        if counts {
+            let limit = serde_json::json!([{"major": major, "minor": minor, "rate": 1_u64 << 40}]);
+            config["linux"]["resources"]["blockIO"] = serde_json::json!({"throttleWriteBpsDevice": limit});
+        }
+        config["linux"]["cgroupsPath"] = "/insula-tests-events/events-c".into();
+        let pages = serde_json::json!([{"pageSize": "2MB", "limit": 4194304}]);
+        let has_pages =
+            ["hugetlb/tasks", "unified/hugetlb.2MB.max"].iter().any(|path| Path::new("/sys/fs/cgroup").join(path).exists());
+        if has_pages || read("/sys/fs/cgroup/unified/cgroup.controllers").contains("hugetlb") {
+            config["linux"]["resources"]["hugepageLimits"] = pages;
+        }
+    });
+    world.hands_off(["create", "--bundle", bundle.dir(), "events-c"]);
+    world.ok(["start", "events-c"]);
+    // What is written past the cache goes to the disk at once, on behalf of who writes it.
+    let script = "dd if=/dev/zero of=/written bs=4096 count=16 oflag=direct 2>/dev/null; true";
+    world.ok(["exec", "events-c", "sh", "-c", script]);
+    let line: Value = serde_json::from_str(&world.ok(["events", "--stats", "events-c"])).unwrap();
+    let interface = line.pointer("/data/network_interfaces/0").unwrap_or_else(|| panic!("no interface in {line}"));
+    assert_eq!((&interface["Name"], &interface["RxBytes"]), (&"lo".into(), &0.into()));
+    assert!(line["data"].get("intelRdt").is_none());
+    if counts {
+        let written = |counter: &str| {
+            let list = line.pointer(&format!("/data/blkio/{counter}")).and_then(Value::as_array).cloned().unwrap_or_default();
+            list.iter().filter(|one| one["op"] == "Write").filter_map(|one| one["value"].as_u64()).sum::<u64>()
+        };
+        assert!(written("ioServiceBytesRecursive") >= 16 * 4096 && written("ioServicedRecursive") >= 1, "{line}");
+    }
+    if read("/sys/fs/cgroup/unified/cgroup.controllers").contains("hugetlb") {
+        assert_eq!(line.pointer("/data/hugetlb/2MB/usage"), Some(&0.into()), "{line}");
+    }
+    world.ok(["delete", "--force", "events-c"]);
+    support::client::remove_groups("insula-tests-events");
 }
 
 /// The process of a descriptor that comes in over a socket.

@@ -12,6 +12,7 @@ use insula_spec::plan::Process;
 use insula_spec::{Id, Plan};
 use rustix::fd::OwnedFd;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -254,7 +255,7 @@ impl Status {
 }
 
 /// What a sandbox uses; absent is not measured, as nothing counts it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Stats {
     /// Bytes of memory.
     pub memory: Option<u64>,
@@ -282,6 +283,36 @@ pub struct Stats {
     pub cpu_throttled_periods: Option<u64>,
     /// Microseconds of waiting for the next period.
     pub cpu_throttled: Option<u64>,
+    /// What went to and came from block devices.
+    pub block_io: Vec<BlockIo>,
+    /// Huge pages, by their size as the kernel writes it (`2MB`).
+    pub hugepages: BTreeMap<String, Hugepages>,
+}
+
+/// What went to, or came from, a block device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct BlockIo {
+    /// Device number.
+    pub major: u32,
+    /// Device number.
+    pub minor: u32,
+    /// `Read`, `Write` and, on v1, what else the kernel tells apart.
+    pub operation: String,
+    /// Bytes.
+    pub bytes: u64,
+    /// Requests.
+    pub requests: u64,
+}
+
+/// Huge pages of a size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Hugepages {
+    /// Bytes.
+    pub usage: u64,
+    /// Bytes when it was most (v1).
+    pub peak: Option<u64>,
+    /// How often there were no more to be had.
+    pub failures: u64,
 }
 
 impl Stats {
@@ -301,6 +332,8 @@ impl Stats {
             cpu_periods: self.cpu_periods.or(other.cpu_periods),
             cpu_throttled_periods: self.cpu_throttled_periods.or(other.cpu_throttled_periods),
             cpu_throttled: self.cpu_throttled.or(other.cpu_throttled),
+            block_io: if self.block_io.is_empty() { other.block_io } else { self.block_io },
+            hugepages: if self.hugepages.is_empty() { other.hugepages } else { self.hugepages },
         }
     }
 }

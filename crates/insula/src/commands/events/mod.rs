@@ -2,10 +2,12 @@
 //!
 //! One JSON object a line. What no group of the container's counts isn't in it.
 
+mod network;
+
 use crate::global::Global;
 use crate::show::show;
 use anyhow::{Context, ensure};
-use insula_boundary::{Boundary, Sandbox, Stats, Status};
+use insula_boundary::{BlockIo, Boundary, Hugepages, Sandbox, Stats, Status};
 use insula_spec::Id;
 use insula_sys::process;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -36,19 +38,20 @@ pub(crate) fn main(global: &Global, args: Args) -> anyhow::Result<ExitCode> {
     let status = sandbox.status();
     ensure!(status != Status::Stopped, "{id} is {}; only a container that lives uses anything", status.as_str());
     if args.stats {
-        tell(&id, "stats", Some(usage(&sandbox.stats()?)))?;
+        let init = containers.store().find(&id)?.read_init().map_or(0, |init| init.pid);
+        tell(&id, "stats", Some(usage(&sandbox.stats()?, &network::interfaces(&sandbox.entry().plan, init))))?;
         return Ok(ExitCode::SUCCESS);
     }
     let init = containers.store().find(&id)?.read_init().with_context(|| format!("{id} is still being made; try again"))?;
     let pid = Pid::from_raw(init.pid).with_context(|| format!("{id} has no first process"))?;
     if let Some(first) = process::find(pid, init.started)? {
-        follow(sandbox.as_ref(), &id, &first, args.interval)?;
+        follow(sandbox.as_ref(), &id, init.pid, &first, args.interval)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Tells of the container until it ends.
-fn follow(sandbox: &dyn Sandbox, id: &Id, first: &rustix::fd::OwnedFd, interval: Duration) -> anyhow::Result<()> {
+fn follow(sandbox: &dyn Sandbox, id: &Id, pid: i32, first: &rustix::fd::OwnedFd, interval: Duration) -> anyhow::Result<()> {
     let alarm = sandbox.alarm()?;
     let mut kills = alarm.as_ref().and_then(|alarm| alarm.kills()).unwrap_or(0);
     let wait = Timespec::try_from(interval).context("--interval: is too long")?;
@@ -76,7 +79,7 @@ fn follow(sandbox: &dyn Sandbox, id: &Id, first: &rustix::fd::OwnedFd, interval:
         if ready == 0
             && let Ok(stats) = sandbox.stats()
         {
-            tell(id, "stats", Some(usage(&stats)))?;
+            tell(id, "stats", Some(usage(&stats, &network::interfaces(&sandbox.entry().plan, pid))))?;
         }
     }
 }
@@ -90,7 +93,14 @@ fn tell(id: &Id, kind: &str, data: Option<Value>) -> anyhow::Result<()> {
 }
 
 /// In runc's form: nanoseconds and bytes.
-fn usage(stats: &Stats) -> Value {
+fn usage(stats: &Stats, interfaces: &[Value]) -> Value {
+    let block_io = |value: fn(&BlockIo) -> u64| {
+        let one = |io: &BlockIo| json!({"major": io.major, "minor": io.minor, "op": io.operation, "value": value(io)});
+        (!stats.block_io.is_empty()).then(|| stats.block_io.iter().map(one).collect::<Vec<_>>())
+    };
+    let pages = |(size, pages): (&String, &Hugepages)| {
+        (size.clone(), json!({"usage": pages.usage, "max": pages.peak, "failcnt": pages.failures}))
+    };
     let nanoseconds = |time: Option<u64>| time.map(|microseconds| microseconds.saturating_mul(1000));
     let mut data = json!({
         "cpu": {
@@ -106,7 +116,10 @@ fn usage(stats: &Stats) -> Value {
             "usage": {"usage": stats.memory, "limit": stats.memory_limit, "max": stats.memory_peak},
             "oomKills": stats.oom_kills
         },
-        "pids": {"current": stats.pids, "limit": stats.pids_limit}
+        "pids": {"current": stats.pids, "limit": stats.pids_limit},
+        "blkio": {"ioServiceBytesRecursive": block_io(|io| io.bytes), "ioServicedRecursive": block_io(|io| io.requests)},
+        "hugetlb": stats.hugepages.iter().map(pages).collect::<serde_json::Map<_, _>>(),
+        "network_interfaces": (!interfaces.is_empty()).then_some(interfaces)
     });
     prune(&mut data);
     data

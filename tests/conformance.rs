@@ -11,6 +11,8 @@ mod config;
 mod lifecycle;
 #[path = "conformance/linux.rs"]
 mod linux;
+#[path = "conformance/notify.rs"]
+mod notify;
 #[path = "conformance/resources.rs"]
 mod resources;
 
@@ -83,6 +85,26 @@ impl Suite {
         let output = self.call(&["run", "--bundle", bundle.dir(), &id]);
         let met = stdout(&output).trim_end() == wanted;
         self.note(section, must, if met { Ok(()) } else { Err(format!("wanted {wanted:?}, but {}", told(&output))) });
+        self.call(&["delete", "--force", &id]);
+    }
+
+    /// A script in a container with this change must print this, and the runtime say these words. `through` is what it is started by.
+    fn warns(
+        &mut self,
+        [section, must]: [&str; 2],
+        through: &[&str],
+        change: impl FnOnce(&mut Value),
+        wanted: &str,
+        words: &[&str],
+    ) {
+        let (bundle, id) = self.bundle("echo ran", change);
+        let command = [through.iter().map(|word| (*word).to_owned()).collect(), self.command.clone()].concat();
+        let own = std::mem::replace(&mut self.command, command);
+        let output = self.call(&["run", "--bundle", bundle.dir(), &id]);
+        self.command = own;
+        let said = String::from_utf8_lossy(&output.stderr);
+        let met = stdout(&output).trim_end() == wanted && words.iter().all(|word| said.contains(word));
+        self.note(section, must, if met { Ok(()) } else { Err(format!("wanted {words:?} to be said, but {}", told(&output))) });
         self.call(&["delete", "--force", &id]);
     }
 

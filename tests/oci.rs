@@ -395,6 +395,16 @@ fn limits_are_updated_from_json() {
         if let Some(quota) = file("cpu", "cpu.cfs_quota_us") {
             assert_eq!(quota, "70000", "{}", runtime.name);
         }
+        let from_file = world.file("limits.json", &json!({"pids": {"limit": 60}}).to_string());
+        runtime.ok(&["update", "-r", from_file.to_str().unwrap(), "c"]);
+        if let Some(limit) = file("pids", "pids.max") {
+            assert_eq!(limit, "60", "{}", runtime.name);
+        }
+        if file("cpu", "cpu.rt_runtime_us").is_some_and(|now| !now.is_empty()) {
+            runtime.ok(&["update", "--cpu-rt-period", "500000", "--cpu-rt-runtime", "10000", "c"]);
+            let now = [file("cpu", "cpu.rt_period_us"), file("cpu", "cpu.rt_runtime_us")];
+            assert_eq!(now, [Some("500000".into()), Some("10000".into())], "{}", runtime.name);
+        }
         runtime.ok(&["delete", "--force", "c"]);
     }
 }
@@ -451,6 +461,23 @@ fn a_new_configuration_runs() {
     assert!(output(world.insula(["spec", "--rootless"]).current_dir(&here)).status.success());
     let config: Value = serde_json::from_str(&read(here.join("config.json"))).unwrap();
     assert!(config["linux"]["uidMappings"].is_array());
+}
+
+#[test]
+fn an_added_program_has_the_containers_umask() {
+    let Some(world) = World::new() else { return };
+    let bundle = Bundle::new(&world, "bundle", &["sleep", "1000"]).with(|config| config["process"]["user"]["umask"] = 63.into());
+    world.hands_off(["create", "--bundle", bundle.dir(), "masked"]);
+    world.ok(["start", "masked"]);
+    assert_eq!(world.ok(["exec", "masked", "sh", "-c", "umask"]), "0077\n");
+    let process = |umask: Value| {
+        let user = json!({"uid": 33, "gid": 34, "umask": umask});
+        let process = json!({"user": user, "args": ["sh", "-c", "umask; id -u"], "cwd": "/", "env": ["PATH=/usr/bin:/bin"]});
+        world.file("process.json", &process.to_string())
+    };
+    let run = |file: std::path::PathBuf| world.ok(["exec", "--process", file.to_str().unwrap(), "masked"]);
+    assert_eq!(run(process(Value::Null)), "0077\n33\n");
+    assert_eq!(run(process(2.into())), "0002\n33\n");
 }
 
 #[test]

@@ -231,6 +231,24 @@ fn processes() {
         "grep ^Cap /proc/self/status | cut -f2 | sort -u",
         "0000000000000021",
     );
+    let with = |more: &str| {
+        let caps = json!(["CAP_CHOWN", more]);
+        json!({"bounding": caps, "effective": caps, "permitted": caps})
+    };
+    suite.warns(
+        [LINUX, "a capability that maps to nothing of the kernel's is logged as a warning"],
+        &[],
+        |config| process(config, "capabilities", with("CAP_NONSENSE")),
+        "ran",
+        &["warn", "CAP_NONSENSE"],
+    );
+    suite.warns(
+        [LINUX, "a capability that can't be granted is logged as a warning, and no error"],
+        &["setpriv", "--bounding-set=-sys_time"],
+        |config| process(config, "capabilities", with("CAP_SYS_TIME")),
+        "ran",
+        &["warn", "CAP_SYS_TIME"],
+    );
     suite.prints(
         LINUX,
         "noNewPrivileges is set",

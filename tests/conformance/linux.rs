@@ -244,21 +244,50 @@ fn filters() {
         "mkdir /tmp/x 2>&1 | grep -o 'not implemented'",
         "not implemented",
     );
-    // The second argument of kill(2) is the signal: 0 is asked with `kill -0`.
-    for (op, refused) in [("EQ", "0"), ("NE", "15"), ("LT", "1"), ("LE", "0"), ("GE", "0"), ("GT", "-")] {
-        if refused == "-" {
-            continue;
-        }
+    // The second argument of kill(2) is the signal: 0 and 18 (SIGCONT) end nobody.
+    for (op, value, refused) in
+        [("EQ", 18, "18"), ("NE", 18, "0"), ("LT", 18, "0"), ("LE", 17, "0"), ("GE", 18, "18"), ("GT", 17, "18"), ("GT", 0, "18")]
+    {
         let mut one = rule("kill", "SCMP_ACT_ERRNO");
-        one["args"] = json!([{"index": 1, "value": refused.parse::<u64>().unwrap(), "op": format!("SCMP_CMP_{op}")}]);
+        one["args"] = json!([{"index": 1, "value": value, "op": format!("SCMP_CMP_{op}")}]);
         suite.prints(
             SECTION,
             &format!("SCMP_CMP_{op} is implemented"),
             |config| set(config, "seccomp", policy(json!([one]))),
-            "kill -0 $$ 2>/dev/null || echo refused",
+            "for signal in 0 18; do kill -$signal $$ 2>/dev/null || echo $signal; done",
+            refused,
+        );
+    }
+    let mut both = rule("kill", "SCMP_ACT_ERRNO");
+    both["args"] = json!([
+        {"index": 1, "value": 0, "op": "SCMP_CMP_EQ"},
+        {"index": 0, "value": 0, "op": "SCMP_CMP_EQ"}
+    ]);
+    suite.prints(
+        SECTION,
+        "conditions on different arguments hold together",
+        |config| set(config, "seccomp", policy(json!([both]))),
+        "kill -0 $$ && echo let; kill -0 0 2>/dev/null || echo refused",
+        "let\nrefused",
+    );
+    for flag in ["SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW"] {
+        suite.prints(
+            SECTION,
+            &format!("{flag} is taken"),
+            |config| {
+                let mut policy = policy(json!([rule("mkdir", "SCMP_ACT_ERRNO")]));
+                policy["flags"] = json!([flag]);
+                set(config, "seccomp", policy);
+            },
+            "mkdir /tmp/x 2>/dev/null || echo refused",
             "refused",
         );
     }
+    suite.refuses(SECTION, "an unknown flag is an error", |config| {
+        let mut policy = policy(json!([rule("mkdir", "SCMP_ACT_ERRNO")]));
+        policy["flags"] = json!(["SECCOMP_FILTER_FLAG_NONE"]);
+        set(config, "seccomp", policy);
+    });
     let mut masked = rule("kill", "SCMP_ACT_ERRNO");
     masked["args"] = json!([{"index": 1, "value": 1, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}]);
     suite.prints(

@@ -5,8 +5,8 @@ use crate::cgroup::Groups;
 use crate::channel::{self, Channel, Message, failed};
 use crate::create::connect_listener;
 use crate::init::{self, Notified, space};
-use crate::{members, seccomp, userns};
-use insula_boundary::{Error, ExecOptions, Init, Job, Result};
+use crate::{hooks, members, seccomp, userns};
+use insula_boundary::{Error, ExecOptions, Init, Job, Result, Status};
 use insula_spec::Plan;
 use insula_spec::plan::{Namespace, Process};
 use insula_sys::process::{self, Fork, Spaces};
@@ -27,6 +27,7 @@ pub(crate) fn exec(
 ) -> Result<Job> {
     process.seccomp = process.seccomp.or_else(|| plan.process.seccomp.clone());
     process.reaper = false;
+    process.user.umask = process.user.umask.or(plan.process.user.umask);
     check_devices(plan, &process)?;
     let console = options.console_socket.as_deref().map(|path| {
         let mut of_process = plan.clone();
@@ -55,7 +56,7 @@ pub(crate) fn exec(
         Fork::Child => {
             drop(ours);
             let spaces = spaces - of_children;
-            let parts = Parts { plan, groups, pidfd, spaces, builder, process, listener, options };
+            let parts = Parts { plan, init, groups, pidfd, spaces, builder, process, listener, options };
             let Err(error) = parts.enter(&theirs);
             let _ = theirs.send(Message::Failed(error));
             process::exit(1)
@@ -119,6 +120,7 @@ fn joined(plan: &Plan, pid: i32) -> Result<Spaces> {
 /// What the new process is given.
 struct Parts<'p> {
     plan: &'p Plan,
+    init: Init,
     groups: &'p Groups,
     pidfd: &'p OwnedFd,
     spaces: Spaces,
@@ -132,7 +134,7 @@ struct Parts<'p> {
 impl Parts<'_> {
     /// Becomes the program inside; returns only the reason for which it couldn't.
     fn enter(self, channel: &Channel) -> std::result::Result<Infallible, Error> {
-        let Parts { plan, groups, pidfd, spaces, builder, process, listener, options } = self;
+        let Parts { plan, init, groups, pidfd, spaces, builder, process, listener, options } = self;
         if !options.detached {
             // Until it is followed, its end is read from the channel.
             init::die_with_parent()?;
@@ -153,7 +155,8 @@ impl Parts<'_> {
         }
         identity.find_program()?;
         let filter = seccomp::receive(channel, &process)?;
-        let listener = listener.map(|socket| Notified { socket, message: init::notification(plan, pid) });
+        let state = hooks::state(plan, Status::Running, init.pid);
+        let listener = listener.map(|socket| Notified { socket, message: init::notification(&process, pid, state) });
         let around = init::Surroundings {
             stdio: options.stdio,
             session: options.session,

@@ -30,8 +30,8 @@ mod userns;
 pub use hooks::state;
 
 use insula_boundary::{Boundary, Entry, Error, Options, Result, Sandbox, Store, Support};
-use insula_spec::plan::{Namespace, User};
-use insula_spec::{Id, Plan};
+use insula_spec::plan::{Capabilities, Namespace, User};
+use insula_spec::{CapSet, Id, Plan};
 use insula_sys::Context;
 use runner::Runner;
 use std::sync::Arc;
@@ -105,6 +105,21 @@ pub fn protect_program_file(plan: &Plan) -> insula_sys::Result<()> {
 pub fn send_descriptor(path: &std::path::Path, word: &str, descriptor: &rustix::fd::OwnedFd) -> Result<()> {
     let socket = create::connect(path).on("connect to", path.display()).map_err(channel::failed)?;
     channel::send_descriptor(socket, word.as_bytes(), descriptor).map_err(channel::failed)
+}
+
+/// What a process is to have of capabilities and can't be given, as this process hasn't it itself. In a new user namespace, all of
+/// them are there.
+///
+/// # Errors
+/// The kernel doesn't say what this process has.
+pub fn ungrantable(plan: &Plan, wanted: &Capabilities) -> insula_sys::Result<CapSet> {
+    if plan.namespaces.has(Namespace::User) {
+        return Ok(CapSet::EMPTY);
+    }
+    let (_, permitted, _) = insula_sys::capability::get()?;
+    let Capabilities { bounding, effective, inheritable, permitted: wished, ambient } = *wanted;
+    let all = [bounding, effective, inheritable, wished, ambient].iter().fold(0, |all, set| all | set.bits());
+    Ok(CapSet::from_bits(all & !permitted))
 }
 
 /// Who `user[:group]` is, by the passwd and group files below a directory; what they don't say is as in `like`.

@@ -5,7 +5,7 @@ use insula_boundary::Store;
 use insula_container::Containers;
 use insula_sentry::runner::Sentry;
 use insula_spec::Plan;
-use insula_spec::plan::Scope;
+use insula_spec::plan::{Process, Scope};
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -114,6 +114,24 @@ impl Global {
             plan.scope = Some(Scope::new(&plan.id, plan.cgroup_path.take().as_deref(), of_user)?);
         }
         Ok(())
+    }
+
+    /// Tells what of a configuration can't be had, to who reads the log, if there is one.
+    pub(crate) fn warn(&self, text: &str) {
+        if self.log.is_some() {
+            self.write_log("warning", text);
+        } else {
+            crate::show::warn(format_args!("insula: warning: {}", one_line(text)));
+        }
+    }
+
+    /// Tells of what was found in a plan, and of capabilities of a process that can't be granted: runtime-spec `config.md#linux-process`.
+    pub(crate) fn warn_of(&self, plan: &Plan, process: &Process, warnings: &[String]) {
+        warnings.iter().for_each(|text| self.warn(text));
+        let missing = insula_container::ungrantable(plan, &process.capabilities).unwrap_or_default();
+        if !missing.is_empty() {
+            self.warn(&format!("{} can't be granted: insula itself hasn't got it", missing.names().join(" ")));
+        }
     }
 
     /// Writes what is done to the log, with --debug.

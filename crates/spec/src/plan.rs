@@ -50,6 +50,9 @@ pub struct Plan {
     pub time_offsets: BTreeMap<String, (i64, u32)>,
     /// Free-form notes that `state` gives back.
     pub annotations: BTreeMap<String, String>,
+    /// What was asked for and isn't had, where that is to be told and is no error.
+    #[serde(skip)]
+    pub warnings: Vec<String>,
 }
 
 /// A unit of systemd's around a sandbox's processes.

@@ -127,7 +127,8 @@ fn prepare(start: Start<'_>, told: &mut Option<Channel>) -> Result<Infallible, E
     sysctl::write(&plan.sysctl)?;
     root::finish(plan)?;
 
-    let listener = listener.map(|socket| Notified { socket, message: notification(plan, pid) });
+    let state = || hooks::state(plan, insula_boundary::Status::Creating, pid);
+    let listener = listener.map(|socket| Notified { socket, message: notification(&plan.process, pid, state()) });
     let keyring = (!share_keyring).then(|| session_keyring(plan));
     let mut identity = program::identity(&plan.process)?;
     if let Some(terminal) = &terminal {
@@ -243,15 +244,16 @@ pub(crate) fn session_keyring(plan: &Plan) -> String {
     format!("_ses.{}", plan.id)
 }
 
-/// What is sent along with the notification descriptor, runtime-spec `config-linux.md#containerprocessstate`.
-pub(crate) fn notification(plan: &Plan, pid: i32) -> String {
-    let metadata = plan.process.seccomp.as_ref().and_then(|policy| policy.listener.as_ref()).map(|listener| &listener.metadata);
+/// What is sent along with the notification descriptor of a process, and of its container in this state: runtime-spec
+/// `config-linux.md#containerprocessstate`.
+pub(crate) fn notification(process: &Process, pid: i32, state: serde_json::Value) -> String {
+    let metadata = process.seccomp.as_ref().and_then(|policy| policy.listener.as_ref()).map(|listener| &listener.metadata);
     serde_json::json!({
         "ociVersion": insula_spec::oci::VERSION,
         "fds": ["seccompFd"],
         "pid": pid,
         "metadata": metadata,
-        "state": hooks::state(plan, insula_boundary::Status::Creating, pid),
+        "state": state,
     })
     .to_string()
 }

@@ -83,7 +83,10 @@ fn run(global: &Global, args: Args) -> anyhow::Result<ExitCode> {
     check_preserved(args.preserve_fds)?;
     insula_sys::exe::seal()?;
     let mut sandbox = global.containers().open(&args.id.parse()?)?;
-    let mut process = process(&args, &sandbox.entry().plan.process)?;
+    let (mut process, warnings) = process(&args, &sandbox.entry().plan.process)?;
+    if args.process.is_some() || !args.cap.is_empty() {
+        global.warn_of(&sandbox.entry().plan, &process, &warnings);
+    }
     ensure!(
         !(process.terminal && args.detach && args.console_socket.is_none()),
         "a terminal with --detach needs --console-socket: nobody would hold its other end"
@@ -123,14 +126,14 @@ fn cgroup(text: &str) -> Result<(Vec<String>, PathBuf), String> {
     Ok((controllers.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect(), path.into()))
 }
 
-/// The process: from a file, or like the sandbox's own with another program.
-fn process(args: &Args, like: &Process) -> anyhow::Result<Process> {
+/// The process, and what of it isn't had: from a file, or like the sandbox's own with another program.
+fn process(args: &Args, like: &Process) -> anyhow::Result<(Process, Vec<String>)> {
     if let Some(path) = &args.process {
         let json = read_limited(path, oci::MAX_CONFIG).with_context(|| format!("--process: can't read {}", path.display()))?;
-        let mut process = oci::exec_process(&path.to_string_lossy(), &json)?;
+        let (mut process, warnings) = oci::exec_process(&path.to_string_lossy(), &json)?;
         process.terminal |= args.tty;
         label(args, &mut process);
-        return Ok(process);
+        return Ok((process, warnings));
     }
     ensure!(!args.words.is_empty(), "no program is named; for example: insula exec {} ls -l", args.id);
     let mut process = Process { args: args.words.clone(), terminal: args.tty, ..like.clone() };
@@ -161,7 +164,7 @@ fn process(args: &Args, like: &Process) -> anyhow::Result<Process> {
     process.no_new_privileges |= args.no_new_privs;
     process.console_size = None;
     label(args, &mut process);
-    Ok(process)
+    Ok((process, Vec::new()))
 }
 
 /// What a security module is told of it.

@@ -57,6 +57,8 @@ pub(crate) fn create(global: &Global, args: Create) -> anyhow::Result<ExitCode> 
     };
     let mut sandbox = global.containers().create(plan, options)?;
     sandbox.ready()?;
+    let plan = &sandbox.entry().plan;
+    global.warn_of(plan, &plan.process, &plan.warnings);
     if let Some(path) = &args.pid_file {
         let pid = sandbox.job().map_or(0, |job| job.pid);
         write_pid_file(path, pid).inspect_err(|_| drop(sandbox.delete(true)))?;

@@ -46,6 +46,12 @@ pub(crate) struct Args {
     /// 1: only when nothing else wants to run
     #[arg(long, value_name = "0|1")]
     cpu_idle: Option<i64>,
+    /// Length of a period of real-time scheduling in microseconds (cgroup v1)
+    #[arg(long, value_name = "MICROSECONDS")]
+    cpu_rt_period: Option<u64>,
+    /// Microseconds of real-time scheduling a period (cgroup v1)
+    #[arg(long, value_name = "MICROSECONDS", allow_hyphen_values = true)]
+    cpu_rt_runtime: Option<i64>,
     /// Processors, like 0-2,7
     #[arg(long, value_name = "LIST")]
     cpuset_cpus: Option<String>,
@@ -81,6 +87,8 @@ pub(crate) fn main(global: &Global, args: Args) -> anyhow::Result<ExitCode> {
     cpu.burst = args.cpu_burst.or(cpu.burst);
     cpu.shares = args.cpu_share.or(cpu.shares);
     cpu.idle = args.cpu_idle.or(cpu.idle);
+    cpu.realtime_period = args.cpu_rt_period.or(cpu.realtime_period);
+    cpu.realtime_runtime = args.cpu_rt_runtime.or(cpu.realtime_runtime);
     cpu.cpus = args.cpuset_cpus.or(cpu.cpus.take());
     cpu.mems = args.cpuset_mems.or(cpu.mems.take());
     resources.pids = args.pids_limit.or(resources.pids);

@@ -37,7 +37,7 @@ pub const VERSION: &str = "1.2.1";
 /// # Errors
 /// The configuration can't be parsed, contradicts itself or asks for what this program can't do; the error names the field.
 pub fn plan(id: Id, bundle: &Path, config: &[u8]) -> Result<Plan, Error> {
-    let spec: oci::Spec = parse("config.json", "", config)?;
+    let (spec, mut warnings): (oci::Spec, _) = parse_with_capabilities("config.json", "", config)?;
     version(spec.version())?;
     refuse(spec.vm().is_some(), "vm", "a virtual machine is asked for; the container boundary has none")?;
     let linux = spec.linux().clone().unwrap_or_default_empty();
@@ -50,6 +50,10 @@ pub fn plan(id: Id, bundle: &Path, config: &[u8]) -> Result<Plan, Error> {
         "linux.mountLabel",
         "SELinux mount labels are not supported",
     )?;
+    let kernel_memory = linux.resources().as_ref().and_then(|resources| resources.memory().as_ref()?.kernel());
+    if kernel_memory.is_some_and(|limit| limit > 0) {
+        warnings.push("linux.resources.memory.kernel: no current kernel limits it alone, so it has no effect".into());
+    }
     let root = spec.root().as_ref().ok_or_else(|| Error::field("root", "is missing; it names the directory that becomes /"))?;
     refuse(root.path().as_os_str().is_empty(), "root.path", "is empty; it names the directory that becomes /")?;
     let process = spec.process().as_ref().ok_or_else(|| Error::field("process", "is missing; it names the program to run"))?;
@@ -74,6 +78,7 @@ pub fn plan(id: Id, bundle: &Path, config: &[u8]) -> Result<Plan, Error> {
         propagation: propagation(linux.rootfs_propagation().as_deref())?,
         time_offsets: time_offsets(&linux, &namespaces)?,
         annotations: spec.annotations().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect(),
+        warnings,
         namespaces,
     };
     guard_devices(&mut plan);
@@ -92,12 +97,13 @@ fn guard_devices(plan: &mut Plan) {
     }
 }
 
-/// A process from the JSON that `exec --process` takes.
+/// A process from the JSON that `exec --process` takes, and what of it isn't had.
 ///
 /// # Errors
 /// The same as [`plan`].
-pub fn exec_process(file: &str, json: &[u8]) -> Result<crate::plan::Process, Error> {
-    process::plan(&parse(file, "process", json)?, None, None)
+pub fn exec_process(file: &str, json: &[u8]) -> Result<(crate::plan::Process, Vec<String>), Error> {
+    let (process, warnings) = parse_with_capabilities(file, "process", json)?;
+    Ok((process::plan(&process, None, None)?, warnings))
 }
 
 /// Limits from the JSON that `update --resources` takes.
@@ -122,6 +128,14 @@ pub fn mount(file: &str, json: &[u8]) -> Result<crate::plan::Mount, Error> {
 /// The same as [`plan`].
 pub fn seccomp_policy(file: &str, json: &[u8]) -> Result<crate::seccomp::Policy, Error> {
     seccomp::plan(&parse(file, "linux.seccomp", json)?)
+}
+
+/// The same as [`parse`], without the capabilities that no kernel knows by name; they are to be told: `config.md#linux-process`.
+fn parse_with_capabilities<T: DeserializeOwned>(file: &str, base: &str, json: &[u8]) -> Result<(T, Vec<String>), Error> {
+    parse(file, base, json).map(|value| (value, Vec::new())).or_else(|error| {
+        let (json, warnings) = process::without_unknown_capabilities(base, json).ok_or(error)?;
+        parse(file, base, &json).map(|value| (value, warnings))
+    })
 }
 
 /// Reads the JSON of what stands at `base` in a configuration, naming the field at which it stops being what is expected.

@@ -78,6 +78,26 @@ fn capabilities(sets: Option<&oci::LinuxCapabilities>) -> Result<Capabilities, E
     Ok(Capabilities { bounding, effective, inheritable, permitted, ambient: convert(sets.ambient()) })
 }
 
+/// The JSON of a configuration, or of a process in it, without the capabilities that no kernel knows, and what they are; none if there
+/// is none of those.
+pub(super) fn without_unknown_capabilities(base: &str, json: &[u8]) -> Option<(Vec<u8>, Vec<String>)> {
+    let mut value: serde_json::Value = serde_json::from_slice(json).ok()?;
+    let at = if base.is_empty() { "/process/capabilities" } else { "/capabilities" };
+    let mut unknown = std::collections::BTreeSet::new();
+    for set in value.pointer_mut(at)?.as_object_mut()?.values_mut().filter_map(serde_json::Value::as_array_mut) {
+        set.retain(|name| {
+            let known = name.as_str().is_none_or(|name| CapSet::EMPTY.with(name).is_ok());
+            if !known {
+                unknown.extend(name.as_str().map(str::to_owned));
+            }
+            known
+        });
+    }
+    let told = |name: String| format!("process.capabilities: no capability is named {name:?}, so it isn't granted");
+    let warnings: Vec<String> = unknown.into_iter().map(told).collect();
+    if warnings.is_empty() { None } else { Some((serde_json::to_vec(&value).ok()?, warnings)) }
+}
+
 fn rlimits(list: &[oci::PosixRlimit]) -> Result<Vec<Rlimit>, Error> {
     let mut limits: Vec<Rlimit> = Vec::new();
     for (i, limit) in list.iter().enumerate() {

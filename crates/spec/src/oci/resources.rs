@@ -79,6 +79,9 @@ fn memory(memory: &oci::LinuxMemory) -> Result<Memory, Error> {
     }
     let over = memory.swappiness().is_some_and(|v| v > 200);
     refuse(over, "linux.resources.memory.swappiness", "is outside 0 to 200")?;
+    let alone = memory.use_hierarchy() == Some(false);
+    let problem = "is false; what groups below use always counts, so leave it out";
+    refuse(alone, "linux.resources.memory.useHierarchy", problem)?;
     let both = memory.limit().filter(|l| *l > 0).zip(memory.swap().filter(|s| *s > 0));
     let less = both.is_some_and(|(limit, swap)| swap < limit);
     refuse(less, "linux.resources.memory.swap", "is less than memory.limit; it is the limit of both together")?;

@@ -34,6 +34,10 @@ pub(super) fn plan(seccomp: &oci::LinuxSeccomp) -> Result<Policy, Error> {
     }
     let notifies = rules.iter().any(|rule| rule.action == Action::Notify);
     refuse(notifies && listener.is_none(), "linux.seccomp.listenerPath", "is missing; SCMP_ACT_NOTIFY needs it")?;
+    // The process itself sends what is to be decided on, when its filter holds already.
+    let sends = |rule: &Rule| rule.action == Action::Notify && rule.calls.iter().any(|call| call == "sendmsg");
+    let problem = "SCMP_ACT_NOTIFY for sendmsg would wait for a listener that nothing has reached yet; leave sendmsg out";
+    refuse(rules.iter().any(sends), "linux.seccomp.syscalls", problem)?;
     refuse(default == Action::Notify, "linux.seccomp.defaultAction", "SCMP_ACT_NOTIFY can't be the default")?;
     let metadata = seccomp.listener_metadata().clone().unwrap_or_default();
     let listener = listener.map(|path| Listener { path, metadata });

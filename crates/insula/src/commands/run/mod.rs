@@ -55,7 +55,7 @@ fn foreground(global: &Global, args: &Args, mut plan: Plan) -> anyhow::Result<Ex
         remove: true,
     };
     let mut sandbox = global.containers().create(plan, options)?;
-    let job = started(sandbox.as_mut(), args)?;
+    let job = started(global, sandbox.as_mut(), args)?;
     let outcome = attendant.stay(job, Output::Ours);
     sandbox.delete(true)?;
     let outcome = outcome?;
@@ -63,7 +63,11 @@ fn foreground(global: &Global, args: &Args, mut plan: Plan) -> anyhow::Result<Ex
     Ok(outcome.conclude())
 }
 
-fn started(sandbox: &mut dyn Sandbox, args: &Args) -> anyhow::Result<Job> {
+fn started(global: &Global, sandbox: &mut dyn Sandbox, args: &Args) -> anyhow::Result<Job> {
+    if args.bundle.is_some() || !args.cap_add.is_empty() {
+        let plan = &sandbox.entry().plan;
+        global.warn_of(plan, &plan.process, &plan.warnings);
+    }
     sandbox.start()?;
     let job = sandbox.job().context("the program can't be waited for")?;
     if let Some(path) = &args.pid_file {
@@ -120,7 +124,7 @@ fn stay(global: &Global, args: &Args, mut plan: Plan, ready: Ready) -> anyhow::R
     };
     let containers = global.containers();
     let mut sandbox = containers.create(plan, options)?;
-    let job = started(sandbox.as_mut(), args)?;
+    let job = started(global, sandbox.as_mut(), args)?;
     let slot = containers.store().find(&id)?;
     let file = std::fs::File::create(slot.path("output")).context("can't keep the program's output")?;
     let told = ready.leave(None).and_then(|()| ready.tell());

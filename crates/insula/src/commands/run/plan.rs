@@ -69,6 +69,7 @@ fn of_words(args: &Args) -> anyhow::Result<Plan> {
         propagation: Propagation { kind: PropagationKind::Slave, recursive: true },
         time_offsets: BTreeMap::new(),
         annotations: BTreeMap::new(),
+        warnings: Vec::new(),
         id,
     };
     if rootless::needed() {

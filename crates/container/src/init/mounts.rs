@@ -11,7 +11,7 @@ use insula_sys::mount::{self, Change};
 use insula_sys::{Context, Errno};
 use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Mounts with mapped IDs, by their place in the plan.
 pub(crate) type Mapped = Vec<(usize, OwnedFd)>;
@@ -28,15 +28,39 @@ pub(crate) fn map_all(plan: &Plan) -> Result<Mapped, Error> {
     plan.mounts.iter().enumerate().map(make).filter_map(Result::transpose).collect()
 }
 
+/// Opens what lies in the store and is to be bound in, before an overlay's layers cover it.
+pub(super) fn open_covered(plan: &Plan, anchor: &Path) -> Result<Vec<(usize, OwnedFd)>, Error> {
+    let covered = plan.mounts.iter().enumerate().filter_map(|(index, mount)| match &mount.kind {
+        MountKind::Bind { source, .. } if source.starts_with(anchor) => Some((index, source)),
+        _ => None,
+    });
+    let open = |(index, source): (usize, &PathBuf)| {
+        let place = mount::open_place(source, OFlags::empty()).map_err(|errno| missing_source(source, errno));
+        place.map(|place| (index, place)).map_err(|error| in_place(index, &plan.mounts[index], &error))
+    };
+    covered.map(open).collect()
+}
+
 fn in_place(index: usize, mount: &Mount, error: &Error) -> Error {
     Error::Failed(format!("mounts[{index}] ({}): {error}", mount.target.display()))
 }
 
 /// Mounts everything in order.
-pub(super) fn mount_all(root: &OwnedFd, plan: &Plan, groups: &Groups, mapped: Mapped) -> Result<(), Error> {
+pub(super) fn mount_all(
+    root: &OwnedFd,
+    plan: &Plan,
+    groups: &Groups,
+    mapped: Mapped,
+    covered: Vec<(usize, OwnedFd)>,
+) -> Result<(), Error> {
     let mut mapped = mapped.into_iter().peekable();
+    let mut covered = covered.into_iter().peekable();
     for (index, mount) in plan.mounts.iter().enumerate() {
-        let made = mapped.next_if(|(place, _)| *place == index).map(|(_, made)| made);
+        let mut made = mapped.next_if(|(place, _)| *place == index).map(|(_, made)| made);
+        let source = covered.next_if(|(place, _)| *place == index);
+        if let (None, Some((_, source)), MountKind::Bind { recursive, .. }) = (&made, source, &mount.kind) {
+            made = Some(mount::copy(source, Path::new(""), *recursive).on("bind", mount.target.display()).map_err(failed)?);
+        }
         one(root, groups, mount, made).map_err(|error| in_place(index, mount, &error))?;
     }
     Ok(())

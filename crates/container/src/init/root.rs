@@ -25,13 +25,14 @@ pub(super) fn change(
     no_pivot: bool,
 ) -> Result<Option<OwnedFd>, Error> {
     keep_mounts_from_host(plan.propagation)?;
+    let covered = mounts::open_covered(plan, anchor)?;
     let root = match &plan.root.source {
         RootSource::Dir(path) => directory(path, plan)?,
         RootSource::Host { keep } if plan.namespaces.has(Namespace::User) => overlay::in_user_namespace(anchor, keep.as_deref())?,
         RootSource::Host { keep } => overlay::privileged(anchor, keep.as_deref())?,
     };
     make_working_directory(&root, plan);
-    mounts::mount_all(&root, plan, groups, mapped)?;
+    mounts::mount_all(&root, plan, groups, mapped, covered)?;
     devices::make(&root, plan)?;
     let terminal = plan.process.terminal.then(|| console::make(&root, &plan.process, channel)).transpose()?;
     hide(&root, plan)?;

@@ -50,3 +50,4 @@ mod wire;
 pub use config::{Config, LARGEST_MTU, Publish, SMALLEST_MTU, Subnet, Transport};
 pub use error::{Error, Result};
 pub use network::{Frame, Network};
+pub use resolvers::Resolvers;

@@ -9,8 +9,8 @@ use std::path::Path;
 const MOST: usize = 3;
 
 /// The resolvers of the host.
-#[derive(Debug)]
-pub(crate) struct Resolvers {
+#[derive(Clone, Debug)]
+pub struct Resolvers {
     servers: Vec<SocketAddr>,
     /// The one to ask: it moves on when one doesn't answer.
     preferred: usize,
@@ -19,17 +19,22 @@ pub(crate) struct Resolvers {
 impl Resolvers {
     /// Reads the file, once: whoever speaks with a guest opens no files any more. A host that changes its resolvers as it moves has one on its
     /// loopback device, as a rule, that stays. Without a file there are none.
-    pub(crate) fn new(path: &Path) -> Resolvers {
+    pub fn new(path: &Path) -> Resolvers {
         Resolvers { servers: parse(&std::fs::read_to_string(path).unwrap_or_default()), preferred: 0 }
     }
 
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.servers.len()
+    }
+
     /// The one to ask now.
-    pub(crate) fn server(&self) -> Option<SocketAddr> {
+    pub fn server(&self) -> Option<SocketAddr> {
         self.servers.get(self.preferred).copied()
     }
 
     /// This one doesn't answer: the next is asked from now on.
-    pub(crate) fn silent(&mut self, server: SocketAddr) {
+    pub fn silent(&mut self, server: SocketAddr) {
         if self.servers.get(self.preferred) == Some(&server) {
             self.preferred = (self.preferred + 1) % self.servers.len();
         }

@@ -101,6 +101,9 @@ pub(crate) fn state(global: &Global, args: State) -> anyhow::Result<ExitCode> {
     state["rootfs"] = serde_json::to_value(super::list::rootfs(&entry.plan))?;
     state["created"] = super::list::time(entry.created).into();
     state["owner"] = entry.owner.to_string().into();
+    if let Some(network) = insula_network::facts(&global.root(), id.as_str()) {
+        state["network"] = serde_json::to_value(network)?;
+    }
     if let Some(code) = slot.read_exit() {
         state["exitCode"] = code.into();
     }
@@ -145,6 +148,7 @@ pub(crate) fn delete(global: &Global, args: Delete) -> anyhow::Result<ExitCode> 
         Err(Error::NotFound(_)) if args.force => {}
         result => result?,
     }
+    insula_network::release(&global.root(), id.as_str())?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -62,6 +62,9 @@ pub(crate) fn main(global: &Global, args: Args) -> anyhow::Result<ExitCode> {
         object["created"] = time(entry.created).into();
         object["owner"] = entry.owner.to_string().into();
         object["boundary"] = entry.boundary.clone().into();
+        if let Some(network) = insula_network::facts(&global.root(), id.as_str()) {
+            object["network"] = serde_json::to_value(network)?;
+        }
         objects.push(object);
     }
     let text =

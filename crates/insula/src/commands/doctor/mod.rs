@@ -13,6 +13,7 @@
 //! | [`kernel`] | file systems, mounts, system-call interfaces |
 //! | [`confinement`] | seccomp, Landlock, security modules |
 //! | [`devices`] | device nodes, huge pages, packet filtering |
+//! | [`network`] | networks of containers |
 //! | [`peers`] | other isolation programs |
 
 mod boundaries;
@@ -22,6 +23,7 @@ mod devices;
 mod finding;
 mod kernel;
 mod namespaces;
+mod network;
 mod peers;
 mod privileges;
 mod text;
@@ -115,6 +117,7 @@ fn findings(facts: &Facts) -> Vec<Finding> {
     all.extend(kernel::findings(facts));
     all.extend(confinement::findings(facts));
     all.extend(devices::findings(facts));
+    all.extend(network::findings());
     all.extend(peers::findings(facts));
     all
 }

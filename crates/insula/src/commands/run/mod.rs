@@ -1,5 +1,6 @@
 //! `insula run`: a command, a root directory or a bundle, in the foreground or not.
 
+mod network;
 mod options;
 mod plan;
 mod rootless;
@@ -54,10 +55,12 @@ fn foreground(global: &Global, args: &Args, mut plan: Plan) -> anyhow::Result<Ex
         stdio: None,
         remove: true,
     };
+    let network = network::join(global, args, &mut plan)?;
     let mut sandbox = global.containers().create(plan, options)?;
     let job = started(global, sandbox.as_mut(), args)?;
     let outcome = attendant.stay(job, Output::Ours);
     sandbox.delete(true)?;
+    network.leave()?;
     let outcome = outcome?;
     explain(outcome.killed);
     Ok(outcome.conclude())
@@ -122,6 +125,7 @@ fn stay(global: &Global, args: &Args, mut plan: Plan, ready: Ready) -> anyhow::R
         stdio: (!terminal).then_some(stdio),
         remove: args.rm,
     };
+    let network = network::join(global, args, &mut plan)?;
     let containers = global.containers();
     let mut sandbox = containers.create(plan, options)?;
     let job = started(global, sandbox.as_mut(), args)?;
@@ -132,7 +136,10 @@ fn stay(global: &Global, args: &Args, mut plan: Plan, ready: Ready) -> anyhow::R
     let ended = attendant.stay(job, Output::File(file, (!terminal).then_some(pipe)))?.ended;
     if args.rm {
         sandbox.delete(true)?;
+        network.leave()?;
     } else {
+        // What has ended keeps its exit code and its output, but no address.
+        network.leave()?;
         match slot.lock() {
             // Who has removed it in the meantime doesn't ask how it ended.
             Err(Error::NotFound(_)) => {}

@@ -1,6 +1,6 @@
 //! The options of `run`: those of `docker run`, as far as there is something behind them here.
 
-use clap::ValueEnum;
+use super::network::{self, Network};
 use std::path::PathBuf;
 
 const EXAMPLES: &str = "\
@@ -10,9 +10,13 @@ Examples:
   insula run --rootfs ./debian -t -- bash    a root directory of your own
   insula run --bundle ./bundle web           an OCI bundle, as `runc run` does it
   insula run -m 512m --cpus 1.5 -- ./job     at most so much memory and processor time
-  insula run -d --name web --network host --rootfs ./web -- /bin/httpd
+  insula run -d --name web --network bridge -p 8080:80 --rootfs ./web -- /bin/httpd
+  insula run --network bridge -- curl http://web/      another one on the bridge finds it by name
+  insula run --network user -- git clone URL           a network that needs no right on the host
 
-Nothing of the network is reachable unless --network host is given. Without --rootfs or --bundle the program
+Nothing of the network is reachable unless --network says so. On a bridge, sandboxes of one store reach each other,
+by their names too, and the world; from outside only published ports are reached. `user` is a network of one
+sandbox's own, which reaches what the host reaches but its loopback device. Without --rootfs or --bundle the program
 can read what you can read, and runs as you; what it writes goes to memory (or --keep DIR).
 
 No root is needed: you are root then in a root directory of your own, and with -u root. Limits take a cgroup
@@ -90,6 +94,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DEVICE[:PATH][:rwm]", conflicts_with = "bundle", help_heading = "Files and devices")]
     pub(crate) device: Vec<String>,
 
+    /// What it reaches: none, host, bridge, user, container:NAME or ns:PATH
+    #[arg(long, value_parser = network::Values, default_value = "none", value_name = "NETWORK", help_heading = "Network")]
+    pub(crate) network: Network,
+    /// Lead a port of the host's to it (bridge, user); an IPv6 address stands in brackets
+    #[arg(short, long, value_name = "[IP:]HOST:CONTAINER[/tcp|/udp]", help_heading = "Network")]
+    pub(crate) publish: Vec<insula_network::Publish>,
+
     /// Limit memory, in bytes or with b, k, m or g
     #[arg(short, long, value_name = "SIZE", conflicts_with = "bundle", help_heading = "Limits")]
     pub(crate) memory: Option<String>,
@@ -100,9 +111,6 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NUMBER", allow_hyphen_values = true, conflicts_with = "bundle", help_heading = "Limits")]
     pub(crate) pids_limit: Option<i64>,
 
-    /// What it reaches of the network
-    #[arg(long, value_enum, default_value = "none", value_name = "NETWORK", help_heading = "Security")]
-    pub(crate) network: Network,
     /// Give it a capability (or ALL)
     #[arg(long, value_name = "CAP", conflicts_with = "bundle", help_heading = "Security")]
     pub(crate) cap_add: Vec<String>,
@@ -131,13 +139,4 @@ pub(crate) struct Args {
     /// Pass this many descriptors on, from number 3
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = "For programs that call us")]
     pub(crate) preserve_fds: u32,
-}
-
-/// Networks of this version.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Network {
-    /// A loopback device of its own and nothing else
-    None,
-    /// All of the host's
-    Host,
 }

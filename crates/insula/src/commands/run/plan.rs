@@ -1,7 +1,7 @@
 //! What was said on the command line, as a plan.
 
-use super::options::{Args, Network};
-use super::rootless;
+use super::options::Args;
+use super::{network, rootless};
 use crate::commands::{plan_of_bundle, read_limited};
 use anyhow::{Context, bail, ensure};
 use insula_spec::defaults::{self, attr};
@@ -22,6 +22,7 @@ pub(super) fn make(args: &Args) -> anyhow::Result<Plan> {
         None => of_words(args)?,
     };
     insula_spec::plan::check(&plan)?;
+    network::check(args, &plan)?;
     Ok(plan)
 }
 
@@ -32,8 +33,11 @@ fn of_bundle(args: &Args, bundle: &Path) -> anyhow::Result<Plan> {
         _ => bail!("with --bundle, give one name and nothing else; the program to run is in the bundle's config.json"),
     };
     let mut plan = plan_of_bundle(id, bundle)?;
-    if args.network == Network::Host {
-        plan.namespaces.list.remove(&Namespace::Net);
+    match network::namespace(&args.network) {
+        // The bundle's own word.
+        _ if args.network == network::Network::None => {}
+        Some(namespace) => drop(plan.namespaces.list.insert(Namespace::Net, namespace)),
+        None => drop(plan.namespaces.list.remove(&Namespace::Net)),
     }
     Ok(plan)
 }
@@ -104,9 +108,7 @@ fn root(args: &Args) -> anyhow::Result<Root> {
 fn namespaces(args: &Args) -> Namespaces {
     let mut list: BTreeMap<Namespace, Option<PathBuf>> =
         [Namespace::Mnt, Namespace::Pid, Namespace::Ipc, Namespace::Uts, Namespace::Cgroup].map(|kind| (kind, None)).into();
-    if args.network == Network::None {
-        list.insert(Namespace::Net, None);
-    }
+    list.extend(network::namespace(&args.network).map(|namespace| (Namespace::Net, namespace)));
     Namespaces { list, uid_map: vec![], gid_map: vec![] }
 }
 

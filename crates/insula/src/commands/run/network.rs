@@ -1,0 +1,214 @@
+//! `--network` and `--publish`: what a new sandbox reaches, and who reaches it.
+
+use super::options::Args;
+use crate::global::Global;
+use anyhow::{Context, bail, ensure};
+use clap::builder::{PossibleValue, TypedValueParser};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use insula_boundary::{Boundary, Entry, Status};
+use insula_network::{Attachment, Kind, Wish};
+use insula_spec::defaults::{self, attr};
+use insula_spec::plan::{MountKind, Namespace, Plan};
+use insula_spec::{Id, plan};
+use rustix::fd::{AsRawFd, OwnedFd};
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::process::Pid;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+/// Whom the host asks for names.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+
+/// A value of `--network`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Network {
+    /// A loopback device of its own and nothing else.
+    None,
+    /// All of the host's.
+    Host,
+    /// A bridge that is shared with others, or a network of its own without privilege.
+    Made(Kind),
+    /// That of another sandbox.
+    Container(Id),
+    /// The namespace that a file stands for.
+    Path(PathBuf),
+}
+
+/// Reads a value of `--network`, and tells of those there are.
+#[derive(Clone)]
+pub(super) struct Values;
+
+impl TypedValueParser for Values {
+    type Value = Network;
+
+    fn parse_ref(&self, command: &clap::Command, _: Option<&clap::Arg>, value: &OsStr) -> Result<Network, clap::Error> {
+        let text = value.to_string_lossy();
+        let wrong = |why: &str| {
+            let mut error = clap::Error::new(ErrorKind::ValueValidation).with_cmd(command);
+            error.insert(ContextKind::InvalidArg, ContextValue::String("--network <NETWORK>".into()));
+            error.insert(ContextKind::InvalidValue, ContextValue::String(format!("{text}': {why}, not '{text}")));
+            error
+        };
+        match text.split_once(':') {
+            Some(("container", name)) => {
+                name.parse().map(Network::Container).map_err(|_| wrong("container:NAME wants a sandbox's name"))
+            }
+            Some(("ns", path)) if path.starts_with('/') => Ok(Network::Path(path.into())),
+            Some(("ns", _)) => Err(wrong("ns:PATH wants an absolute path")),
+            _ => match &*text {
+                "none" => Ok(Network::None),
+                "host" => Ok(Network::Host),
+                "bridge" => Ok(Network::Made(Kind::Bridge)),
+                "user" => Ok(Network::Made(Kind::User)),
+                _ => Err(wrong("networks are none, host, bridge, user, container:NAME and ns:PATH")),
+            },
+        }
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        let values = [
+            ("none", "A loopback device of its own and nothing else"),
+            ("host", "All of the host's"),
+            ("bridge", "A bridge with the other sandboxes; they find each other by name"),
+            ("user", "A network of its own, without any right on the host"),
+            ("container:NAME", "That of another sandbox"),
+            ("ns:PATH", "The network namespace that a file stands for"),
+        ];
+        Some(Box::new(values.into_iter().map(|(name, help)| PossibleValue::new(name).help(help))))
+    }
+}
+
+/// The namespace of a new sandbox, as far as it is known before anything is made; none for the host's own.
+pub(super) fn namespace(network: &Network) -> Option<Option<PathBuf>> {
+    match network {
+        Network::None | Network::Made(_) | Network::Container(_) => Some(None),
+        Network::Host => None,
+        Network::Path(path) => Some(Some(path.clone())),
+    }
+}
+
+/// Refuses what doesn't go together.
+pub(super) fn check(args: &Args, plan: &Plan) -> anyhow::Result<()> {
+    let made = matches!(args.network, Network::Made(_));
+    ensure!(
+        args.publish.is_empty() || made,
+        "--publish: only a network of the sandbox's own has ports to publish; add --network bridge or --network user"
+    );
+    if let Network::Path(path) = &args.network {
+        open_namespace(path).with_context(|| format!("--network ns:{}", path.display()))?;
+    }
+    let in_user_namespace = plan.namespaces.has(Namespace::User);
+    ensure!(
+        !in_user_namespace || matches!(args.network, Network::None | Network::Host),
+        "--network: the bundle has a user namespace (linux.namespaces), whose root has no right to a network from outside; use none or host"
+    );
+    Ok(())
+}
+
+/// A network that is joined: given back when this goes, or with a word on how that went.
+#[derive(Debug, Default)]
+pub(super) struct Joined {
+    made: Option<Attachment>,
+    /// What a path of the plan's leads to, `/proc/self/fd/N`.
+    _held: Option<OwnedFd>,
+}
+
+impl Joined {
+    /// Gives it back.
+    pub(super) fn leave(mut self) -> anyhow::Result<()> {
+        self.made.take().map_or(Ok(()), |made| Ok(made.leave()?))
+    }
+}
+
+impl Drop for Joined {
+    fn drop(&mut self) {
+        // Something else went wrong, and is what the user hears of; what can't be removed stays on record.
+        if let Some(made) = self.made.take() {
+            let _ = made.leave();
+        }
+    }
+}
+
+/// Makes or finds the network that was asked for, and puts it into the plan.
+pub(super) fn join(global: &Global, args: &Args, plan: &mut Plan) -> anyhow::Result<Joined> {
+    match &args.network {
+        Network::None | Network::Host | Network::Path(_) => Ok(Joined::default()),
+        Network::Made(kind) => {
+            if global.containers().store().find(&plan.id).is_ok() {
+                return Err(insula_boundary::Error::Exists(plan.id.clone()).into());
+            }
+            let id = plan.id.to_string();
+            let hostname = plan.hostname.clone().filter(|name| *name != id);
+            let wish = Wish { id, hostname, publish: args.publish.clone(), resolv_conf: RESOLV_CONF.into() };
+            let made = insula_network::join(&global.root(), *kind, &wish)?;
+            for note in made.notes() {
+                crate::show::warn(format_args!("insula: {note}"));
+            }
+            plan.namespaces.list.insert(Namespace::Net, Some(made.namespace()));
+            show_resolvers(plan, made.resolv_conf());
+            Ok(Joined { made: Some(made), _held: None })
+        }
+        Network::Container(id) => {
+            let namespace = of_container(global, id).with_context(|| format!("--network container:{id}"))?;
+            plan.namespaces.list.insert(Namespace::Net, Some(format!("/proc/self/fd/{}", namespace.as_raw_fd()).into()));
+            if let Some(facts) = insula_network::facts(&global.root(), id.as_str()) {
+                show_resolvers(plan, &facts.resolv_conf);
+            }
+            Ok(Joined { made: None, _held: Some(namespace) })
+        }
+    }
+}
+
+/// Has the sandbox ask these for names, unless it brings its own word on that.
+fn show_resolvers(plan: &mut Plan, file: &Path) {
+    let target = Path::new(RESOLV_CONF);
+    if plan.mounts.iter().any(|mount| mount.target == target) {
+        return;
+    }
+    let source = file.to_owned();
+    let mut mount = defaults::mount(target.into(), MountKind::Bind { source, recursive: false }, 0);
+    // What it would write there, it would write into our records.
+    mount.set = attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;
+    plan.mounts.push(mount);
+}
+
+/// The network namespace of another sandbox.
+fn of_container(global: &Global, id: &Id) -> anyhow::Result<OwnedFd> {
+    let containers = global.containers();
+    let sandbox = containers.open(id)?;
+    let status = sandbox.status();
+    ensure!(
+        matches!(status, Status::Created | Status::Running | Status::Paused),
+        "{id} is {}; only a sandbox that runs has a network to join",
+        status.as_str()
+    );
+    check_has_own(global, sandbox.entry())?;
+    let init = containers.store().find(id)?.read_init().context("it has ended")?;
+    let pid = Pid::from_raw(init.pid).context("it has ended")?;
+    let namespace = open_namespace(Path::new(&format!("/proc/{}/ns/net", init.pid)))?;
+    // As long as the process is still the one that is on record, the number was its own.
+    ensure!(insula_sys::process::find(pid, init.started)?.is_some(), "it has ended");
+    Ok(namespace)
+}
+
+/// Refuses to join what isn't a network of the sandbox's own.
+fn check_has_own(global: &Global, entry: &Entry) -> anyhow::Result<()> {
+    let plan: &plan::Plan = &entry.plan;
+    if !plan.namespaces.has(Namespace::Net) {
+        bail!("{} has the host's network; use --network host", plan.id);
+    }
+    if entry.boundary == "sentry" && insula_network::facts(&global.root(), plan.id.as_str()).is_none() {
+        bail!("{}'s network is inside its sentry, where nobody else can be; run it with --network bridge or user", plan.id);
+    }
+    Ok(())
+}
+
+/// Opens a file that stands for a network namespace.
+fn open_namespace(path: &Path) -> anyhow::Result<OwnedFd> {
+    let file = rustix::fs::openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty());
+    let file = file.with_context(|| format!("can't open {}", path.display()))?;
+    // A file of nsfs is called by its kind, wherever it is mounted: namespaces(7).
+    let name = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap_or_default();
+    ensure!(name.to_string_lossy().starts_with("net:["), "{} is no network namespace", path.display());
+    Ok(file)
+}

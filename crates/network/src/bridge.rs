@@ -1,0 +1,201 @@
+//! A container on a bridge.
+
+use crate::addresses::{NETWORKS, PREFIX, PREFIX6, Subnet};
+use crate::attendant::Attendant;
+use crate::error::{Error, Result};
+use crate::names::{Resolver, resolv_conf};
+use crate::namespace::{self, Namespace};
+use crate::netlink::{Netlink, Refused};
+use crate::state::{Bridge, Lease, Process, Records, State, remove_file};
+use crate::{Attachment, Wish, forwarding, links, rules};
+use insula_sys::{Context, Errno};
+use std::net::IpAddr;
+use std::path::Path;
+
+/// Puts a container on the bridge of this network namespace, which is made if it isn't there.
+pub(crate) fn join(root: &Path, wish: &Wish) -> Result<Attachment> {
+    if let Some(refused) = wish.publish.iter().find_map(rules::refused) {
+        return Err(Error::Failed(refused));
+    }
+    rules::program()?;
+    let making = namespace::make(|| Ok(()))?;
+    let records = Records::make(root)?;
+    let here = Records::here()?;
+    let mut joining =
+        Joining { here, netlink: Netlink::open()?, state: records.read(here)?, records, attendant: None, notes: vec![] };
+    let joined = joining.join(wish, making);
+    let Joining { records, attendant, notes, .. } = joining;
+    drop(records);
+    match joined {
+        Ok((namespace, resolv_conf)) => {
+            Ok(Attachment { root: root.to_owned(), id: wish.id.clone(), namespace, resolv_conf, notes, attendant })
+        }
+        Err(error) => {
+            if let Some(attendant) = attendant {
+                attendant.end();
+            }
+            // What can't be removed now stays on record.
+            let _ = crate::remove_own(root, &wish.id);
+            Err(error)
+        }
+    }
+}
+
+/// A container that is being put on a bridge; the records are locked.
+struct Joining {
+    records: Records,
+    here: u64,
+    netlink: Netlink,
+    state: State,
+    attendant: Option<Attendant>,
+    notes: Vec<String>,
+}
+
+impl Joining {
+    fn join(&mut self, wish: &Wish, making: namespace::Making<()>) -> Result<(rustix::fd::OwnedFd, std::path::PathBuf)> {
+        let ports_left = collect(&self.records, self.here, &mut self.netlink, &mut self.state, |lease| !lease.owner.lives())?;
+        crate::check_free(&self.state, &wish.id)?;
+        let number = self.state.free_number().ok_or_else(|| Error::Failed("all addresses of the network are in use".into()))?;
+        let lease = Lease {
+            id: wish.id.clone(),
+            hostname: wish.hostname.clone(),
+            number: Some(number),
+            publish: wish.publish.clone(),
+            owner: Process::this()?,
+            attendant: None,
+        };
+        self.state.leases.push(lease);
+        self.state.next = number + 1;
+        let (bridge, new) = self.bridge()?;
+        let net = Subnet(bridge.number);
+        let Namespace { file, netlink: mut inside, .. } = making.wait()?;
+        let resolver = Resolver {
+            net,
+            ipv6: bridge.ipv6,
+            number,
+            publish: wish.publish.clone(),
+            directory: self.records.directory(self.here),
+            resolv_conf: wish.resolv_conf.clone(),
+        };
+        let attendant = Attendant::start(resolver)?;
+        let process = attendant.process();
+        self.attendant = Some(attendant);
+        // So that whoever removes the container, or finds that we have crashed, needn't wait for us to see to it.
+        if let Some(lease) = self.state.leases.last_mut() {
+            lease.attendant = Some(process?);
+        }
+        self.records.write(self.here, &self.state)?;
+        if new || ports_left || !wish.publish.is_empty() {
+            rules::set(net, bridge.ipv6, &self.state.leases)?;
+        }
+        self.link(net, number, &file)?;
+        let mut addresses = vec![(IpAddr::from(net.container(number)), PREFIX)];
+        let mut gateways = vec![IpAddr::from(net.gateway())];
+        if bridge.ipv6 {
+            addresses.push((net.container6(number).into(), PREFIX6));
+            gateways.push(net.gateway6().into());
+        }
+        links::set_card(&mut inside, &addresses, &gateways, None)?;
+        let path = self.records.resolv_conf(self.here, &number.to_string());
+        let hosts = std::fs::read_to_string(&wish.resolv_conf).unwrap_or_default();
+        std::fs::write(&path, resolv_conf(&hosts, net.resolver(number))).on("write", path.display())?;
+        Ok((file, path))
+    }
+
+    /// The bridge, and whether it had to be made. The record is written in any case, before anything is made.
+    fn bridge(&mut self) -> Result<(Bridge, bool)> {
+        if let Some(bridge) = self.state.bridge {
+            let mac = links::mac(&mut self.netlink, &Subnet(bridge.number).bridge())?;
+            if mac.as_deref() == Some(&bridge.mac[..]) {
+                self.records.write(self.here, &self.state)?;
+                return Ok((bridge, false));
+            }
+        }
+        let routes = links::routes(&mut self.netlink)?;
+        let free = |number: &u8| !routes.iter().any(|(to, prefix)| Subnet(*number).overlaps(*to, *prefix));
+        for number in (0..NETWORKS).filter(free) {
+            let bridge = Bridge { number, mac: made_up()?, ipv6: forwarding::has_ipv6() };
+            let net = Subnet(number);
+            if self.netlink.index(&net.bridge()).is_some() {
+                continue;
+            }
+            self.state.bridge = Some(bridge);
+            self.records.write(self.here, &self.state)?;
+            match links::make_bridge(&mut self.netlink, net, bridge.mac, bridge.ipv6) {
+                // Another store's, since a moment.
+                Err(Refused { errno: Errno::EXIST, .. }) => continue,
+                made => made?,
+            }
+            let changed = forwarding::allow(&net.bridge(), bridge.ipv6)?;
+            if !changed.is_empty() {
+                let names = changed.join(" and ");
+                self.notes
+                    .push(format!("--network bridge: switched on {names}, so that the host forwards packets; that stays on"));
+            }
+            return Ok((bridge, true));
+        }
+        self.state.bridge = None;
+        Err(Error::Failed(
+            "--network bridge: none of the subnets 10.83.0.0/21 to 10.83.248.0/21 is free; the host has routes to each".into(),
+        ))
+    }
+
+    fn link(&mut self, net: Subnet, number: u16, namespace: &rustix::fd::OwnedFd) -> Result<()> {
+        match links::make_link(&mut self.netlink, net, number, namespace) {
+            // Left by somebody whose record was lost.
+            Err(Refused { errno: Errno::EXIST, .. }) => {
+                links::remove(&mut self.netlink, &net.link(number))?;
+                Ok(links::make_link(&mut self.netlink, net, number, namespace)?)
+            }
+            made => Ok(made?),
+        }
+    }
+}
+
+/// The address of a bridge's card: administered locally, for one card, and nobody else's.
+fn made_up() -> Result<[u8; 6]> {
+    let mut mac = [0; 6];
+    rustix::rand::getrandom(&mut mac, rustix::rand::GetRandomFlags::empty()).on("make up", "an address")?;
+    mac[0] = mac[0] & 0xfc | 0x02;
+    Ok(mac)
+}
+
+/// Removes what some containers had here, and then them from the state. Whether one of them had published ports: then the rules aren't right
+/// any more.
+pub(crate) fn collect(
+    records: &Records,
+    here: u64,
+    netlink: &mut Netlink,
+    state: &mut State,
+    gone: impl Fn(&Lease) -> bool,
+) -> Result<bool> {
+    let mut ports_left = false;
+    for lease in state.leases.iter().filter(|lease| gone(lease)) {
+        lease.attendant.map_or(Ok(()), Process::end)?;
+        let (Some(number), Some(bridge)) = (lease.number, state.bridge) else { continue };
+        links::remove(netlink, &Subnet(bridge.number).link(number))?;
+        remove_file(&records.resolv_conf(here, &number.to_string()))?;
+        ports_left |= !lease.publish.is_empty();
+    }
+    state.leases.retain(|lease| !gone(lease));
+    Ok(ports_left)
+}
+
+/// Puts on record who is left; where nobody is, removes bridge, rules and record.
+pub(crate) fn settle(records: &Records, here: u64, netlink: &mut Netlink, state: &mut State, ports_left: bool) -> Result<()> {
+    if state.leases.iter().any(|lease| lease.number.is_some()) {
+        records.write(here, state)?;
+        let bridge = state.bridge.filter(|_| ports_left);
+        return bridge.map_or(Ok(()), |bridge| rules::set(Subnet(bridge.number), bridge.ipv6, &state.leases));
+    }
+    if let Some(bridge) = state.bridge {
+        let net = Subnet(bridge.number);
+        rules::remove(net)?;
+        // One of the name may be somebody else's by now.
+        if links::mac(netlink, &net.bridge())?.as_deref() == Some(&bridge.mac[..]) {
+            links::remove(netlink, &net.bridge())?;
+        }
+        state.bridge = None;
+    }
+    if state.leases.is_empty() { records.remove(here) } else { records.write(here, state) }
+}

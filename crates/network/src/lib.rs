@@ -1,0 +1,249 @@
+//! Networks of containers. A network is made before the container, which joins its namespace, and removed after it.
+//!
+//! ```text
+//! --network bridge                                     --network user
+//!
+//! container: eth0 ── insula0-N ── insula0 (bridge)     container: eth0 (a tap) ── attendant: usernet ── ordinary sockets
+//!    │                               │ rules: masquerade, published ports
+//!    └── names ──> attendant         └── the host's other networks
+//! ```
+//!
+//! Each container has an *attendant*: a confined process, ended with the one that stays with the container, which answers for names or is the
+//! network itself. Nothing else runs.
+//!
+//! | module | holds |
+//! |---|---|
+//! | `bridge` | joining a bridge, and leaving it |
+//! | `user` | a network without privilege |
+//! | [`state`] | the record: who has which address; the lock |
+//! | `addresses` | which those are |
+//! | `namespace`, `links`, `netlink` | the container's namespace; devices, addresses, routes; how the kernel is asked for them |
+//! | `rules`, `forwarding` | the packet filter by nft(8), settings of the kernel |
+//! | `attendant` | the process, and what it gives up |
+//! | `names` | the resolver in it |
+//!
+//! **A crash** leaves what is on record, and nothing else: the record comes first ([`state`]). Processes end with ours, by the kernel. A record whose
+//! owner has ended is nobody's: [`release`], and the next [`join`], remove what it names.
+
+mod addresses;
+mod attendant;
+mod bridge;
+mod error;
+mod forwarding;
+mod links;
+mod names;
+mod namespace;
+mod netlink;
+mod probe;
+mod rules;
+mod state;
+mod user;
+
+pub use error::{Error, Result};
+pub use insula_usernet::Publish;
+pub use probe::{Support, bridge as bridge_support};
+
+use addresses::Subnet;
+use attendant::Attendant;
+use insula_sys::Context;
+use netlink::Netlink;
+use rustix::fd::{AsRawFd, OwnedFd};
+use serde::Serialize;
+use state::{LEASES, Lease, Process, Records, State};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+/// Which network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A bridge that all containers of the store share.
+    Bridge,
+    /// One of its own, which takes no right on the host.
+    User,
+}
+
+/// What is wanted.
+#[derive(Clone, Debug)]
+pub struct Wish {
+    /// The container's name, which the others on a bridge find it by.
+    pub id: String,
+    /// Its host name, by which it finds itself.
+    pub hostname: Option<String>,
+    /// Ports of the host's that lead to it.
+    pub publish: Vec<Publish>,
+    /// Where it says whom the host asks for names, resolv.conf(5).
+    pub resolv_conf: PathBuf,
+}
+
+/// A container's place in a network, for the process that stays with it.
+#[derive(Debug)]
+pub struct Attachment {
+    root: PathBuf,
+    id: String,
+    namespace: OwnedFd,
+    resolv_conf: PathBuf,
+    notes: Vec<String>,
+    attendant: Option<Attendant>,
+}
+
+/// Makes a network for a container whose record is in the store at `root`, by this process, which has one thread and stays with the container.
+///
+/// # Errors
+/// It can't be had: a right or a program is missing, or a port is taken. Then nothing is left.
+pub fn join(root: &Path, kind: Kind, wish: &Wish) -> Result<Attachment> {
+    match kind {
+        Kind::Bridge => bridge::join(root, wish),
+        Kind::User => join_user(root, wish),
+    }
+}
+
+fn join_user(root: &Path, wish: &Wish) -> Result<Attachment> {
+    let config = insula_usernet::Config {
+        publish: wish.publish.clone(),
+        resolv_conf: wish.resolv_conf.clone(),
+        ..insula_usernet::Config::default()
+    };
+    let (namespace, gateway) = user::Gateway::make(config)?;
+    let resolver = gateway.resolver();
+    // All that it leaves is a line on record, for those who ask, and a file.
+    remove(root, |lease| !lease.owner.lives())?;
+    let records = Records::make(root)?;
+    let here = Records::here()?;
+    let mut state = records.read(here)?;
+    check_free(&state, &wish.id)?;
+    let lease = Lease {
+        id: wish.id.clone(),
+        hostname: wish.hostname.clone(),
+        number: None,
+        publish: wish.publish.clone(),
+        owner: Process::this()?,
+        attendant: None,
+    };
+    state.leases.push(lease);
+    let make = || -> Result<(Attendant, PathBuf)> {
+        records.write(here, &state)?;
+        let path = records.resolv_conf(here, "user");
+        let hosts = std::fs::read_to_string(&wish.resolv_conf).unwrap_or_default();
+        std::fs::write(&path, names::resolv_conf(&hosts, resolver)).on("write", path.display())?;
+        let attendant = Attendant::start(gateway)?;
+        let process = attendant.process();
+        if let Some(lease) = state.leases.last_mut() {
+            lease.attendant = process.ok();
+        }
+        records.write(here, &state).map(|()| (attendant, path))
+    };
+    let made = make();
+    drop(records);
+    let (attendant, resolv_conf) = made.inspect_err(|_| drop(remove_own(root, &wish.id)))?;
+    Ok(Attachment {
+        root: root.to_owned(),
+        id: wish.id.clone(),
+        namespace,
+        resolv_conf,
+        notes: vec![],
+        attendant: Some(attendant),
+    })
+}
+
+impl Attachment {
+    /// The namespace, for who opens it in this process.
+    pub fn namespace(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.namespace.as_raw_fd()))
+    }
+
+    /// A file that is to be the container's `/etc/resolv.conf`.
+    pub fn resolv_conf(&self) -> &Path {
+        &self.resolv_conf
+    }
+
+    /// What was done to the host that the user should hear of.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Removes it all, when the container has ended.
+    ///
+    /// # Errors
+    /// Something can't be removed; it stays on record.
+    pub fn leave(self) -> Result<()> {
+        if let Some(attendant) = self.attendant {
+            attendant.end();
+        }
+        drop(self.namespace);
+        remove_own(&self.root, &self.id)
+    }
+}
+
+/// Refuses a name that somebody has.
+fn check_free(state: &State, id: &str) -> Result<()> {
+    match state.lease(id) {
+        Some(_) => Err(Error::Failed(format!("a sandbox named {id} has a network already; remove it first"))),
+        None => Ok(()),
+    }
+}
+
+/// Removes what a container's network has left on the host, and what others have that are gone. Where there is nothing, that is one look.
+///
+/// # Errors
+/// Something can't be removed; it stays on record.
+pub fn release(root: &Path, id: &str) -> Result<()> {
+    remove(root, |lease| lease.id == id || !lease.owner.lives())
+}
+
+/// The same for who stays with the container: another one of the name isn't meant.
+fn remove_own(root: &Path, id: &str) -> Result<()> {
+    let this = Process::this()?;
+    remove(root, |lease| lease.id == id && lease.owner == this || !lease.owner.lives())
+}
+
+fn remove(root: &Path, gone: impl Fn(&Lease) -> bool) -> Result<()> {
+    let Some(records) = Records::find(root)? else { return Ok(()) };
+    let here = Records::here()?;
+    // In another network namespace, links and rules are out of reach: they go with it, or with the next container there.
+    if records.namespaces().contains(&here) {
+        let mut state = records.read(here)?;
+        let mut netlink = Netlink::open()?;
+        let ports_left = bridge::collect(&records, here, &mut netlink, &mut state, gone)?;
+        bridge::settle(&records, here, &mut netlink, &mut state, ports_left)?;
+    }
+    records.leave()
+}
+
+/// A container's network, for those who ask.
+#[derive(Clone, Debug, Serialize)]
+pub struct Facts {
+    /// Which network.
+    pub mode: Kind,
+    /// The container's addresses.
+    pub addresses: Vec<IpAddr>,
+    /// The host's ports that lead to it.
+    pub ports: Vec<Publish>,
+    /// Its `/etc/resolv.conf`, on the host.
+    #[serde(skip)]
+    pub resolv_conf: PathBuf,
+}
+
+/// What is on record of a container's network; nothing, if it has none of ours.
+pub fn facts(root: &Path, id: &str) -> Option<Facts> {
+    let records = Records::look(root)?;
+    records.into_iter().find_map(|directory| {
+        let state = state::read(&directory.join(LEASES)).ok()?;
+        let lease = state.lease(id)?;
+        Some(facts_of(&directory, &state, lease))
+    })
+}
+
+fn facts_of(directory: &Path, state: &State, lease: &Lease) -> Facts {
+    let ports = lease.publish.clone();
+    match (lease.number, state.bridge) {
+        (Some(number), Some(bridge)) => {
+            let net = Subnet(bridge.number);
+            let mut addresses = vec![IpAddr::from(net.container(number))];
+            addresses.extend(bridge.ipv6.then(|| IpAddr::from(net.container6(number))));
+            let resolv_conf = state::resolv_conf(directory, &number.to_string());
+            Facts { mode: Kind::Bridge, addresses, ports, resolv_conf }
+        }
+        _ => Facts { mode: Kind::User, addresses: user::addresses(), ports, resolv_conf: state::resolv_conf(directory, "user") },
+    }
+}

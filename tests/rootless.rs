@@ -28,6 +28,22 @@ fn a_command_runs_as_its_user() {
 }
 
 #[test]
+fn what_is_mounted_on_the_host_is_in_nobodys_way() {
+    let Some(mut plain) = Plain::new() else { return };
+    // Somewhere below the working directory, and below that of temporary files.
+    let (below, deep) = (plain.home("below"), plain.home("below/deep"));
+    std::fs::create_dir_all(&deep).unwrap();
+    std::os::unix::fs::chown(&below, Some(USER), Some(USER)).unwrap();
+    plain.world.file("home/file", "beside\n");
+    plain.first = format!("mount -t tmpfs covering {} && ", deep.display());
+    let script = "cat file; echo a > new; echo b > /tmp/new; echo c > below/new; ls; cat new /tmp/new below/new; ls below/deep; \
+        echo x 2>/dev/null > file || echo read-only";
+    let wanted = "beside\nbelow\nfile\nnew\na\nb\nc\nread-only\n";
+    assert_eq!(plain.ok(&["run", "--", "sh", "-c", script]), wanted);
+    assert_eq!(std::fs::read_dir(plain.home("")).unwrap().count(), 2, "nothing is kept");
+}
+
+#[test]
 fn what_it_writes_can_be_kept() {
     let Some(plain) = Plain::new() else { return };
     let script = "echo a > here; mkdir -p /home/new/dir; echo b > /top; rm /etc/hostname; chmod 600 /tmp";
@@ -222,6 +238,45 @@ fn the_sentry_needs_no_root() {
 }
 
 #[test]
+fn podman_drives_it_without_root() {
+    let Some(plain) = Plain::new() else { return };
+    if Command::new("podman").arg("--version").output().is_err() {
+        eprintln!("skipped: podman isn't installed");
+        return;
+    }
+    let bundle = plain.bundle("bundle", "true", |_| ());
+    let rootfs = format!("{bundle}/rootfs");
+    let program = plain.world.path("insula");
+    let podman = |args: &[&str]| {
+        let command = ["podman", "--runtime", program.to_str().unwrap(), "--cgroup-manager=cgroupfs"];
+        let output = output(&mut plain.command([&command[..], args].concat()));
+        assert!(output.status.success(), "{args:?}: {}", told(&output));
+        stdout(&output).to_owned()
+    };
+    // Left alone it raises these, which not every host lets it.
+    let limits = ["--network", "none", "--ulimit", "nofile=100:100", "--ulimit", "nproc=1000:1000", "-v", "/usr:/usr:ro"];
+    let run =
+        |options: &[&str], program: &[&str]| podman(&[&["run"], options, &limits[..], &["--rootfs", &rootfs], program].concat());
+    assert_eq!(run(&["--rm"], &["sh", "-c", "id -u; echo x > /by-podman; cat /by-podman"]), "0\nx\n");
+    run(&["-d", "--name", "box"], &["sleep", "1000"]);
+    assert_eq!(podman(&["exec", "box", "id", "-u"]), "0\n");
+    podman(&["rm", "--force", "--time", "0", "box"]);
+}
+
+#[test]
+fn root_of_a_user_namespace_has_no_more() {
+    let Some(plain) = Plain::new() else { return };
+    let program = plain.world.path("insula").to_str().unwrap().to_owned();
+    let inside = |args: &[&str]| output(&mut plain.command([&["unshare", "--user", "--map-root-user", &program], args].concat()));
+    let output = inside(&["run", "--", "sh", "-c", "id -u; echo x > here; cat here"]);
+    assert_eq!(stdout(&output), "0\nx\n", "{}", told(&output));
+    assert!(!plain.home("here").exists());
+    let given = inside(&["run", "--cap-add", "MKNOD", "--", "sh", "-c", "mknod x c 1 3 2>/dev/null || echo refused"]);
+    assert_eq!(stdout(&given), "refused\n", "{}", told(&given));
+    assert!(plain.world.path("run/insula").is_dir(), "the store is the user's");
+}
+
+#[test]
 fn doctor_and_the_benchmark_tell_what_there_is() {
     let Some(plain) = Plain::new() else { return };
     let report: Value = serde_json::from_str(&plain.ok(&["doctor", "--format", "json"])).unwrap();
@@ -229,12 +284,14 @@ fn doctor_and_the_benchmark_tell_what_there_is() {
     let text = container.to_string();
     assert!(text.contains("rootless") && text.contains("/etc/subuid"), "{text}");
     let args =
-        ["bench", "--platforms", "native,container,runc,docker", "--rows", "start.plain", "--runs", "1", "--format", "json"];
+        ["bench", "--platforms", "native,container,crun,runc,docker", "--rows", "start.plain", "--runs", "1", "--format", "json"];
     let output = plain.output(&args);
     assert!(output.status.success(), "{}", told(&output));
     let report: Value = serde_json::from_str(stdout(&output)).unwrap();
     let measured = |name: &str| report["rows"].as_array().into_iter().flatten().any(|row| row.to_string().contains(name));
     assert!(measured("container"), "{}", stderr(&output));
+    // What can't be measured has a reason that is its own.
+    assert!(!stderr(&output).contains("the launcher ended"), "{}", stderr(&output));
 }
 
 /// What an option does for a plain user.
@@ -281,6 +338,7 @@ fn options() -> BTreeMap<&'static str, (Vec<&'static str>, &'static str, Does)> 
         ("--cpus", (vec!["0.5"], "true", no_limit(&["cpu", "cgroup v1"]))),
         ("--pids-limit", (vec!["10"], "true", no_limit(&["pids", "cgroup v1"]))),
         ("--network", (vec!["host"], "readlink /proc/self/ns/net > /dev/null && ls /sys/class/net | grep -c lo", Prints("1\n"))),
+        ("--publish", (vec!["8080:80"], "true", Says(&["--network"]))),
         ("--cap-add", (vec!["SYS_TIME"], "grep -c CapBnd:.*2 /proc/self/status", Prints("1\n"))),
         ("--cap-drop", (vec!["ALL"], "grep CapBnd /proc/self/status", Prints("CapBnd:\t0000000000000000\n"))),
         ("--security-opt", (vec!["no-new-privileges=false"], "grep NoNewPrivs /proc/self/status", Prints("NoNewPrivs:\t0\n"))),
@@ -336,5 +394,9 @@ fn each_option_of_run_works_or_says_why_not() {
         }
     }
     assert!(plain.home("pid").exists());
+    for network in ["bridge", "user", "container:other"] {
+        let said = plain.fails(125, &["run", "--network", network, "--", "true"]);
+        assert!(said.contains("none or host") && said.contains("as root"), "{said}");
+    }
     assert_eq!(plain.ok(&["list", "--format", "json"]), "[]\n");
 }

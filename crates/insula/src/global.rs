@@ -190,12 +190,13 @@ fn isolation(name: &str) -> Result<&'static str, String> {
     }
 }
 
-/// `/run/insula` for root, a place of their own for others.
+/// `/run/insula` for root, a place of their own for others; they may be root in a user namespace, where Podman calls us.
 fn default_root() -> PathBuf {
-    if rustix::process::geteuid().is_root() {
+    let own = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty()).map(PathBuf::from);
+    let of_host = || own.is_none() || insula_sys::host::kernel::in_initial_user_namespace();
+    if rustix::process::geteuid().is_root() && of_host() {
         return PathBuf::from("/run/insula");
     }
-    let own = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty()).map(PathBuf::from);
     own.unwrap_or_else(|| PathBuf::from(format!("/tmp/insula-{}", rustix::process::getuid().as_raw()))).join("insula")
 }
 

@@ -176,7 +176,9 @@ fn own_program(scratch: &Scratch) -> Result<String, String> {
 /// Looks for the platform `name`; a reason if it is not there.
 pub(crate) fn find(name: &str, errand: &mut Errand<'_>, host: &host::Host) -> Result<Found, String> {
     let found = |platform: Box<dyn Platform>, version: String| Found { platform, version, otherwise: None };
-    let hybrid = (host.cgroups == host::Cgroups::Hybrid).then(oci::without_unified);
+    // Other ways are mount namespaces, which only root can make.
+    let root = rustix::process::geteuid().is_root();
+    let hybrid = (root && host.cgroups == host::Cgroups::Hybrid).then(oci::without_unified);
     match name {
         NATIVE | AGAIN => Ok(found(Box::new(native::Native), "a plain process".into())),
         "container" | "sentry" => {
@@ -188,7 +190,7 @@ pub(crate) fn find(name: &str, errand: &mut Errand<'_>, host: &host::Host) -> Re
             let version = errand.version(name)?;
             let command = ["runsc", "--platform=ptrace", "--network=none"].map(str::to_owned).to_vec();
             let platform = Box::new(oci::Oci::new(name, command));
-            Ok(Found { platform, version, otherwise: Some(oci::without_net_sysctl()) })
+            Ok(Found { platform, version, otherwise: root.then(oci::without_net_sysctl) })
         }
         "bwrap" => Ok(found(Box::new(bwrap::Bwrap), errand.version(name)?)),
         "docker" | "podman" | "docker-insula" | "podman-insula" => {

@@ -4,7 +4,6 @@
 use super::{Group, Groups, files, needed};
 use insula_boundary::Error;
 use insula_spec::Plan;
-use insula_spec::plan::Namespace;
 use insula_spec::resources::DeviceRule;
 use std::path::Path;
 
@@ -15,7 +14,7 @@ pub(super) const DELEGATION: &str = "ask for one (systemd-run --user --scope -p 
 /// The controllers of what a plan limits, by their names in v1.
 pub(super) fn limited(plan: &Plan) -> Result<Vec<&'static str>, Error> {
     let mut needed = needed(&plan.resources);
-    if needed.contains(&"devices") && plan.namespaces.has(Namespace::User) && !privileged() {
+    if needed.contains(&"devices") && !privileged() {
         check_rules(plan)?;
         needed.retain(|name| *name != "devices");
     }

@@ -16,6 +16,7 @@ use insula_sys::mount::{self, Change};
 use insula_sys::{Context, Errno};
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
+use rustix::mount::MountPropagationFlags;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -83,6 +84,9 @@ pub(super) fn privileged(anchor: &Path, keep: Option<&Path>) -> Result<OwnedFd, 
 
 /// Overlays as a plain user can have them.
 pub(super) fn in_user_namespace(anchor: &Path, keep: Option<&Path>) -> Result<OwnedFd, Error> {
+    // Nothing is mounted here by others any more while we look.
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    rustix::mount::mount_change("/", private).on("cut off", "the mounts of the host").map_err(failed)?;
     let seen = Seen::look(anchor, keep)?;
     let mut layers = Layers::new(anchor, keep, true)?;
     place(&layers.scratch, "skeleton", 0o755)?;
@@ -94,7 +98,8 @@ pub(super) fn in_user_namespace(anchor: &Path, keep: Option<&Path>) -> Result<Ow
     let bottom = layers.anchor.join("skeleton");
     layers.add(&bottom, None, 0o755)?;
     let Split { own, mut lowers, files, .. } = split;
-    lowers.extend(own);
+    // Where something is mounted below, the skeleton's directory is the caller's too.
+    lowers.extend(own.into_iter().filter(|path| !seen.below(path)));
     for lower in &lowers {
         let Ok(stat) = rustix::fs::stat(lower) else { continue };
         layers.add(lower, Some(lower), stat.st_mode & 0o7777)?;

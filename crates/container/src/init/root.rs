@@ -28,7 +28,7 @@ pub(super) fn change(
     let covered = mounts::open_covered(plan, anchor)?;
     let root = match &plan.root.source {
         RootSource::Dir(path) => directory(path, plan)?,
-        RootSource::Host { keep } if plan.namespaces.has(Namespace::User) => overlay::in_user_namespace(anchor, keep.as_deref())?,
+        RootSource::Host { keep } if in_user_namespace(plan) => overlay::in_user_namespace(anchor, keep.as_deref())?,
         RootSource::Host { keep } => overlay::privileged(anchor, keep.as_deref())?,
     };
     make_working_directory(&root, plan);
@@ -39,6 +39,11 @@ pub(super) fn change(
     hooks::run_inside(&plan.hooks.create_container, "createContainer", plan)?;
     if no_pivot { mount::cover_root(&root) } else { mount::pivot(&root) }.map_err(failed)?;
     Ok(terminal)
+}
+
+/// Whether the host's mounts belong to who has more rights than we.
+fn in_user_namespace(plan: &Plan) -> bool {
+    plan.namespaces.has(Namespace::User) || !insula_sys::host::kernel::in_initial_user_namespace()
 }
 
 /// What is done once it is the root: what would have been in the way before.

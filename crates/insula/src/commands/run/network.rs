@@ -100,7 +100,9 @@ pub(super) fn check(args: &Args, plan: &Plan) -> anyhow::Result<()> {
     let in_user_namespace = plan.namespaces.has(Namespace::User);
     ensure!(
         !in_user_namespace || matches!(args.network, Network::None | Network::Host),
-        "--network: the bundle has a user namespace (linux.namespaces), whose root has no right to a network from outside; use none or host"
+        "--network: {} a user namespace, whose root has no right to a network from outside; use none or host{}",
+        if args.bundle.is_some() { "the bundle has" } else { "a plain user's sandbox has" },
+        if args.bundle.is_some() { "" } else { ", or run as root" }
     );
     Ok(())
 }

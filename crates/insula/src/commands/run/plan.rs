@@ -78,6 +78,8 @@ fn of_words(args: &Args) -> anyhow::Result<Plan> {
     };
     if rootless::needed() {
         rootless::adapt(&mut plan, args, &given)?;
+    } else {
+        rootless::adapt_for_root(&mut plan);
     }
     // Sorted by depth, so that none covers another that lies in it.
     plan.mounts.sort_by_key(|mount| mount.target.components().count());

@@ -51,16 +51,36 @@ pub(super) fn adapt(plan: &mut Plan, args: &Args, given: &[Given]) -> anyhow::Re
             *user = User { groups: Vec::new(), ..user.clone() };
         }
     }
-    let has_group_of_terminals = spaces.gid_map.iter().any(|range| range.holds(TERMINALS));
+    if !spaces.gid_map.iter().any(|range| range.holds(TERMINALS)) {
+        without_group_of_terminals(plan);
+    }
+    devices(plan, args, given)
+}
+
+/// The same for root of a user namespace that others made, in which we are; on the host itself there is nothing to do.
+pub(super) fn adapt_for_root(plan: &mut Plan) {
+    if insula_sys::host::kernel::in_initial_user_namespace() {
+        return;
+    }
+    let map = std::fs::read_to_string("/proc/self/gid_map").unwrap_or_default();
+    let range = |line: &str| {
+        let mut numbers = line.split_whitespace().map_while(|word| word.parse().ok());
+        Some(IdMap { inside: numbers.next()?, outside: numbers.next()?, count: numbers.next()? })
+    };
+    if !map.lines().filter_map(range).any(|range| range.holds(TERMINALS)) {
+        without_group_of_terminals(plan);
+    }
+}
+
+/// Nobody has it: terminals belong to whoever makes them.
+fn without_group_of_terminals(plan: &mut Plan) {
     for mount in &mut plan.mounts {
         if let MountKind::Fs { name, options, .. } = &mut mount.kind
             && name == "devpts"
-            && !has_group_of_terminals
         {
             options.retain(|option| !option.starts_with("gid="));
         }
     }
-    devices(plan, args, given)
 }
 
 /// The group `tty`, to which terminals belong.

@@ -339,6 +339,7 @@ fn options() -> BTreeMap<&'static str, (Vec<&'static str>, &'static str, Does)> 
         ("--pids-limit", (vec!["10"], "true", no_limit(&["pids", "cgroup v1"]))),
         ("--network", (vec!["host"], "readlink /proc/self/ns/net > /dev/null && ls /sys/class/net | grep -c lo", Prints("1\n"))),
         ("--publish", (vec!["8080:80"], "true", Says(&["--network"]))),
+        ("--userns", (vec!["auto"], "true", Says(&["--userns", "leave the option out"]))),
         ("--cap-add", (vec!["SYS_TIME"], "grep -c CapBnd:.*2 /proc/self/status", Prints("1\n"))),
         ("--cap-drop", (vec!["ALL"], "grep CapBnd /proc/self/status", Prints("CapBnd:\t0000000000000000\n"))),
         ("--security-opt", (vec!["no-new-privileges=false"], "grep NoNewPrivs /proc/self/status", Prints("NoNewPrivs:\t0\n"))),

@@ -8,6 +8,7 @@ pub(crate) mod guest;
 pub(crate) mod plain;
 pub(crate) mod pty;
 pub(crate) mod runtime;
+pub(crate) mod system;
 
 use std::ffi::OsStr;
 use std::io::Read;

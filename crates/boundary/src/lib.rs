@@ -69,6 +69,8 @@ pub struct Options {
     pub remove: bool,
     /// The root is moved to its place instead of changed with the old one, which a root in memory (an initramfs) doesn't allow.
     pub no_pivot: bool,
+    /// One of this name has ended: it is made once more, in its place, by the plan that is on record.
+    pub again: bool,
     /// The program sees the caller's session keyring instead of one of its own.
     pub share_keyring: bool,
 }
@@ -111,6 +113,12 @@ pub trait Sandbox {
     /// # Errors
     /// It has ended.
     fn signal(&mut self, signal: i32, all: bool) -> Result<()>;
+
+    /// Asks it to end: the init of a system as that wants it, any other program by SIGTERM.
+    ///
+    /// # Errors
+    /// It has ended.
+    fn shut_down(&mut self) -> Result<()>;
 
     /// The first process, for who made the sandbox: to wait for, with the terminal if it has one.
     fn job(&mut self) -> Option<Job>;

@@ -8,6 +8,7 @@
 //! | `ID` | before anything is made that outlives its maker | the plan, and where cgroups and files *will* be |
 //! | `ID:init` | before the first process may go on | its number and start time |
 //! | `:startN` | with the first process | a socket: who connects starts the program; gone when started |
+//! | `:attachN` | by who stays with a system in the background | a socket: who connects gets its console |
 //! | `ID:exit` | by whoever waited for it | the exit code |
 //! | `ID:cgroups` | before it gets groups that it was started without | all that it got so |
 //! | `ID:output` | by `run --detach` | what the program wrote |
@@ -199,6 +200,14 @@ impl Slot {
         self.socket("control")
     }
 
+    /// The name of the socket by which a console is had, relative to [`Self::dir`].
+    ///
+    /// # Errors
+    /// The record can't be looked at.
+    pub fn attach_socket(&self) -> Result<String> {
+        self.socket("attach")
+    }
+
     fn socket(&self, what: &str) -> Result<String> {
         let record = rustix::fs::fstat(&self.record).map_err(|errno| self.failed("look at", &errno.into()))?;
         Ok(format!(":{what}{}", record.st_ino))
@@ -353,6 +362,33 @@ impl Slot {
         }
     }
 
+    /// Forgets how a sandbox that has ended was, and keeps what it is and what it wrote, for it to be made once more.
+    ///
+    /// # Errors
+    /// A file can't be removed.
+    pub fn renew(&self) -> Result<()> {
+        self.forget_start();
+        self.forget_control();
+        self.forget(self.attach_socket());
+        for fact in ["exit", "cgroups", CGROUPS_DRAFT, "init"] {
+            match rustix::fs::unlinkat(&self.dir, self.name(fact), AtFlags::empty()) {
+                Err(errno) if errno != Errno::NOENT => return Err(failed("remove", &self.path(fact), &errno.into())),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes an entry in the place of another.
+    ///
+    /// # Errors
+    /// The file can't be written.
+    pub fn replace_entry(&self, entry: &impl Serialize) -> Result<()> {
+        // Cut off here, it is one that was never made: `delete` removes it.
+        self.record.set_len(0).map_err(|error| self.failed("write", &error))?;
+        self.write_entry(entry)
+    }
+
     /// Removes the sandbox from the store: the last step of deleting it.
     ///
     /// # Errors
@@ -366,7 +402,7 @@ impl Slot {
     /// # Errors
     /// The record can't be looked at, or no descriptor is left.
     pub fn removal(&self) -> Result<Removal> {
-        let sockets = [self.start_socket()?, self.control_socket()?];
+        let sockets = [self.start_socket()?, self.control_socket()?, self.attach_socket()?];
         // The record goes last: as long as something is left, so is the name by which it can be removed.
         let facts = FACTS.iter().map(|fact| self.name(fact));
         let names = sockets.into_iter().chain(facts).chain([self.id.to_string()]).collect();

@@ -32,13 +32,23 @@ pub(crate) fn create(store: &Store, runner: Option<Arc<dyn Runner>>, plan: Plan,
     let mapped = init::map_all(runner.as_ref().map_or(&plan, |(_, container)| container))?;
     let console = connect_console(&plan, options.console_socket.as_deref())?;
     let listener = connect_listener(&plan.process)?;
+    let again = options.again.then(|| Container::make_room(store, &plan.id)).transpose()?;
     let groups = cgroup::plan(&plan)?;
     // Before they are on record as ours: what is ours is removed, with all that is in it.
     groups.check_free()?;
-    let boundary = runner.as_ref().map_or(crate::CONTAINER, |(runner, _)| runner.boundary()).to_owned();
+    let boundary = match &runner {
+        Some((runner, _)) => runner.boundary(),
+        None if plan.system.is_some() => crate::SYSTEM,
+        None => crate::CONTAINER,
+    };
+    let boundary = boundary.to_owned();
     let mut parts = Parts { anchor: store.root().to_owned(), runner, control: None, groups, joins, mapped, listener, options };
     let first = parts.make_first_early(&plan)?;
-    let slot = match store.reserve(&plan.id) {
+    let (slot, before) = match again {
+        Some((slot, before)) => (Ok(slot), Some(before)),
+        None => (store.reserve(&plan.id), None),
+    };
+    let slot = match slot {
         Ok(slot) => slot,
         Err(error) => {
             if let Some(first) = first {
@@ -47,15 +57,23 @@ pub(crate) fn create(store: &Store, runner: Option<Arc<dyn Runner>>, plan: Plan,
             return Err(error);
         }
     };
-    let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let created = now();
     let owner = rustix::process::getuid().as_raw();
     let cgroups = parts.groups.paths();
-    let entry = Entry { boundary, created, plan, cgroups, remove: parts.options.remove, owner };
-    let mut container = Container::made(slot, entry, console, first);
+    let entry = match &before {
+        Some(before) => Entry { cgroups, ..before.clone() },
+        None => Entry { boundary, created, plan, cgroups, remove: parts.options.remove, owner },
+    };
+    let mut container = Container::made(slot, entry, console, first, before);
     let recorded = container.record();
     recorded.and_then(|()| parts.assemble(&mut container)).inspect_err(|_| container.undo())?;
     container.slot().unlock();
     Ok(container)
+}
+
+/// Seconds since 1970.
+pub(crate) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// What has been prepared before anything is made.

@@ -36,7 +36,11 @@ pub(crate) fn exec(
     });
     let console = console.transpose()?.flatten();
     let listener = connect_listener(&process)?;
-    let cgroup = groups.unified()?;
+    let cgroup = match plan.system {
+        // An init leaves the group it was started in to divide it; then no process may be there.
+        Some(_) => groups.unified_of(init.pid)?,
+        None => groups.unified()?,
+    };
     let (ours, theirs) = channel::pair()?;
     let (pid, pidfd) = members::to_join(init, pidfd)?;
     let (pidfd, spaces) = (&pidfd, joined(plan, pid)?);

@@ -11,10 +11,13 @@
 //! | [`sandbox`] | a container that exists: start, signal, pause, update, delete |
 //! | [`exec`], [`members`] | one more process in it; those that are in it |
 //! | [`cgroup`] | limits on v1, hybrid and v2 hosts |
+//! | [`attach`] | the console of a system in the background |
+//! | [`system`] | a whole system in one: what is different |
 //! | [`runner`] | another kernel in the program's place |
 //! | [`seccomp`] | policies compiled to programs |
 //! | [`hooks`], [`userns`] | the configuration's programs, ID mappings |
 
+pub mod attach;
 mod cgroup;
 mod channel;
 mod create;
@@ -25,9 +28,11 @@ mod members;
 pub mod runner;
 mod sandbox;
 mod seccomp;
+mod system;
 mod userns;
 
 pub use hooks::state;
+pub use system::shutdown_of;
 
 use insula_boundary::{Boundary, Entry, Error, Options, Result, Sandbox, Store, Support};
 use insula_spec::plan::{Capabilities, Namespace, User};
@@ -44,12 +49,14 @@ pub struct Containers {
     runners: Vec<Arc<dyn Runner>>,
     /// Which of them new ones get.
     chosen: Option<Arc<dyn Runner>>,
+    /// What new ones are.
+    boundary: &'static str,
 }
 
 impl Containers {
     /// Containers whose state is kept in this store.
     pub fn new(store: Store) -> Containers {
-        Containers { store, runners: Vec::new(), chosen: None }
+        Containers { store, runners: Vec::new(), chosen: None, boundary: CONTAINER }
     }
 
     /// The same, with other kernels in those that were made so.
@@ -63,19 +70,36 @@ impl Containers {
     /// [`Error::Unsupported`]: there is none of that name.
     pub fn behind(mut self, boundary: &str) -> Result<Containers> {
         self.chosen = self.runner(boundary)?;
+        self.boundary = match &self.chosen {
+            Some(runner) => runner.boundary(),
+            None if boundary == SYSTEM => SYSTEM,
+            None => CONTAINER,
+        };
         Ok(self)
     }
 
     /// The kernel that makes a boundary; none for plain containers.
     fn runner(&self, boundary: &str) -> Result<Option<Arc<dyn Runner>>> {
         // The common case first: it doesn't touch the runners' code.
-        if boundary == CONTAINER {
+        if [CONTAINER, SYSTEM].contains(&boundary) {
             return Ok(None);
         }
         match self.runners.iter().find(|runner| runner.boundary() == boundary) {
             Some(runner) => Ok(Some(runner.clone())),
             None => Err(Error::Unsupported(format!("this program has no boundary named {boundary}"))),
         }
+    }
+
+    /// Puts a system on record that is to be started later.
+    ///
+    /// # Errors
+    /// The name is taken, or the record can't be written.
+    pub fn register(&self, plan: Plan) -> Result<()> {
+        let slot = self.store.reserve(&plan.id)?;
+        let owner = rustix::process::getuid().as_raw();
+        let entry =
+            Entry { boundary: SYSTEM.to_owned(), created: create::now(), plan, cgroups: Vec::new(), remove: false, owner };
+        slot.write_entry(&entry).inspect_err(|_| drop(slot.remove()))
     }
 
     /// The store.
@@ -86,6 +110,9 @@ impl Containers {
 
 /// The boundary's name, and its name on record.
 pub(crate) const CONTAINER: &str = "container";
+
+/// The name of a container with a whole system in it.
+pub const SYSTEM: &str = "system";
 
 /// Keeps our program file from a container in which somebody could see a process of ours: it may start this process anew, so it
 /// comes before anything has an effect.
@@ -133,7 +160,7 @@ pub fn look_up_user(root: &std::path::Path, text: &str, like: &User) -> Result<U
 
 impl Boundary for Containers {
     fn name(&self) -> &'static str {
-        self.chosen.as_ref().map_or(CONTAINER, |runner| runner.boundary())
+        self.boundary
     }
 
     fn probe(&self) -> Support {

@@ -6,18 +6,21 @@ use crate::create::{FirstProcess, start_address};
 use crate::runner::Runner;
 use crate::{exec, hooks, members, seccomp};
 use insula_boundary::store::Slot;
-use insula_boundary::{Alarm, Entry, Error, ExecOptions, Init, Job, Processes, Result, Sandbox, Stats, Status};
-use insula_spec::Plan;
-use insula_spec::plan::{Namespace, Process, RootSource};
+use insula_boundary::{Alarm, Entry, Error, ExecOptions, Init, Job, Processes, Result, Sandbox, Stats, Status, Store};
+use insula_spec::plan::{Namespace, Process, RootSource, Shutdown};
 use insula_spec::resources::Resources;
+use insula_spec::{Id, Plan};
 use insula_sys::process::{self, Child};
 use insula_sys::{Context, Errno};
 use rustix::fd::OwnedFd;
+use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::Pid;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+
+const SIGTERM: i32 = 15;
 
 /// A container: one this process has just made, or one found in the store.
 #[derive(Debug)]
@@ -30,6 +33,8 @@ pub(crate) struct Container {
     console: Option<OwnedFd>,
     /// The other kernel that stands in it.
     runner: Option<Arc<dyn Runner>>,
+    /// What is on record of it from before: it was there once, and stays on record if it can't be made again.
+    before: Option<Entry>,
 }
 
 /// Why the other kernel in a container can't be reached.
@@ -62,9 +67,15 @@ struct Making {
 }
 
 impl Container {
-    pub(crate) fn made(slot: Slot, entry: Entry, console: Option<OwnedFd>, first: Option<FirstProcess>) -> Container {
+    pub(crate) fn made(
+        slot: Slot,
+        entry: Entry,
+        console: Option<OwnedFd>,
+        first: Option<FirstProcess>,
+        before: Option<Entry>,
+    ) -> Container {
         // Who makes one adds no process to it.
-        let mut container = Container { slot, entry, making: None, console, runner: None };
+        let mut container = Container { slot, entry, making: None, console, runner: None, before };
         if let Some(first) = first {
             container.set_first(first);
         }
@@ -72,7 +83,21 @@ impl Container {
     }
 
     pub(crate) fn opened(slot: Slot, entry: Entry, runner: Option<Arc<dyn Runner>>) -> Container {
-        Container { slot, entry, making: None, console: None, runner }
+        Container { slot, entry, making: None, console: None, runner, before: None }
+    }
+
+    /// The place of one that has ended, locked, with nothing left of it but the record.
+    pub(crate) fn make_room(store: &Store, id: &Id) -> Result<(Slot, Entry)> {
+        let slot = store.find(id)?;
+        slot.lock()?;
+        let Some(entry) = slot.read_entry()? else { return Err(Error::Unmade(id.clone())) };
+        let ended = Container::opened(slot, entry, None);
+        if ended.init()?.is_some() {
+            return Err(ended.wrong_state("only one that has ended can be started again"));
+        }
+        ended.remove_groups(&ended.all_cgroups()?)?;
+        ended.slot.renew()?;
+        Ok((ended.slot, ended.entry))
     }
 
     pub(crate) fn plan(&self) -> &Plan {
@@ -85,7 +110,12 @@ impl Container {
 
     /// Writes what will be made.
     pub(crate) fn record(&self) -> Result<()> {
-        self.slot.write_entry(&self.entry)
+        match &self.before {
+            None => self.slot.write_entry(&self.entry),
+            // Its groups stand where the caller's do.
+            Some(before) if before.cgroups != self.entry.cgroups => self.slot.replace_entry(&self.entry),
+            Some(_) => Ok(()),
+        }
     }
 
     /// Takes the first process in; gives its number.
@@ -186,7 +216,7 @@ impl Container {
         // Somebody may have removed it, and made another of the name.
         if self.slot.lock().is_ok() {
             // What can't be removed stays on record.
-            if self.remove_groups(&self.entry.cgroups).is_ok() {
+            if self.remove_groups(&self.entry.cgroups).is_ok() && self.before.is_none() {
                 let _ = self.slot.remove();
             }
         }
@@ -404,6 +434,20 @@ impl Sandbox for Container {
         }
         let sent = process::signal(&pidfd, signal).map_err(failed)?;
         if sent { Ok(()) } else { Err(self.wrong_state("container not running, there is no process to signal")) }
+    }
+
+    fn shut_down(&mut self) -> Result<()> {
+        match self.plan().system.as_ref().map(|system| system.shutdown.clone()) {
+            None => self.signal(SIGTERM, false),
+            Some(Shutdown::Signal(number)) => self.signal(number, false),
+            Some(Shutdown::Program(args)) => {
+                let process = Process { args, terminal: false, ..self.plan().process.clone() };
+                let null = || rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
+                let null = || null().on("open", "/dev/null").map_err(failed);
+                let options = ExecOptions { stdio: Some([null()?, null()?, null()?]), detached: true, ..ExecOptions::default() };
+                self.exec(process, options).map(drop)
+            }
+        }
     }
 
     fn job(&mut self) -> Option<Job> {

@@ -2,7 +2,7 @@
 
 use crate::commands::{
     bench, checkpoint, completion, debug, diff, doctor, events, exec, features, kernel, lifecycle, list, logs, man, ps, run,
-    spec, update, vm,
+    spec, system, update, vm,
 };
 use crate::global::{Coded, Global};
 use clap::error::ErrorKind;
@@ -47,9 +47,11 @@ macro_rules! verb {
 }
 
 /// Every verb, in the order in which help shows them.
-const VERBS: [Verb; 26] = [
+const VERBS: [Verb; 28] = [
     verb!("run", run::Args, run::main),
     verb!("exec", exec::Args, exec::main),
+    verb!("attach", system::attach::Args, system::attach::main),
+    verb!("stop", system::stop::Args, system::stop::main),
     verb!("list", list::Args, list::main),
     verb!("ps", ps::Args, ps::main),
     verb!("logs", logs::Args, logs::main),

@@ -95,6 +95,11 @@ impl Global {
         self.isolation == "sentry"
     }
 
+    /// Whether new sandboxes are whole systems.
+    pub(crate) fn of_systems(&self) -> bool {
+        self.isolation == insula_container::SYSTEM
+    }
+
     /// Refuses what a verb can't honour.
     pub(crate) fn check(&self, verb: &str) -> anyhow::Result<()> {
         if self.strace && !self.behind_sentry() {
@@ -179,14 +184,14 @@ fn one_line(text: &str) -> String {
 
 /// A boundary's name, if this version has it.
 fn isolation(name: &str) -> Result<&'static str, String> {
-    const PLANNED: [&str; 3] = ["system", "microvm", "unikernel"];
-    match name {
-        "container" => Ok("container"),
-        "sentry" => Ok("sentry"),
-        name if PLANNED.contains(&name) => Err(format!(
-            "{name} is not in this version yet; container and sentry are (`insula doctor` shows what this host can run)"
+    const KNOWN: [&str; 3] = ["container", "system", "sentry"];
+    const PLANNED: [&str; 2] = ["microvm", "unikernel"];
+    match KNOWN.into_iter().find(|known| *known == name) {
+        Some(known) => Ok(known),
+        None if PLANNED.contains(&name) => Err(format!(
+            "{name} is not in this version yet; container, system and sentry are (`insula doctor` shows what this host can run)"
         )),
-        _ => Err("boundaries are container and sentry, and in later versions system, microvm and unikernel".into()),
+        None => Err("boundaries are container, system and sentry, and in later versions microvm and unikernel".into()),
     }
 }
 

@@ -12,6 +12,7 @@
 //! | [`resources`] | what cgroups limit |
 //! | [`seccomp`] | system-call policies, and the default one |
 //! | [`defaults`] | the environment, mounts and paths a container gets when nobody says otherwise |
+//! | [`system`] | the same for a whole system |
 //! | [`id`] | names of sandboxes |
 
 pub mod caps;
@@ -22,6 +23,7 @@ pub mod plan;
 pub mod resources;
 mod scope;
 pub mod seccomp;
+pub mod system;
 
 pub use caps::CapSet;
 pub use id::Id;

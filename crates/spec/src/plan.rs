@@ -40,6 +40,9 @@ pub struct Plan {
     pub masked_paths: Vec<PathBuf>,
     /// Paths made read-only.
     pub readonly_paths: Vec<PathBuf>,
+    /// Paths below those that stay as they are.
+    #[serde(default)]
+    pub writable_paths: Vec<PathBuf>,
     /// Kernel parameters, by their dotted name.
     pub sysctl: BTreeMap<String, String>,
     /// Programs run beside it at set points of its life.
@@ -53,6 +56,26 @@ pub struct Plan {
     /// What was asked for and isn't had, where that is to be told and is no error.
     #[serde(skip)]
     pub warnings: Vec<String>,
+    /// A whole system with its own init runs in it, not one program.
+    #[serde(default)]
+    pub system: Option<System>,
+}
+
+/// What a container with a whole system is beside a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct System {
+    /// How its init is asked to shut the system down.
+    pub shutdown: Shutdown,
+}
+
+/// How an init is asked to shut its system down.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Shutdown {
+    /// By this signal.
+    Signal(i32),
+    /// By a program of the system's, run in it.
+    Program(Vec<String>),
 }
 
 /// A unit of systemd's around a sandbox's processes.
@@ -73,6 +96,9 @@ pub struct Root {
     pub source: RootSource,
     /// Nothing can be written on it.
     pub readonly: bool,
+    /// Owners of its files are numbers of the container's user namespace, as if there were none: the mount maps them.
+    #[serde(default)]
+    pub mapped: bool,
 }
 
 /// Where the files of the root come from.
@@ -85,6 +111,13 @@ pub enum RootSource {
     Host {
         /// Where writes are kept; none keeps them in memory until the end.
         keep: Option<PathBuf>,
+    },
+    /// A directory below an overlay.
+    Over {
+        /// The directory, which nobody may change meanwhile; absolute.
+        lower: PathBuf,
+        /// Where writes are kept, in `upper`, beside the overlay's own `work`; absolute.
+        keep: PathBuf,
     },
 }
 

@@ -11,6 +11,7 @@
 //!
 //! Where systemd is to make the group, [`scope`] has it do so.
 
+mod delegated;
 mod devices;
 mod files;
 mod later;
@@ -45,6 +46,8 @@ pub(crate) struct Group {
     mount_point: PathBuf,
     /// It is to count what is used, as far as that can be had.
     counts: bool,
+    /// It is the container's to divide, with all controllers that can be had.
+    delegated: bool,
 }
 
 /// The groups of one container.
@@ -53,6 +56,8 @@ pub(crate) struct Groups {
     list: Vec<Group>,
     /// systemd makes the group, when the first process is there.
     scope: Option<Scope>,
+    /// Who owns the groups that are delegated: the container's root, as its user namespace maps it.
+    owner: Option<(u32, u32)>,
 }
 
 /// Decides which groups a container gets; makes nothing.
@@ -61,6 +66,10 @@ pub(crate) fn plan(plan: &Plan) -> Result<Groups, Error> {
         return scope::plan(plan, scope);
     }
     let needed = permit::limited(plan)?;
+    if plan.system.is_some() {
+        let groups = delegated::plan(plan, &Place::new(plan.id.clone(), plan.cgroup_path.clone())?, &needed)?;
+        return groups.check_permitted().map(|()| groups);
+    }
     // Without a PID namespace nothing else keeps the container's processes together.
     let tracked = !plan.namespaces.has(Namespace::Pid);
     let v2_is_all = || matches!(rustix::fs::statfs("/sys/fs/cgroup"), Ok(fs) if fs.f_type == CGROUP2_MAGIC);
@@ -164,6 +173,7 @@ impl Place {
             name: "unified".into(),
             mount_point: hierarchy.mount_point.clone(),
             counts: false,
+            delegated: false,
         });
         Ok(groups)
     }
@@ -231,7 +241,15 @@ impl Groups {
         let name =
             hierarchy.mount_point.file_name().map_or_else(|| controller.to_owned(), |name| name.to_string_lossy().into_owned());
         let mount_point = hierarchy.mount_point.clone();
-        self.list.push(Group { path, version: 1, controllers: vec![controller], name, mount_point, counts: false });
+        self.list.push(Group {
+            path,
+            version: 1,
+            controllers: vec![controller],
+            name,
+            mount_point,
+            counts: false,
+            delegated: false,
+        });
     }
 
     /// Makes sure that nobody else's processes are in these groups.
@@ -249,13 +267,16 @@ impl Groups {
         if self.scope.is_some() {
             return Ok(None);
         }
-        self.list.iter().filter(|group| group.version == 2).try_for_each(|group| v2::create(group, resources))?;
+        let unified = self.list.iter().filter(|group| group.version == 2);
+        unified.clone().try_for_each(|group| v2::create(group, resources))?;
+        unified.into_iter().try_for_each(|group| self.give(group))?;
         self.unified()
     }
 
     /// Makes the v1 groups and writes their limits.
     pub(crate) fn create_v1(&self, resources: &Resources) -> Result<(), Error> {
-        self.list.iter().filter(|group| group.version == 1).try_for_each(|group| v1::create(group, resources))
+        let of_v1 = |group: &&Group| group.version == 1;
+        self.list.iter().filter(of_v1).try_for_each(|group| v1::create(group, resources).and_then(|()| self.give(group)))
     }
 
     /// Makes what could not be made before the first process, and puts it in.
@@ -341,9 +362,17 @@ pub(crate) fn recorded(paths: &[PathBuf]) -> Groups {
         } else {
             known.iter().filter(|(_, file)| path.join(file).exists()).map(|(name, _)| *name).collect()
         };
-        Group { path: path.clone(), version, controllers, name: String::new(), mount_point: PathBuf::new(), counts: false }
+        Group {
+            path: path.clone(),
+            version,
+            controllers,
+            name: String::new(),
+            mount_point: PathBuf::new(),
+            counts: false,
+            delegated: false,
+        }
     };
-    Groups { list: paths.iter().map(group).collect(), scope: None }
+    Groups { list: paths.iter().map(group).collect(), scope: None, owner: None }
 }
 
 impl Groups {

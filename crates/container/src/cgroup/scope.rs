@@ -33,8 +33,9 @@ pub(super) fn plan(plan: &Plan, scope: &Scope) -> Result<Groups, Error> {
         mount_point: hierarchy.mount_point,
         // systemd has all its units counted.
         counts: false,
+        delegated: plan.system.is_some(),
     };
-    Ok(Groups { list: vec![group], scope: Some(scope.clone()) })
+    Ok(Groups { list: vec![group], scope: Some(scope.clone()), owner: super::delegated::owner(plan) })
 }
 
 /// The unified hierarchy of a host that has no other.
@@ -63,7 +64,8 @@ pub(super) fn create(groups: &Groups, scope: &Scope, plan: &Plan, pid: Pid) -> R
         let there = there.map_or_else(String::new, |path| path.display().to_string());
         return Err(Error::Failed(format!("systemd has put {} into {there:?} instead of {:?}", scope.unit, group.path)));
     }
-    v2::fill(group, &plan.resources)
+    v2::fill(group, &plan.resources)?;
+    groups.give(group)
 }
 
 /// Tells systemd of other limits. `group` is the scope's: what isn't said of a quota and its period is as it is.

@@ -13,6 +13,9 @@ pub(super) fn create(group: &Group, resources: &Resources) -> Result<(), Error> 
     if group.counts {
         count(group);
     }
+    if group.delegated {
+        offer(group);
+    }
     files::make(&group.path)?;
     limit(group, resources)
 }
@@ -20,6 +23,9 @@ pub(super) fn create(group: &Group, resources: &Resources) -> Result<(), Error> 
 /// Switches on what the limits need of a group that is there, and writes them.
 pub(super) fn fill(group: &Group, resources: &Resources) -> Result<(), Error> {
     enable(group, &wanted(group, resources))?;
+    if group.delegated {
+        offer(group);
+    }
     limit(group, resources)
 }
 
@@ -116,6 +122,14 @@ fn enable(group: &Group, controllers: &[&str]) -> Result<(), Error> {
 /// Switches on what counts, as far as the groups above hand it down. Without a limit nothing depends on it.
 fn count(group: &Group) {
     for name in super::COUNTERS.iter().filter_map(|name| v2_name(name)) {
+        let _ = enable(group, &[name]);
+    }
+}
+
+/// Switches on what the container may divide further, as far as the groups above hand it down.
+fn offer(group: &Group) {
+    let there = files::read(&group.mount_point.join("cgroup.controllers")).unwrap_or_default();
+    for name in there.split_whitespace() {
         let _ = enable(group, &[name]);
     }
 }

@@ -6,15 +6,21 @@ use crate::channel::failed;
 use insula_boundary::Error;
 use insula_spec::Plan;
 use insula_spec::defaults::attr;
-use insula_spec::plan::{IdMapped, Mount, MountKind};
+use insula_spec::plan::{IdMapped, Mount, MountKind, RootSource};
 use insula_sys::mount::{self, Change};
 use insula_sys::{Context, Errno};
 use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use std::path::{Path, PathBuf};
 
-/// Mounts with mapped IDs, by their place in the plan.
-pub(crate) type Mapped = Vec<(usize, OwnedFd)>;
+/// Mounts with mapped IDs.
+#[derive(Debug, Default)]
+pub(crate) struct Mapped {
+    /// The root.
+    pub(super) root: Option<OwnedFd>,
+    /// The others, by their place in the plan.
+    mounts: Vec<(usize, OwnedFd)>,
+}
 
 /// Makes what only the caller can: to map a mount's IDs takes a right over its file system, which a container's user namespace hasn't,
 /// and a user namespace whose process the host's `/proc` shows.
@@ -25,7 +31,23 @@ pub(crate) fn map_all(plan: &Plan) -> Result<Mapped, Error> {
         let copy = copy.and_then(|copy| map_ids(&copy, plan, mapped).map(|()| copy));
         copy.map(|copy| Some((index, copy))).map_err(|error| in_place(index, mount, &error))
     };
-    plan.mounts.iter().enumerate().map(make).filter_map(Result::transpose).collect()
+    let mounts = plan.mounts.iter().enumerate().map(make).filter_map(Result::transpose).collect::<Result<_, _>>()?;
+    let root = match &plan.root.source {
+        RootSource::Dir(path) if plan.root.mapped => Some(map_root(path, plan)?),
+        _ => None,
+    };
+    Ok(Mapped { root, mounts })
+}
+
+/// The root directory with owners as the container numbers them.
+fn map_root(path: &Path, plan: &Plan) -> Result<OwnedFd, Error> {
+    let copy = mount::copy(CWD, path, true).on("use as root", path.display()).map_err(failed)?;
+    let own = IdMapped { uid_map: Vec::new(), gid_map: Vec::new(), recursive: true };
+    map_ids(&copy, plan, &own).map(|()| copy).map_err(|error| {
+        let advice =
+            "; its file system must allow mapped mounts (ext4, xfs, btrfs, tmpfs), or its files belong to the mapped IDs";
+        Error::Failed(format!("can't map the owners of the files in {}: {error}{advice}", path.display()))
+    })
 }
 
 /// Opens what lies in the store and is to be bound in, before an overlay's layers cover it.
@@ -53,7 +75,7 @@ pub(super) fn mount_all(
     mapped: Mapped,
     covered: Vec<(usize, OwnedFd)>,
 ) -> Result<(), Error> {
-    let mut mapped = mapped.into_iter().peekable();
+    let mut mapped = mapped.mounts.into_iter().peekable();
     let mut covered = covered.into_iter().peekable();
     for (index, mount) in plan.mounts.iter().enumerate() {
         let mut made = mapped.next_if(|(place, _)| *place == index).map(|(_, made)| made);

@@ -109,6 +109,15 @@ pub(super) fn in_user_namespace(anchor: &Path, keep: Option<&Path>) -> Result<Ow
     Ok(root)
 }
 
+/// One overlay over a directory.
+pub(super) fn over(lower: &Path, keep: &Path) -> Result<OwnedFd, Error> {
+    let root = overlay(lower, &keep.join("upper"), &keep.join("work"), false)?;
+    // Any place will do: it is about to be the root.
+    let place = mount::open_place(Path::new("/"), OFlags::DIRECTORY).on("open", "/").map_err(failed)?;
+    mount::attach(&root, place).on("mount on", "/").map_err(failed)?;
+    Ok(root)
+}
+
 /// Makes a directory for a layer, unless it is there.
 fn place(dir: &OwnedFd, name: &str, mode: u32) -> Result<(), Error> {
     match rustix::fs::mkdirat(dir, name, Mode::from_raw_mode(mode)) {

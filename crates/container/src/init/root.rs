@@ -11,8 +11,9 @@ use insula_spec::plan::{Namespace, Propagation, PropagationKind, RootSource};
 use insula_sys::mount::{self, Change};
 use insula_sys::{Context, Errno};
 use rustix::fd::OwnedFd;
-use rustix::fs::OFlags;
+use rustix::fs::{Mode, OFlags};
 use rustix::mount::MountPropagationFlags;
+use std::io::Write;
 use std::path::Path;
 
 /// Makes the plan's root the root of this process, with everything mounted; gives back the terminal, if it has one.
@@ -21,15 +22,16 @@ pub(super) fn change(
     groups: &Groups,
     anchor: &Path,
     channel: &Channel,
-    mapped: mounts::Mapped,
+    mut mapped: mounts::Mapped,
     no_pivot: bool,
 ) -> Result<Option<OwnedFd>, Error> {
     keep_mounts_from_host(plan.propagation)?;
     let covered = mounts::open_covered(plan, anchor)?;
     let root = match &plan.root.source {
-        RootSource::Dir(path) => directory(path, plan)?,
+        RootSource::Dir(path) => directory(path, plan, mapped.root.take())?,
         RootSource::Host { keep } if in_user_namespace(plan) => overlay::in_user_namespace(anchor, keep.as_deref())?,
         RootSource::Host { keep } => overlay::privileged(anchor, keep.as_deref())?,
+        RootSource::Over { lower, keep } => overlay::over(lower, keep)?,
     };
     make_working_directory(&root, plan);
     mounts::mount_all(&root, plan, groups, mapped, covered)?;
@@ -81,7 +83,7 @@ pub(super) fn flags(propagation: Propagation) -> MountPropagationFlags {
 }
 
 /// A directory as root: a copy of its mount on top of itself, as the root must be a mount.
-fn directory(path: &Path, plan: &Plan) -> Result<OwnedFd, Error> {
+fn directory(path: &Path, plan: &Plan, mapped: Option<OwnedFd>) -> Result<OwnedFd, Error> {
     let wrong = |errno: Errno| {
         let text = insula_sys::error::describe(errno);
         Error::Failed(format!(
@@ -89,8 +91,12 @@ fn directory(path: &Path, plan: &Plan) -> Result<OwnedFd, Error> {
             path.display()
         ))
     };
-    let place = mount::open_place(path, OFlags::DIRECTORY).map_err(wrong)?;
-    let root = mount::copy(&place, Path::new(""), true).map_err(wrong)?;
+    // A mapped one lies on top of the root we have: the way to its directory may be shut to the container's users.
+    let place = mount::open_place(if mapped.is_some() { Path::new("/") } else { path }, OFlags::DIRECTORY).map_err(wrong)?;
+    let root = match mapped {
+        Some(mapped) => mapped,
+        None => mount::copy(&place, Path::new(""), true).map_err(wrong)?,
+    };
     // Nodes that the image brings are devices of the host's. Without rules for devices nothing else keeps the program from them.
     let own_dev = plan.mounts.iter().any(|mount| mount.target == Path::new("/dev"));
     if plan.resources.devices.is_empty() && own_dev {
@@ -134,6 +140,8 @@ fn hide(root: &OwnedFd, plan: &Plan) -> Result<(), Error> {
             empty.get_or_insert(cover);
         }
     }
+    let writable = plan.writable_paths.iter().map(|path| Ok((path, copy_of_existing(root, path)?)));
+    let writable = writable.collect::<Result<Vec<_>, Error>>()?;
     for path in &plan.readonly_paths {
         let Some(target) = existing(root, path)? else { continue };
         let copy = mount::copy(&target, Path::new(""), true).on("make read-only", path.display()).map_err(failed)?;
@@ -141,7 +149,37 @@ fn hide(root: &OwnedFd, plan: &Plan) -> Result<(), Error> {
         mount::set_attributes(&copy, change).on("make read-only", path.display()).map_err(failed)?;
         mount::attach(&copy, &target).on("make read-only", path.display()).map_err(failed)?;
     }
-    Ok(())
+    for (path, copy) in writable {
+        let (Some(copy), Some(target)) = (copy, existing(root, path)?) else { continue };
+        mount::attach(&copy, &target).on("leave writable", path.display()).map_err(failed)?;
+    }
+    if plan.system.is_some() { boot_id(root) } else { Ok(()) }
+}
+
+/// A boot of its own to tell from others: a journal goes by that.
+fn boot_id(root: &OwnedFd) -> Result<(), Error> {
+    const PATH: &str = "/proc/sys/kernel/random/boot_id";
+    let Some(target) = existing(root, Path::new(PATH))? else { return Ok(()) };
+    let mut bytes = [0; 16];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).on("make up", PATH).map_err(failed)?;
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let text = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-") + "\n";
+    // What is mounted there is a file that loses its name.
+    let dev = mount::make_dirs_inside(root, Path::new("/dev"), 0o755).on("make", "/dev").map_err(failed)?;
+    let (name, flags) = (".boot-id", OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC);
+    let file = rustix::fs::openat(&dev, name, flags, Mode::from_raw_mode(0o444)).on("make", PATH).map_err(failed)?;
+    std::fs::File::from(file).write_all(text.as_bytes()).on("write", PATH).map_err(failed)?;
+    let copy = mount::copy(&dev, Path::new(name), false).on("cover", PATH).map_err(failed)?;
+    let change = Change { set: attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC, ..Change::default() };
+    mount::set_attributes(&copy, change).on("make read-only", PATH).map_err(failed)?;
+    mount::attach(&copy, &target).on("cover", PATH).map_err(failed)?;
+    rustix::fs::unlinkat(&dev, name, rustix::fs::AtFlags::empty()).on("take the name from", PATH).map_err(failed)
+}
+
+/// A copy of what is mounted at a path, if something is there.
+fn copy_of_existing(root: &OwnedFd, path: &Path) -> Result<Option<OwnedFd>, Error> {
+    let copy = |target: OwnedFd| mount::copy(&target, Path::new(""), true).on("copy", path.display()).map_err(failed);
+    existing(root, path)?.map(copy).transpose()
 }
 
 fn empty_directory() -> Result<OwnedFd, Error> {

@@ -11,8 +11,10 @@
 
 mod foreground;
 mod relay;
+mod visitors;
 
-pub(crate) use relay::Output;
+pub(crate) use relay::{ESCAPE, Output};
+pub(crate) use visitors::Visitors;
 
 use anyhow::Context;
 use foreground::Foreground;
@@ -25,8 +27,11 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::ExitCode;
 
+const SIGHUP: i32 = 1;
 const SIGINT: i32 = 2;
 const SIGQUIT: i32 = 3;
+const SIGKILL: i32 = 9;
+const SIGTERM: i32 = 15;
 const SIGCHLD: i32 = 17;
 const SIGCONT: i32 = 18;
 const SIGSTOP: i32 = 19;
@@ -34,6 +39,7 @@ const SIGTSTP: i32 = 20;
 const SIGTTIN: i32 = 21;
 const SIGTTOU: i32 = 22;
 const SIGWINCH: i32 = 28;
+const SIGPWR: i32 = 30;
 
 /// Signals are held back from here on: made before the program, so that none is lost.
 pub(crate) struct Attendant {
@@ -49,6 +55,16 @@ impl Attendant {
 
     /// Stays with a program until it ends.
     pub(crate) fn stay(&self, job: Job, output: Output) -> anyhow::Result<Outcome> {
+        self.stay_with(job, output, None)
+    }
+
+    /// Stays with a system until it ends. What would end a program is for us, and asks `shut_down` to have it end: the signal, or Ctrl-]
+    /// on its console. Who says it twice has it killed.
+    pub(crate) fn stay_with_system(&self, job: Job, output: Output, shut_down: &mut dyn FnMut()) -> anyhow::Result<Outcome> {
+        self.stay_with(job, output, Some(shut_down))
+    }
+
+    fn stay_with<'a>(&'a self, job: Job, output: Output, shut_down: Option<&'a mut dyn FnMut()>) -> anyhow::Result<Outcome> {
         let ours = matches!(output, Output::Ours);
         let passes_keys = job.terminal.is_some() && ours && rustix::termios::isatty(rustix::stdio::stdin());
         let mut visit = Visit {
@@ -63,7 +79,13 @@ impl Attendant {
             stop_asked: false,
             interrupt: None,
             killed: None,
+            asked: false,
+            shut_down,
         };
+        if visit.shut_down.is_some() {
+            visit.relay.hold_open()?;
+        }
+        visit.relay.escape = (visit.shut_down.is_some() && visit.passes_keys).then_some(ESCAPE);
         visit.pass_keys()?;
         visit.relay.resize();
         while !visit.wait()? {
@@ -94,6 +116,9 @@ struct Visit<'a> {
     interrupt: Option<i32>,
     /// The program died of this.
     killed: Option<i32>,
+    /// How a system is asked to end, and whether it has been.
+    shut_down: Option<&'a mut dyn FnMut()>,
+    asked: bool,
 }
 
 impl Visit<'_> {
@@ -115,6 +140,9 @@ impl Visit<'_> {
         for (role, events) in events {
             self.relay.carry(role, events);
         }
+        if std::mem::take(&mut self.relay.escaped) {
+            self.ask_to_end();
+        }
         Ok(ended)
     }
 
@@ -132,6 +160,7 @@ impl Visit<'_> {
                 SIGCONT => self.go_on(),
                 // Somebody of our own job wants the terminal that the program has.
                 SIGTTIN | SIGTTOU if received.from_kernel => self.foreground.claim(),
+                SIGHUP | SIGINT | SIGQUIT | SIGTERM | SIGPWR if self.shut_down.is_some() => self.ask_to_end(),
                 SIGTSTP => self.stop_asked(),
                 number => {
                     if received.from_kernel && [SIGINT, SIGQUIT].contains(&number) {
@@ -141,6 +170,14 @@ impl Visit<'_> {
                 }
             }
         }
+    }
+
+    fn ask_to_end(&mut self) {
+        match &mut self.shut_down {
+            Some(shut_down) if !self.asked => shut_down(),
+            _ => self.send(SIGKILL),
+        }
+        self.asked = true;
     }
 
     fn send(&self, number: i32) {

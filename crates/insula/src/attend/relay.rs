@@ -1,11 +1,13 @@
 //! Bytes between a program's terminal (or a detached program's output) and us.
 
 use super::readable;
+use super::visitors::Visitors;
 use anyhow::Context;
 use insula_sys::signals::SignalFd;
 use insula_sys::{Errno, tty};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::pty::OpenptFlags;
 use std::io::Write;
 
 const SIGHUP: i32 = 1;
@@ -17,6 +19,8 @@ const SIGTERM: i32 = 15;
 const INTERRUPT_KEY: u8 = 3;
 const END_KEY: u8 = 4;
 const QUIT_KEY: u8 = 28;
+/// Ctrl-]: isn't for a system, but for us.
+pub(crate) const ESCAPE: u8 = 29;
 
 /// Where what the program writes on its terminal goes.
 pub(crate) enum Output {
@@ -24,6 +28,8 @@ pub(crate) enum Output {
     Ours,
     /// Into a file, up to a limit; nothing goes in. What is read comes from the terminal, or from this pipe when there is none.
     File(std::fs::File, Option<OwnedFd>),
+    /// Into a file likewise, and to whoever asks for the console, who also types.
+    Console(std::fs::File, Visitors),
 }
 
 /// The most that is kept of a detached program's output, in bytes.
@@ -47,6 +53,11 @@ pub(super) struct Relay {
     kept: usize,
     /// The signal that a key typed last stands for.
     pub(super) typed: Option<i32>,
+    /// The key that isn't for the program, if there is one, and whether it has been typed.
+    pub(super) escape: Option<u8>,
+    pub(super) escaped: bool,
+    /// Keeps the terminal from ending with its last user.
+    inner: Option<OwnedFd>,
 }
 
 /// What a descriptor that is waited for is to us.
@@ -55,6 +66,7 @@ pub(super) enum Role {
     Source,
     Input,
     Output,
+    Visitors,
 }
 
 impl Relay {
@@ -62,14 +74,27 @@ impl Relay {
         let input_open = terminal.is_some() && matches!(output, Output::Ours);
         let source = terminal.or_else(|| match &mut output {
             Output::File(_, pipe) => pipe.take(),
-            Output::Ours => None,
+            Output::Ours | Output::Console(..) => None,
         });
+        let kept = match &output {
+            Output::File(file, _) | Output::Console(file, _) => file.metadata().map_or(0, |file| file.len() as usize),
+            Output::Ours => 0,
+        };
         if let Some(source) = &source {
             // Who doesn't read its input must not keep us from reading its output.
             rustix::io::ioctl_fionbio(source, true).context("can't use the terminal")?;
         }
         let (inward, outward) = (Vec::new(), Vec::new());
-        Ok(Relay { source, output, inward, outward, input_open, last: b'\n', kept: 0, typed: None })
+        let (escape, escaped) = (None, false);
+        Ok(Relay { source, output, inward, outward, input_open, last: b'\n', kept, typed: None, escape, escaped, inner: None })
+    }
+
+    /// Whoever uses the terminal next finds it as it is: a system's programs hang up and open its console again and again.
+    pub(super) fn hold_open(&mut self) -> anyhow::Result<()> {
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let open = |outer: &OwnedFd| rustix::pty::ioctl_tiocgptpeer(outer, flags).context("can't hold the console open");
+        self.inner = self.source.as_ref().map(open).transpose()?;
+        Ok(())
     }
 
     /// Gives the program's terminal the size of ours.
@@ -95,6 +120,9 @@ impl Relay {
             let wants_input = self.input_open && self.inward.is_empty();
             add(Role::Input, rustix::stdio::stdin(), if wants_input { PollFlags::IN } else { PollFlags::empty() });
         }
+        if let Output::Console(_, visitors) = &self.output {
+            visitors.interests().for_each(|(file, flags)| add(Role::Visitors, file, flags));
+        }
         add(Role::Output, rustix::stdio::stdout(), if self.outward.is_empty() { PollFlags::empty() } else { PollFlags::OUT });
         list
     }
@@ -104,6 +132,11 @@ impl Relay {
             _ if events.is_empty() => {}
             Role::Input => self.read_input(),
             Role::Output => self.write_output(),
+            Role::Visitors => {
+                if let (Output::Console(_, visitors), Some(terminal)) = (&mut self.output, &self.source) {
+                    visitors.attend(terminal);
+                }
+            }
             Role::Source => {
                 if events.contains(PollFlags::OUT) {
                     self.write_input();
@@ -125,8 +158,12 @@ impl Relay {
                 self.inward.extend([END_KEY].repeat(times));
             }
             Ok(length) => {
-                let bytes = &buffer[..length];
-                self.last = bytes[length - 1];
+                let mut bytes = &buffer[..length];
+                if let Some(at) = bytes.iter().position(|key| Some(*key) == self.escape) {
+                    self.escaped = true;
+                    bytes = &bytes[..at];
+                }
+                self.last = bytes.last().copied().unwrap_or(self.last);
                 self.typed = bytes.iter().rev().find_map(|key| match *key {
                     INTERRUPT_KEY => Some(SIGINT),
                     QUIT_KEY => Some(SIGQUIT),
@@ -165,10 +202,13 @@ impl Relay {
     fn take_output(&mut self, bytes: &[u8]) {
         match &mut self.output {
             Output::Ours => self.outward.extend_from_slice(bytes),
-            Output::File(file, _) => {
+            Output::File(file, _) | Output::Console(file, _) => {
                 let room = MOST_KEPT.saturating_sub(self.kept).min(bytes.len());
                 self.kept += room;
                 let _ = file.write_all(&bytes[..room]);
+                if let Output::Console(_, visitors) = &mut self.output {
+                    visitors.show(bytes);
+                }
             }
         }
     }

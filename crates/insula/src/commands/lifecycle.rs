@@ -41,6 +41,11 @@ pub(crate) struct Create {
 
 pub(crate) fn create(global: &Global, args: Create) -> anyhow::Result<ExitCode> {
     check_preserved(args.preserve_fds)?;
+    if global.of_systems() {
+        bail!(
+            "--isolation system: a bundle's configuration says all that a container is; use `insula run --rootfs` for a system"
+        );
+    }
     let mut plan = plan_of_bundle(args.id.parse()?, &args.bundle)?;
     global.place(&mut plan)?;
     if plan.process.terminal && args.console_socket.is_none() {
@@ -69,7 +74,7 @@ pub(crate) fn create(global: &Global, args: Create) -> anyhow::Result<ExitCode> 
     Ok(ExitCode::SUCCESS)
 }
 
-/// Let a created container's program run
+/// Let a created container's program run, or start a system that has ended once more
 #[derive(clap::Args)]
 pub(crate) struct Start {
     /// The container
@@ -77,7 +82,14 @@ pub(crate) struct Start {
 }
 
 pub(crate) fn start(global: &Global, args: Start) -> anyhow::Result<ExitCode> {
-    open(global, &args.id)?.start()?;
+    let mut sandbox = open(global, &args.id)?;
+    // One of the store's: it has been asked for with all its options before.
+    if sandbox.entry().plan.system.is_some() && sandbox.status() == Status::Stopped {
+        let entry = sandbox.entry().clone();
+        drop(sandbox);
+        return super::system::start(global, entry);
+    }
+    sandbox.start()?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -86,6 +86,7 @@ pub(crate) fn main(global: &Global, args: Args) -> anyhow::Result<ExitCode> {
 pub(super) fn rootfs(plan: &Plan) -> PathBuf {
     match &plan.root.source {
         RootSource::Dir(path) => path.clone(),
+        RootSource::Over { keep, .. } => keep.clone(),
         RootSource::Host { .. } => Path::new("/").to_owned(),
     }
 }

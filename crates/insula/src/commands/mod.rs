@@ -17,6 +17,7 @@ pub(crate) mod man;
 pub(crate) mod ps;
 pub(crate) mod run;
 pub(crate) mod spec;
+pub(crate) mod system;
 pub(crate) mod update;
 pub(crate) mod vm;
 

@@ -62,7 +62,11 @@ pub fn plan(id: Id, bundle: &Path, config: &[u8]) -> Result<Plan, Error> {
     let mut plan = Plan {
         id,
         bundle: bundle.to_owned(),
-        root: Root { source: RootSource::Dir(bundle.join(root.path())), readonly: root.readonly().unwrap_or(false) },
+        root: Root {
+            source: RootSource::Dir(bundle.join(root.path())),
+            readonly: root.readonly().unwrap_or(false),
+            mapped: false,
+        },
         process: process::plan(process, linux.seccomp().as_ref(), linux.personality().as_ref())?,
         mounts: mounts.iter().enumerate().map(|(i, m)| mounts::plan(i, m, bundle)).collect::<Result<_, _>>()?,
         hostname: spec.hostname().clone().filter(|name| !name.is_empty()),
@@ -73,6 +77,7 @@ pub fn plan(id: Id, bundle: &Path, config: &[u8]) -> Result<Plan, Error> {
         resources: linux.resources().as_ref().map(resources::plan).transpose()?.unwrap_or_default(),
         masked_paths: inside_paths("linux.maskedPaths", linux.masked_paths().as_deref())?,
         readonly_paths: inside_paths("linux.readonlyPaths", linux.readonly_paths().as_deref())?,
+        writable_paths: Vec::new(),
         sysctl: linux.sysctl().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect(),
         hooks: hooks(spec.hooks().as_ref())?,
         propagation: propagation(linux.rootfs_propagation().as_deref())?,
@@ -80,6 +85,7 @@ pub fn plan(id: Id, bundle: &Path, config: &[u8]) -> Result<Plan, Error> {
         annotations: spec.annotations().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect(),
         warnings,
         namespaces,
+        system: None,
     };
     guard_devices(&mut plan);
     crate::plan::check(&plan)?;

@@ -3,7 +3,7 @@
 use super::finding::{Boundary, Limit, Status, and, sentence};
 use super::{cgroups, namespaces, privileges, virtualisation};
 use insula_sys::host::Facts;
-use insula_sys::host::cgroup::Layout;
+use insula_sys::host::cgroup::{Hierarchy, Layout};
 use insula_sys::host::kvm::HostKind;
 
 /// In the order in which the documentation presents them.
@@ -82,29 +82,42 @@ fn later(name: &'static str, what: &'static str, status: Status, why: String, li
 }
 
 fn system(facts: &Facts) -> Boundary {
-    const WHAT: &str = "a whole system boots behind the host's kernel, rootless, with its own cgroups";
+    let verdict = |status, why: String, limits| Boundary {
+        name: "system",
+        status,
+        in_this_version: true,
+        what: "a whole system boots behind the host's kernel, with its init and its own cgroups",
+        why,
+        limits,
+    };
+    if facts.kernel.uid != 0 || !facts.rehearsal.container.works() {
+        let why = if facts.kernel.uid != 0 { "root makes its cgroups".into() } else { facts.rehearsal.container.reason() };
+        let limit = Limit::new(format!("{}.", sentence(&why)), "Run it as root (sudo); --userns makes its own root nobody here.");
+        return verdict(Status::Missing, "this user can't start one".into(), vec![limit]);
+    }
+    let hierarchies = &facts.cgroup.hierarchies;
+    let keeps_apart = |h: &Hierarchy| h.version == 2 || h.controllers.iter().any(|name| name == "name=systemd");
+    if !hierarchies.iter().any(|hierarchy| keeps_apart(hierarchy) && hierarchy.writable) {
+        let limit = Limit::new(
+            "No cgroup hierarchy in which an init can keep its services apart (cgroup2, or name=systemd).",
+            "mount -t cgroup2 none /sys/fs/cgroup/unified, or boot with cgroup v2 alone.",
+        );
+        return verdict(Status::Missing, "an init would not start".into(), vec![limit]);
+    }
     let mut limits = Vec::new();
-    if !facts.namespaces.users.as_me.works() {
-        let why = format!("No user namespace: {}.", facts.namespaces.users.as_me.reason());
-        let limit = Limit::new(why, namespaces::users_remedy(facts));
-        return later("system", WHAT, Status::Missing, "this host can't serve it to this user".into(), vec![limit]);
-    }
-    let unified = facts.cgroup.unified();
     if facts.cgroup.layout != Layout::V2 {
-        let why = "Controllers aren't in cgroup v2, so none can be delegated to the system inside; a current systemd needs v2.";
+        let why =
+            "Controllers are in cgroup v1: with --userns its services can't be limited, and systemd from 256 on doesn't start.";
         limits.push(Limit::new(why, "Boot with cgroup v2 alone (see control groups)."));
-    } else if !unified.is_some_and(|unified| unified.writable) {
-        limits.push(Limit::new("Our cgroup isn't delegated to this user.", cgroups::limits_remedy(facts)));
     }
-    if facts.kernel.uid != 0
-        && let Some(why) = namespaces::no_ids(&facts.namespaces.subordinate)
-    {
-        limits.push(Limit::new(
-            why,
-            "A whole system has many users: a range in /etc/subuid and /etc/subgid, and the uidmap package.",
-        ));
+    if !facts.namespaces.users.as_me.works() {
+        let why = format!("No user namespace, so no --userns: {}.", facts.namespaces.users.as_me.reason());
+        limits.push(Limit::new(why, namespaces::users_remedy(facts)));
     }
-    served("system", WHAT, limits)
+    match limits.as_slice() {
+        [] => verdict(Status::Ok, "works".into(), limits),
+        _ => verdict(Status::Limited, "works, with limits".into(), limits),
+    }
 }
 
 fn sentry(facts: &Facts) -> Boundary {

@@ -4,6 +4,8 @@ mod network;
 mod options;
 mod plan;
 mod rootless;
+mod system;
+mod users;
 
 pub(crate) use options::Args;
 pub(crate) use plan::{random_id, size};
@@ -22,10 +24,13 @@ use std::process::ExitCode;
 pub(crate) fn main(global: &Global, args: Args) -> anyhow::Result<ExitCode> {
     let run = || {
         super::check_preserved(args.preserve_fds)?;
-        let mut plan = plan::make(&args)?;
+        let mut plan = plan::make(global, &args)?;
         global.place(&mut plan)?;
         insula_container::protect_program_file(&plan)?;
         global.note(&format!("run {}", plan.id));
+        if plan.system.is_some() {
+            return super::system::run(global, plan, &args);
+        }
         if args.detach { detached(global, &args, plan) } else { foreground(global, &args, plan) }
     };
     run().map_err(Coded::of_run)
@@ -54,6 +59,7 @@ fn foreground(global: &Global, args: &Args, mut plan: Plan) -> anyhow::Result<Ex
         session,
         stdio: None,
         remove: true,
+        again: false,
     };
     let network = network::join(global, args, &mut plan)?;
     let mut sandbox = global.containers().create(plan, options)?;
@@ -66,7 +72,7 @@ fn foreground(global: &Global, args: &Args, mut plan: Plan) -> anyhow::Result<Ex
     Ok(outcome.conclude())
 }
 
-fn started(global: &Global, sandbox: &mut dyn Sandbox, args: &Args) -> anyhow::Result<Job> {
+pub(crate) fn started(global: &Global, sandbox: &mut dyn Sandbox, args: &Args) -> anyhow::Result<Job> {
     if args.bundle.is_some() || !args.cap_add.is_empty() {
         let plan = &sandbox.entry().plan;
         global.warn_of(plan, &plan.process, &plan.warnings);
@@ -124,6 +130,7 @@ fn stay(global: &Global, args: &Args, mut plan: Plan, ready: Ready) -> anyhow::R
         session: Session::Own,
         stdio: (!terminal).then_some(stdio),
         remove: args.rm,
+        again: false,
     };
     let network = network::join(global, args, &mut plan)?;
     let containers = global.containers();

@@ -10,6 +10,7 @@ Examples:
   insula run --rootfs ./debian -t -- bash    a root directory of your own
   insula run --bundle ./bundle web           an OCI bundle, as `runc run` does it
   insula run -m 512m --cpus 1.5 -- ./job     at most so much memory and processor time
+  insula run --isolation system --rootfs ./debian -d --name web    a whole system, with its init
   insula run -d --name web --network bridge -p 8080:80 --rootfs ./web -- /bin/httpd
   insula run --network bridge -- curl http://web/      another one on the bridge finds it by name
   insula run --network user -- git clone URL           a network that needs no right on the host
@@ -101,6 +102,15 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "[IP:]HOST:CONTAINER[/tcp|/udp]", help_heading = "Network")]
     pub(crate) publish: Vec<insula_network::Publish>,
 
+    /// Users of its own: `auto` takes a range of /etc/subuid and /etc/subgid; its root is nobody on the host
+    #[arg(
+        long,
+        value_name = "host|auto|FIRST:COUNT",
+        default_value = "host",
+        conflicts_with = "bundle",
+        help_heading = "Security"
+    )]
+    pub(crate) userns: String,
     /// Limit memory, in bytes or with b, k, m or g
     #[arg(short, long, value_name = "SIZE", conflicts_with = "bundle", help_heading = "Limits")]
     pub(crate) memory: Option<String>,

@@ -1,8 +1,9 @@
 //! What was said on the command line, as a plan.
 
 use super::options::Args;
-use super::{network, rootless};
+use super::{network, rootless, system, users};
 use crate::commands::{plan_of_bundle, read_limited};
+use crate::global::Global;
 use anyhow::{Context, bail, ensure};
 use insula_spec::defaults::{self, attr};
 use insula_spec::plan::{
@@ -16,10 +17,16 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The plan of a bundle, of a root directory, or of the host's own root.
-pub(super) fn make(args: &Args) -> anyhow::Result<Plan> {
+pub(super) fn make(global: &Global, args: &Args) -> anyhow::Result<Plan> {
+    if global.of_systems() {
+        system::check(args)?;
+    }
+    if global.behind_sentry() && args.userns != "host" {
+        bail!("--userns: behind the sentry no process is the host's, whatever its user; leave the option out");
+    }
     let plan = match &args.bundle {
         Some(bundle) => of_bundle(args, bundle)?,
-        None => of_words(args)?,
+        None => of_words(args, global.of_systems())?,
     };
     insula_spec::plan::check(&plan)?;
     network::check(args, &plan)?;
@@ -42,13 +49,13 @@ fn of_bundle(args: &Args, bundle: &Path) -> anyhow::Result<Plan> {
     Ok(plan)
 }
 
-fn of_words(args: &Args) -> anyhow::Result<Plan> {
+fn of_words(args: &Args, system: bool) -> anyhow::Result<Plan> {
     let id = args.name.as_deref().map_or_else(random_id, |name| Ok(name.parse()?))?;
     let here = std::env::current_dir().context("can't find out where we are; change to a directory that exists")?;
-    let caps = capabilities(args)?;
+    let caps = capabilities(args, if system { system::capabilities(args) } else { CapSet::DEFAULT })?;
     let mut resources = limits(args)?;
     let given = devices(args, caps, &mut resources)?;
-    let mut mounts = defaults::mounts();
+    let mut mounts = if system { insula_spec::system::mounts() } else { defaults::mounts() };
     if args.rootfs.is_none() {
         // Sockets of the host's services lie there.
         mounts.push(defaults::fs("/run", "tmpfs", &["mode=755"], attr::NOSUID | attr::NODEV));
@@ -57,7 +64,7 @@ fn of_words(args: &Args) -> anyhow::Result<Plan> {
     let mut plan = Plan {
         bundle: here.clone(),
         root: root(args)?,
-        process: process(args, &here, caps)?,
+        process: process(args, &here, caps, system)?,
         mounts,
         namespaces: namespaces(args),
         hostname: Some(args.hostname.clone().unwrap_or_else(|| id.to_string())),
@@ -68,18 +75,24 @@ fn of_words(args: &Args) -> anyhow::Result<Plan> {
         resources,
         masked_paths: defaults::MASKED_PATHS.map(PathBuf::from).to_vec(),
         readonly_paths: defaults::READONLY_PATHS.map(PathBuf::from).to_vec(),
+        writable_paths: Vec::new(),
         sysctl: BTreeMap::new(),
         hooks: Hooks::default(),
         propagation: Propagation { kind: PropagationKind::Slave, recursive: true },
         time_offsets: BTreeMap::new(),
         annotations: BTreeMap::new(),
         warnings: Vec::new(),
+        system: None,
         id,
     };
+    users::map(args, &mut plan)?;
     if rootless::needed() {
         rootless::adapt(&mut plan, args, &given)?;
     } else {
         rootless::adapt_for_root(&mut plan);
+    }
+    if system {
+        system::complete(args, &mut plan)?;
     }
     // Sorted by depth, so that none covers another that lies in it.
     plan.mounts.sort_by_key(|mount| mount.target.components().count());
@@ -97,14 +110,14 @@ fn root(args: &Args) -> anyhow::Result<Root> {
     let readonly = args.read_only;
     if let Some(dir) = &args.rootfs {
         let dir = std::fs::canonicalize(dir).with_context(|| format!("--rootfs: can't use {}", dir.display()))?;
-        return Ok(Root { source: RootSource::Dir(dir), readonly });
+        return Ok(Root { source: RootSource::Dir(dir), readonly, mapped: false });
     }
     let keep = args.keep.as_ref().map(|dir| {
         std::fs::create_dir_all(dir)
             .and_then(|()| std::fs::canonicalize(dir))
             .with_context(|| format!("--keep: can't use {}", dir.display()))
     });
-    Ok(Root { source: RootSource::Host { keep: keep.transpose()? }, readonly })
+    Ok(Root { source: RootSource::Host { keep: keep.transpose()? }, readonly, mapped: false })
 }
 
 fn namespaces(args: &Args) -> Namespaces {
@@ -114,10 +127,13 @@ fn namespaces(args: &Args) -> Namespaces {
     Namespaces { list, uid_map: vec![], gid_map: vec![] }
 }
 
-fn process(args: &Args, here: &Path, caps: CapSet) -> anyhow::Result<Process> {
+fn process(args: &Args, here: &Path, caps: CapSet, system: bool) -> anyhow::Result<Process> {
     let mut words = args.words.clone();
     if let Some(program) = &args.entrypoint {
         words.insert(0, program.clone());
+    }
+    if system && words.is_empty() {
+        words.push(insula_spec::system::INIT.to_owned());
     }
     ensure!(!words.is_empty(), "no program is named; for example: insula run -- ls -l");
     let mut options = SecurityOptions::default();
@@ -188,8 +204,8 @@ fn environment(args: &Args, host_root: bool) -> anyhow::Result<Vec<String>> {
     Ok(env.into_iter().map(|(name, value)| format!("{name}={value}")).collect())
 }
 
-fn capabilities(args: &Args) -> anyhow::Result<CapSet> {
-    let mut set = CapSet::DEFAULT;
+fn capabilities(args: &Args, default: CapSet) -> anyhow::Result<CapSet> {
+    let mut set = default;
     // ALL goes first, so that "drop all, add one" and "add all, drop one" mean what they say.
     let all = |list: &[String]| list.iter().any(|name| name.eq_ignore_ascii_case("all"));
     if all(&args.cap_drop) {

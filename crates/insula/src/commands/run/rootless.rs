@@ -21,7 +21,7 @@ pub(super) fn needed() -> bool {
 pub(super) fn adapt(plan: &mut Plan, args: &Args, given: &[Given]) -> anyhow::Result<()> {
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let (root, host) = match &plan.root.source {
-        RootSource::Dir(path) => (path.as_path(), false),
+        RootSource::Dir(path) | RootSource::Over { lower: path, .. } => (path.as_path(), false),
         RootSource::Host { .. } => (Path::new("/"), true),
     };
     let user = &mut plan.process.user;

@@ -1,0 +1,226 @@
+//! Whole systems in containers: Debian with systemd, and busybox's init, booted, used, and switched off from inside and out.
+
+mod support;
+
+use support::pty::Terminal;
+use support::system::{booted, busybox, debian, debian_copied};
+use support::{World, eventually, read, signal};
+
+/// Starts a system in the background.
+#[track_caller]
+fn boot(world: &World, name: &str, root: &str, more: &[&str]) {
+    let args = [&["run", "--isolation", "system", "--rootfs", root, "-d", "--name", name], more].concat();
+    assert_eq!(world.ok(args), format!("{name}\n"));
+}
+
+#[test]
+fn debian_boots_runs_services_and_is_switched_off() {
+    let Some((world, root)) = debian() else { return };
+    let unit =
+        "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sh -c 'echo the service says; cat /proc/self/cgroup'\n";
+    std::fs::write(root.join("etc/systemd/system/probe.service"), unit).unwrap();
+    boot(&world, "web", &root, &[]);
+    assert_eq!(booted(&world, "web"), "running", "{}", world.ok(["logs", "web"]));
+    assert_eq!(world.ok(["exec", "web", "systemctl", "--failed", "--plain", "--no-legend"]), "");
+
+    // It knows that it is in a container, by what, and which: names, numbers and a boot of its own.
+    assert_eq!(world.ok(["exec", "web", "hostname"]), "web\n");
+    assert_eq!(world.ok(["exec", "web", "cat", "/run/systemd/container"]), "insula\n");
+    let ours = read("/proc/sys/kernel/random/boot_id");
+    let boot_id = world.ok(["exec", "web", "cat", "/proc/sys/kernel/random/boot_id"]);
+    assert!(boot_id.len() == ours.len() && boot_id != ours, "{boot_id}");
+    assert_eq!(read(root.join("etc/machine-id")).trim().len(), 32);
+
+    world.ok(["exec", "web", "systemctl", "start", "probe"]);
+    let journal = world.ok(["exec", "web", "journalctl", "-b", "-o", "cat", "-u", "probe"]);
+    assert!(journal.contains("the service says"), "{journal}");
+    assert!(journal.contains("/system.slice/probe.service"), "its groups begin at its root: {journal}");
+    assert!(!journal.contains("insula"), "the host's groups aren't to be seen: {journal}");
+
+    eventually("it asks who logs in", || world.ok(["logs", "web"]).contains("web login:"));
+    world.ok(["exec", "-d", "web", "systemctl", "poweroff"]);
+    world.until("web", "stopped");
+    eventually("the end is on record", || world.state("web")["exitCode"] == 0);
+    let console = world.ok(["logs", "web"]);
+    assert!(console.contains("Powering off"), "{console}");
+}
+
+#[test]
+fn a_console_is_logged_in_at_and_left() {
+    let Some((world, root)) = debian() else { return };
+    boot(&world, "console", &root, &[]);
+    booted(&world, "console");
+    let mut terminal = Terminal::new(&world);
+    terminal.line("insula attach console");
+    terminal.expect("Ctrl-] leaves it");
+    terminal.keys("\n");
+    terminal.expect("login: ");
+    terminal.keys("root\n");
+    terminal.expect("# ");
+    terminal.keys("tty; echo $((6*7)); stty size\n");
+    terminal.expect("/dev/console\n42\n24 80\n");
+    terminal.resize(100, 30);
+    terminal.keys("stty size\n");
+    terminal.expect("30 100\n");
+    // Ctrl-C is the system's.
+    terminal.keys("sleep 1000\n");
+    eventually("it sleeps", || world.ok(["ps", "console"]).contains("sleep 1000"));
+    terminal.keys("\u{3}");
+    terminal.expect("^C");
+    terminal.expect("# ");
+    terminal.keys("echo still $((1+1))\n");
+    terminal.expect("still 2\n");
+    terminal.keys("\u{1d}");
+    terminal.expect("left the console");
+    assert_eq!(world.state("console")["status"], "running");
+    // Whoever comes later finds what was left.
+    terminal.line("insula attach console");
+    terminal.keys("echo again $((2+2))\n");
+    terminal.expect("again 4\n");
+    terminal.keys("\u{1d}");
+    terminal.expect("left the console");
+    terminal.exit();
+    assert!(world.ok(["logs", "console"]).contains("again 4"), "what was printed is kept");
+}
+
+#[test]
+fn a_reboot_starts_it_again() {
+    let Some((world, root)) = debian() else { return };
+    boot(&world, "again", &root, &[]);
+    booted(&world, "again");
+    let boot_id = || world.ok(["exec", "again", "cat", "/proc/sys/kernel/random/boot_id"]);
+    let (pid, first) = (world.state("again")["pid"].clone(), boot_id());
+    world.ok(["exec", "-d", "again", "systemctl", "reboot"]);
+    eventually("another first process", || {
+        let state = world.state("again");
+        state["status"] == "running" && state["pid"] != pid
+    });
+    assert_eq!(booted(&world, "again"), "running");
+    assert_ne!(boot_id(), first);
+    assert!(world.ok(["logs", "again"]).contains("Rebooting"), "what the console printed before is kept");
+    world.ok(["stop", "again"]);
+    world.until("again", "stopped");
+}
+
+#[test]
+fn it_is_stopped_started_and_frozen_from_outside() {
+    let Some((world, root)) = debian() else { return };
+    boot(&world, "frozen", &root, &["--memory", "512m"]);
+    booted(&world, "frozen");
+    world.ok(["pause", "frozen"]);
+    assert_eq!(world.state("frozen")["status"], "paused");
+    world.ok(["resume", "frozen"]);
+    assert_eq!(world.state("frozen")["status"], "running");
+
+    world.ok(["pause", "frozen"]);
+    world.ok(["stop", "frozen"]);
+    world.until("frozen", "stopped");
+    assert!(world.ok(["logs", "frozen"]).contains("Reached target"), "it was shut down in order");
+    let text = world.fails(1, ["stop", "frozen"]);
+    assert!(text.contains("stopped; there is nothing to stop"), "{text}");
+
+    world.ok(["start", "frozen"]);
+    assert_eq!(booted(&world, "frozen"), "running");
+    world.ok(["stop", "--kill", "frozen"]);
+    world.until("frozen", "stopped");
+    world.ok(["delete", "frozen"]);
+    assert_eq!(world.ok(["list", "--quiet"]), "");
+}
+
+#[test]
+fn without_privilege_its_root_is_nobody_on_the_host() {
+    let Some((world, root)) = debian_copied() else { return };
+    boot(&world, "nobody", &root, &["--userns", "100000:65536"]);
+    assert_eq!(booted(&world, "nobody"), "running");
+    assert_eq!(world.ok(["exec", "nobody", "systemctl", "--failed", "--plain", "--no-legend"]), "");
+    let status = read(format!("/proc/{}/status", world.state("nobody")["pid"]));
+    let uid = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap();
+    assert_eq!(uid.split_whitespace().collect::<Vec<_>>(), ["100000"; 4]);
+    // Files belong inside to whom they belong in the directory.
+    world.ok(["exec", "nobody", "touch", "/root/made"]);
+    assert_eq!(std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(root.join("root/made")).unwrap()), 0);
+    assert_eq!(world.ok(["exec", "nobody", "stat", "-c", "%u", "/root/made", "/var/mail"]), "0\n0\n");
+    let refused = world.output(["exec", "nobody", "sh", "-c", "echo 1 > /proc/sys/kernel/panic"]);
+    assert!(!refused.status.success(), "the host's kernel isn't its root's");
+    world.ok(["stop", "nobody"]);
+    world.until("nobody", "stopped");
+}
+
+#[test]
+fn busybox_is_an_init_too() {
+    let Some((world, root)) = busybox() else { return };
+    boot(&world, "box", &root, &[]);
+    eventually("it is up", || world.ok(["logs", "box"]).contains("box login:"));
+    let pid = world.state("box")["pid"].clone();
+    world.ok(["exec", "-d", "box", "reboot"]);
+    eventually("another first process", || {
+        let state = world.state("box");
+        state["status"] == "running" && state["pid"] != pid
+    });
+    eventually("it is up again", || world.ok(["logs", "box"]).matches("box login:").count() == 2);
+    world.ok(["stop", "box"]);
+    world.until("box", "stopped");
+    let console = world.ok(["logs", "box"]);
+    assert!(console.matches("it goes down").count() == 2, "{console}");
+    eventually("the end is on record", || world.state("box")["exitCode"] == 0);
+}
+
+#[test]
+fn in_the_foreground_the_console_is_the_terminal() {
+    let Some((world, root)) = busybox() else { return };
+    let mut terminal = Terminal::new(&world);
+    terminal.line(&format!("insula run --isolation system --rootfs {root} --name fore; echo code $?"));
+    terminal.expect("fore login: ");
+    terminal.keys("root\n");
+    terminal.expect("# ");
+    terminal.keys("echo $((6*7))\n");
+    terminal.expect("42\n");
+    // The key that isn't the system's.
+    terminal.keys("\u{1d}");
+    terminal.expect("it goes down");
+    terminal.expect("code 0\n");
+    terminal.exit();
+    assert_eq!(world.ok(["list", "--quiet"]), "", "nothing is left");
+}
+
+#[test]
+fn when_whoever_stays_with_it_is_killed_nothing_is_left() {
+    let Some((world, root)) = busybox() else { return };
+    boot(&world, "kept", &root, &[]);
+    let status = read(format!("/proc/{}/status", world.state("kept")["pid"]));
+    let keeper = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().to_owned();
+    signal("KILL", keeper);
+    world.until("kept", "stopped");
+    world.ok(["start", "kept"]);
+    world.until("kept", "running");
+    world.ok(["delete", "--force", "kept"]);
+    let groups = std::process::Command::new("find").args(["/sys/fs/cgroup", "-name", "insula-kept"]).output().unwrap();
+    assert_eq!(support::stdout(&groups), "");
+}
+
+#[test]
+fn what_makes_no_sense_for_a_system_is_refused() {
+    let Some((world, root)) = busybox() else { return };
+    let refused: [(&[&str], &str); 9] = [
+        (&["--rootfs", &root, "--network", "bridge"], "--network"),
+        (&["--rootfs", &root, "--user", "web"], "--user"),
+        (&["--rootfs", &root, "--workdir", "/x"], "--workdir"),
+        (&["--keep", "out"], "--keep"),
+        (&[], "needs --rootfs"),
+        (&["--rootfs", &root, "/sbin/none"], "/sbin/none"),
+        (&["--rootfs", &root, "--userns", "nonsense"], "--userns"),
+        (&["--rootfs", &root, "--userns", "0:65536"], "--userns"),
+        (&["--rootfs", &root, "--userns", "100000:65536", "--network", "host"], "--network host"),
+    ];
+    for (options, named) in refused {
+        let output = world.output([&["run", "--isolation", "system"], options].concat());
+        let text = support::stderr(&output);
+        assert!([Some(125), Some(127)].contains(&output.status.code()) && text.contains(named), "{options:?}: {text}");
+        assert_eq!(text.lines().count(), 1, "{text}");
+    }
+    let text = world.fails(1, ["--isolation", "system", "create", "x"]);
+    assert!(text.contains("insula run --rootfs"), "{text}");
+    let text = world.fails(125, ["run", "--userns", "auto", "--", "true"]);
+    assert!(text.contains("--userns"), "{text}");
+    assert_eq!(world.ok(["list", "--quiet"]), "");
+}

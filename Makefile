@@ -7,7 +7,7 @@ PREFIX ?= /usr/local
 # Programs that are measured beside ours, and that tests compare with.
 PEERS := runc crun bubblewrap runsc
 # Programs that only tests need.
-TOOLS := strace procps qemu-system-x86 busybox-static git perl python3 sqlite3 xz-utils nftables iproute2 uidmap debootstrap
+TOOLS := strace procps qemu-system-x86 busybox-static git perl python3 sqlite3 xz-utils nftables iproute2 uidmap debootstrap btrfs-progs
 # Programs that tests have our runtime driven by.
 CLIENTS := docker.io containerd podman buildah conmon catatonit iptables
 

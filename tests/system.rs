@@ -198,6 +198,140 @@ fn when_whoever_stays_with_it_is_killed_nothing_is_left() {
     assert_eq!(support::stdout(&groups), "");
 }
 
+/// What a system has in a file.
+#[track_caller]
+fn content(world: &World, name: &str, path: &str) -> String {
+    world.ok(["exec", name, "cat", path])
+}
+
+#[test]
+fn a_clone_has_the_files_and_a_number_of_its_own() {
+    let Some((world, root)) = busybox() else { return };
+    let number = "0123456789abcdef0123456789abcdef\n";
+    std::fs::write(root.join("etc/machine-id"), number).unwrap();
+    std::fs::write(root.join("etc/mark"), "first\n").unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", root.join("etc/link")).unwrap();
+    boot(&world, "base", &root, &[]);
+    let text = world.fails(1, ["clone", "base", "copy"]);
+    assert!(text.contains("stop it first"), "{text}");
+    world.ok(["stop", "base"]);
+    assert_eq!(world.ok(["clone", "base", "copy"]), "copy\n");
+    assert_eq!(world.ok(["clone", "--overlay", "base", "over"]), "over\n");
+    let text = world.fails(1, ["clone", "base", "copy"]);
+    assert!(text.contains("exists already"), "{text}");
+    let mut numbers = vec![number.to_owned()];
+    for name in ["copy", "over"] {
+        assert_eq!(world.state(name)["status"], "stopped");
+        world.ok(["start", name]);
+        eventually("it is up", || world.ok(["logs", name]).contains(&format!("{name} login:")));
+        assert_eq!(content(&world, name, "/etc/mark"), "first\n");
+        world.ok(["exec", name, "sh", "-c", "echo other > /etc/mark"]);
+        numbers.push(content(&world, name, "/etc/machine-id"));
+    }
+    numbers.sort();
+    numbers.dedup();
+    assert!(numbers.len() == 3 && numbers.iter().all(|number| number.len() == 33), "{numbers:?}");
+    assert_eq!(read(root.join("etc/mark")), "first\n", "the first has kept its own");
+    // A clone of an overlay copies what was written.
+    world.ok(["stop", "over"]);
+    world.ok(["clone", "over", "third"]);
+    world.ok(["start", "third"]);
+    assert_eq!(content(&world, "third", "/etc/mark"), "other\n");
+    let text = world.fails(1, ["clone", "--overlay", "over", "fourth"]);
+    assert!(text.contains("copies only what it wrote") || text.contains("--overlay"), "{text}");
+}
+
+#[test]
+fn a_snapshot_is_come_back_to() {
+    let Some((world, root)) = busybox() else { return };
+    boot(&world, "kept", &root, &[]);
+    let text = world.fails(1, ["snapshot", "kept"]);
+    assert!(text.contains("stop it first"), "{text}");
+    world.ok(["exec", "kept", "sh", "-c", "echo before > /etc/mark"]);
+    world.ok(["stop", "kept"]);
+    snapshots(&world, "kept");
+}
+
+/// Takes snapshots of a stopped system with `/etc/mark`, and comes back to one.
+#[track_caller]
+fn snapshots(world: &World, name: &str) {
+    assert_eq!(world.ok(["snapshot", name]), "snap0\n");
+    assert_eq!(world.ok(["snapshot", name, "named"]), "named\n");
+    let text = world.fails(1, ["snapshot", name, "named"]);
+    assert!(text.contains("there already"), "{text}");
+    let list = world.ok(["snapshot", name, "--list"]);
+    assert!(list.contains("snap0") && list.contains("named"), "{list}");
+    world.ok(["start", name]);
+    let mark = content(world, name, "/etc/mark");
+    world.ok(["exec", name, "sh", "-c", "echo after > /etc/mark; echo more > /root/more"]);
+    world.ok(["stop", name]);
+    world.ok(["snapshot", name, "--restore", "named"]);
+    world.ok(["start", name]);
+    assert_eq!(content(world, name, "/etc/mark"), mark);
+    assert!(!world.output(["exec", name, "cat", "/root/more"]).status.success());
+    world.ok(["stop", name]);
+    let text = world.fails(1, ["snapshot", name, "--restore", "none"]);
+    assert!(text.contains("has no snapshot none"), "{text}");
+    world.ok(["snapshot", name, "--delete", "named"]);
+    world.ok(["snapshot", name, "--delete", "snap0"]);
+    assert_eq!(world.ok(["snapshot", name, "--list"]).lines().count(), 1);
+}
+
+#[test]
+fn on_btrfs_a_subvolume_is_snapshotted() {
+    let Some((world, root)) = busybox() else { return };
+    let dir = world.directory("btrfs");
+    let image = world.path("image");
+    let script = format!(
+        "truncate -s 512M {image} && mkfs.btrfs -q {image} && mount -o loop {image} {dir} && btrfs -q subvolume create {dir}/box && cp -a {root}/. {dir}/box",
+        image = image.display(),
+        dir = dir.display()
+    );
+    let made = support::output(std::process::Command::new("sh").args(["-c", &script]));
+    if !made.status.success() {
+        eprintln!("skipped: no btrfs can be made and mounted here: {}", support::stderr(&made).trim());
+        return;
+    }
+    let root = dir.join("box");
+    boot(&world, "tree", root.to_str().unwrap(), &[]);
+    world.ok(["exec", "tree", "sh", "-c", "echo before > /etc/mark"]);
+    world.ok(["stop", "tree"]);
+    snapshots(&world, "tree");
+    world.ok(["clone", "tree", "branch"]);
+    assert_eq!(std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(dir.join("branch")).unwrap()), 256, "a subvolume");
+    world.ok(["start", "branch"]);
+    assert_eq!(content(&world, "branch", "/etc/mark"), "before\n");
+    world.ok(["stop", "branch"]);
+    let unmounted = std::process::Command::new("umount").arg(&dir).status().unwrap();
+    assert!(unmounted.success(), "nothing holds it");
+}
+
+#[test]
+fn the_list_is_started_and_stopped_in_order() {
+    let Some((world, root)) = busybox() else { return };
+    for name in ["early", "late"] {
+        boot(&world, name, &root, &["--hostname", "said"]);
+    }
+    world.ok(["autostart", "add", "--order", "20", "late"]);
+    world.ok(["autostart", "add", "--order", "10", "early"]);
+    let list = world.ok(["autostart", "list"]);
+    let names: Vec<&str> = list.lines().skip(1).filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(names, ["early", "late"]);
+    assert_eq!(world.ok(["autostart", "start"]), "", "both run already");
+    world.ok(["autostart", "stop"]);
+    world.until("early", "stopped");
+    world.until("late", "stopped");
+    // As after a start of the host: nothing is on record.
+    world.ok(["delete", "early"]);
+    assert_eq!(world.ok(["autostart", "start"]), "early\nlate\n");
+    world.until("early", "running");
+    world.until("late", "running");
+    assert_eq!(world.ok(["exec", "early", "cat", "/proc/sys/kernel/hostname"]), "said\n", "with all its options");
+    world.ok(["autostart", "remove", "early"]);
+    assert!(world.fails(1, ["autostart", "remove", "early"]).contains("isn't on the list"));
+    world.ok(["stop", "early", "late"]);
+}
+
 #[test]
 fn what_makes_no_sense_for_a_system_is_refused() {
     let Some((world, root)) = busybox() else { return };

@@ -47,11 +47,14 @@ macro_rules! verb {
 }
 
 /// Every verb, in the order in which help shows them.
-const VERBS: [Verb; 28] = [
+const VERBS: [Verb; 31] = [
     verb!("run", run::Args, run::main),
     verb!("exec", exec::Args, exec::main),
     verb!("attach", system::attach::Args, system::attach::main),
     verb!("stop", system::stop::Args, system::stop::main),
+    verb!("clone", system::clone::Args, system::clone::main),
+    verb!("snapshot", system::snapshot::Args, system::snapshot::main),
+    verb!("autostart", system::autostart::Args, system::autostart::main),
     verb!("list", list::Args, list::main),
     verb!("ps", ps::Args, ps::main),
     verb!("logs", logs::Args, logs::main),

@@ -5,8 +5,14 @@
 //! | here | `run --isolation system`, and `start` of one that has ended |
 //! | [`attach`] | `attach`: its console |
 //! | [`stop`] | `stop`: an orderly end |
+//! | [`autostart`] | `autostart`: those that the host's init starts |
+//! | [`clone`], [`snapshot`] | `clone`, `snapshot`: copies of their files, made by [`copies`] |
 
 pub(crate) mod attach;
+pub(crate) mod autostart;
+pub(crate) mod clone;
+mod copies;
+pub(crate) mod snapshot;
 pub(crate) mod stop;
 
 use crate::attend::{Attendant, Outcome, Output, Visitors};

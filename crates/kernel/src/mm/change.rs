@@ -13,6 +13,9 @@ use insula_abi::PAGE;
 /// mappings more than the program knows of.
 pub const MOST_AREAS: usize = 65_000;
 
+/// Where a program's addresses end in Linux (`TASK_SIZE_MAX`, with four levels of page tables).
+const TASK_SIZE: u64 = (1 << 47) - PAGE;
+
 /// Zeros that are asked for in pieces up to this size are mapped at once: they are seldom asked for in vain, and untouched pages cost nothing.
 const AT_ONCE: u64 = 1 << 20;
 
@@ -375,13 +378,13 @@ impl State {
         if self.areas.within(range.clone()).any(sealed) { Err(Errno::EPERM) } else { Ok(()) }
     }
 
-    /// Whole pages that a program may have.
+    /// The whole pages of a range, as far as a program has addresses: Linux has some more than we, and there is nothing.
     fn checked(&self, start: u64, len: u64) -> Result<Range<u64>> {
         let end = start.checked_add(pages(len).map_err(|_| Errno::EINVAL)?).ok_or(Errno::EINVAL)?;
-        if !start.is_multiple_of(PAGE) || len == 0 || end > self.layout.high {
+        if !start.is_multiple_of(PAGE) || len == 0 || end > TASK_SIZE {
             return Err(Errno::EINVAL);
         }
-        Ok(start..end)
+        Ok(start.min(self.layout.high)..end.min(self.layout.high))
     }
 
     /// Whether there may be as many areas as a change of this range leaves.

@@ -265,17 +265,7 @@ impl Mm {
     /// Pages of `object` are gone; whoever maps them must not see them any more.
     pub(super) fn object_lost(&self, object: &Arc<Object>, lost: Range<u64>, holds: &Arc<Vec<Hold>>) {
         let mut state = self.state.lock();
-        let mapped: Vec<_> = state
-            .areas
-            .iter()
-            .filter_map(|(range, area)| {
-                let Source::Object(source) = &area.source else { return None };
-                let start = lost.start.max(area.offset);
-                let end = lost.end.min(area.offset + (range.end - range.start));
-                (Arc::ptr_eq(source, object) && start < end)
-                    .then(|| range.start + (start - area.offset)..range.start + (end - area.offset))
-            })
-            .collect();
+        let mapped = state.showing(object, &lost);
         if mapped.is_empty() {
             return;
         }
@@ -285,6 +275,15 @@ impl Mm {
             }
         }
         state.log.kept.push(Kept::Lost(holds.clone()));
+    }
+
+    /// `object` was cut off: unlike a hole in it, that takes even the private copies of pages away (`unmap_mapping_range` of Linux).
+    pub(super) fn object_cut(&self, object: &Arc<Object>, cut: Range<u64>) {
+        let mut state = self.state.lock();
+        for part in state.showing(object, &cut) {
+            state.drop_private(&self.frames, part.clone());
+            state.log.push(MapOp::Unmap { start: part.start, len: part.end - part.start });
+        }
     }
 
     /// Whether it maps `object` shared, and may write it.
@@ -353,6 +352,18 @@ impl State {
         if !fresh {
             unmap(log, at..range.end);
         }
+    }
+
+    /// The addresses that show this part of an object.
+    fn showing(&self, object: &Arc<Object>, part: &Range<u64>) -> Vec<Range<u64>> {
+        let shown = |(range, area): (Range<u64>, &Area)| {
+            let Source::Object(source) = &area.source else { return None };
+            let start = part.start.max(area.offset);
+            let end = part.end.min(area.offset + (range.end - range.start));
+            (Arc::ptr_eq(source, object) && start < end)
+                .then(|| range.start + (start - area.offset)..range.start + (end - area.offset))
+        };
+        self.areas.iter().filter_map(shown).collect()
     }
 
     /// Takes private pages away; they are held until the program can't touch them.

@@ -107,6 +107,9 @@ impl Object {
         let before = self.size.swap(size, Ordering::AcqRel);
         if size < before {
             self.discard(size..before.next_multiple_of(CHUNK));
+            for mm in self.mappers() {
+                mm.object_cut(self, size.next_multiple_of(PAGE)..u64::MAX);
+            }
         } else {
             self.clear(before..before.next_multiple_of(PAGE).min(size));
         }
@@ -243,8 +246,7 @@ impl Object {
         }
         self.give_back(lost);
         let holds = Arc::new(holds);
-        let mappers: Vec<_> = self.mappers.lock().iter().filter_map(Weak::upgrade).collect();
-        for mm in mappers {
+        for mm in self.mappers() {
             mm.object_lost(self, inner.clone(), &holds);
         }
     }
@@ -277,14 +279,16 @@ impl Object {
 
     /// Whether any address space maps it so that it can be written.
     pub fn is_mapped_writable(self: &Arc<Self>) -> bool {
-        let mappers: Vec<_> = self.mappers.lock().iter().filter_map(Weak::upgrade).collect();
-        mappers.iter().any(|mm| mm.maps_writable(self))
+        self.mappers().iter().any(|mm| mm.maps_writable(self))
     }
 
     /// How many areas show it, of address spaces that somebody runs in.
     pub fn mapped_areas(self: &Arc<Self>) -> u64 {
-        let mappers: Vec<_> = self.mappers.lock().iter().filter_map(Weak::upgrade).collect();
-        mappers.iter().map(|mm| mm.areas_of_object(self)).sum()
+        self.mappers().iter().map(|mm| mm.areas_of_object(self)).sum()
+    }
+
+    fn mappers(&self) -> Vec<Arc<Mm>> {
+        self.mappers.lock().iter().filter_map(Weak::upgrade).collect()
     }
 
     /// An address space maps it: it is told when pages vanish.

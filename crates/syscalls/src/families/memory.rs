@@ -6,6 +6,7 @@ tests!("memory":
     anonymous_memory_is_zero, arguments_of_mmap, offsets_are_whole_pages, protection_is_asked_of_the_descriptor, fixed_replaces,
     noreplace_refuses, a_hint_is_taken_if_free, unmapping, unmapping_the_middle, a_mapping_outlives_its_descriptor, protect,
     protect_in_part, faults_tell_why, beyond_the_end_of_a_file_is_sigbus, truncation_takes_pages_away,
+    truncation_of_memory_does_too,
     the_rest_of_the_last_page_is_zero, running_data_needs_exec, fresh_code_runs, shared_mapping_and_write_are_one,
     private_mapping_hides_writes, private_mapping_sees_writes_until_touched, shared_between_processes, copy_on_write_after_fork,
     grandchildren_share_what_is_shared, mremap_grows_and_shrinks, mremap_arguments, mremap_fixed, mremap_dontunmap,
@@ -135,6 +136,11 @@ fn unmapping() {
     gives!(munmap(map, 1) => 0);
     is!(read_at(map + PAGE - 1).is_err(), "the whole page to be gone");
     eq!(peek(map + PAGE), 0);
+    // All there is: nothing can go on after that.
+    let victim = child(|| {
+        let _ = sys!(munmap(0, (1usize << 47) - PAGE));
+    });
+    eq!(wait(victim), Status::Killed(SIGSEGV));
 }
 
 fn unmapping_the_middle() {
@@ -232,7 +238,16 @@ fn beyond_the_end_of_a_file_is_sigbus() {
 }
 
 fn truncation_takes_pages_away() {
-    let fd = file(c"file", &[b'x'; 2 * PAGE]);
+    truncate_under_maps(file(c"file", &[b'x'; 2 * PAGE]));
+}
+
+fn truncation_of_memory_does_too() {
+    let fd = works!(memfd_create(c"file", 0));
+    gives!(write(fd, &[b'x'; 2 * PAGE], 2 * PAGE) => 2 * PAGE);
+    truncate_under_maps(fd);
+}
+
+fn truncate_under_maps(fd: usize) {
     let shared = works!(mmap(0, 2 * PAGE, RW, MAP_SHARED, fd, 0));
     let private = works!(mmap(0, 2 * PAGE, RW, MAP_PRIVATE, fd, 0));
     poke(private + PAGE, b'p');

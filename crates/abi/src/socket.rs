@@ -96,6 +96,20 @@ pub struct SockaddrIn {
     pub zero: [u8; 8],
 }
 
+/// `struct sock_extended_err`, ip(7).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+#[allow(missing_docs)] // The manual page describes each.
+pub struct SockExtendedErr {
+    pub errno: u32,
+    pub origin: u8,
+    pub kind: u8,
+    pub code: u8,
+    pub pad: u8,
+    pub info: u32,
+    pub data: u32,
+}
+
 /// `struct sockaddr_in6`, ipv6(7). Port and address are in network order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]

@@ -80,7 +80,11 @@ pub struct Options {
     pub device: u32,
     /// `SO_TIMESTAMP`, or `SO_TIMESTAMPNS`; 0 is none.
     pub timestamp: u32,
+    /// `SOF_TIMESTAMPING_*`, and which of the two options set them.
     pub timestamping: u32,
+    pub timestamping_kind: u32,
+    /// `SO_TXTIME`: clock and flags.
+    pub send_time: Option<[u32; 2]>,
     pub max_pacing: u64,
 }
 
@@ -107,6 +111,8 @@ impl Default for Options {
             device: 0,
             timestamp: 0,
             timestamping: 0,
+            timestamping_kind: 0,
+            send_time: None,
             max_pacing: u64::MAX,
         }
     }

@@ -78,8 +78,10 @@ impl Sent {
             match (item.level, item.kind) {
                 (n::SOL_SOCKET, n::SCM_RIGHTS) if unix => sent.add_rights(task, &item.data)?,
                 (n::SOL_SOCKET, n::SCM_CREDENTIALS) if unix => sent.credentials = Some(claimed(task, &item.data)?),
-                (n::SOL_SOCKET, n::SCM_RIGHTS | n::SCM_CREDENTIALS | n::SO_MARK | n::SO_TIMESTAMPING | n::SO_PRIORITY)
-                    if !unix => {}
+                (
+                    n::SOL_SOCKET,
+                    n::SCM_RIGHTS | n::SCM_CREDENTIALS | n::SO_MARK | n::SO_TIMESTAMPING | n::SO_PRIORITY | n::SO_TXTIME,
+                ) if !unix => {}
                 (n::SOL_SOCKET, _) => return Err(Errno::EINVAL),
                 _ if unix => {}
                 _ => sent.items.push(item),

@@ -126,5 +126,5 @@ pub fn kind_of(kind: u64) -> Result<u32> {
 
 /// Whether a call with these `MSG_*` waits.
 pub fn waits(description: &Description, flags: u32) -> bool {
-    flags & n::MSG_DONTWAIT == 0 && !description.nonblocking()
+    flags & (n::MSG_DONTWAIT | n::MSG_ERRQUEUE) == 0 && !description.nonblocking()
 }

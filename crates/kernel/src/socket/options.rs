@@ -30,6 +30,12 @@ pub fn number_or_byte(value: &[u8]) -> Result<i32> {
     number(value).or_else(|errno| value.first().map(|byte| i32::from(*byte)).ok_or(errno))
 }
 
+/// All of `SOF_TIMESTAMPING_*` that Linux 6.12 knows.
+const TIMESTAMPING_KNOWN: u32 = (1 << 18) - 1;
+
+/// `SOF_TXTIME_DEADLINE_MODE` and `SOF_TXTIME_REPORT_ERRORS`.
+const TXTIME_KNOWN: u32 = 3;
+
 /// How an option of yes and no is kept.
 fn flag(options: &mut Options, name: u32) -> Option<&mut bool> {
     Some(match name {
@@ -108,6 +114,15 @@ pub fn set(socket: &dyn Socket, task: &Arc<Task>, name: u32, value: &[u8]) -> Re
         n::SO_TIMESTAMP_OLD | n::SO_TIMESTAMPNS_OLD | n::SO_TIMESTAMP_NEW | n::SO_TIMESTAMPNS_NEW => {
             common.options.lock().timestamp = if number != 0 { name } else { 0 };
         }
+        // Times of arrival are told; of sending, as where a driver can't tell, none is.
+        n::SO_TIMESTAMPING_OLD | n::SO_TIMESTAMPING_NEW => {
+            if number as u32 & !TIMESTAMPING_KNOWN != 0 {
+                return Err(Errno::EINVAL);
+            }
+            let mut options = common.options.lock();
+            (options.timestamping, options.timestamping_kind) = (number as u32, name);
+        }
+        n::SO_TXTIME => common.options.lock().send_time = Some(send_time(task, value)?),
         n::SO_BUF_LOCK => {
             if number as u32 & !n::SOCK_BUF_LOCK_MASK != 0 {
                 return Err(Errno::EINVAL);
@@ -156,6 +171,19 @@ fn timeout(value: &[u8]) -> Result<u64> {
         0 => Ok(NEVER),
         nanos => Ok(nanos),
     }
+}
+
+/// By which clock messages may say when they are to leave, and how (`struct sock_txtime`). As without a queueing discipline that looks at it,
+/// they leave at once.
+fn send_time(task: &Arc<Task>, value: &[u8]) -> Result<[u32; 2]> {
+    let [clock, flags] = <[u32; 2]>::read_from_bytes(value).map_err(|_| Errno::EINVAL)?;
+    if flags & !TXTIME_KNOWN != 0 || !matches!(clock, c::CLOCK_REALTIME | c::CLOCK_MONOTONIC | c::CLOCK_TAI) {
+        return Err(Errno::EINVAL);
+    }
+    if clock != c::CLOCK_MONOTONIC && !task.credentials().has(c::CAP_NET_ADMIN) {
+        return Err(Errno::EPERM);
+    }
+    Ok([clock, flags])
 }
 
 fn bind_to_device(common: &Common, task: &Arc<Task>, value: &[u8]) -> Result<()> {
@@ -214,6 +242,8 @@ pub fn get(socket: &dyn Socket, task: &Arc<Task>, name: u32) -> Result<Vec<u8>> 
         n::SO_TIMESTAMP_OLD | n::SO_TIMESTAMPNS_OLD | n::SO_TIMESTAMP_NEW | n::SO_TIMESTAMPNS_NEW => {
             int((options.timestamp == name).into())
         }
+        n::SO_TIMESTAMPING_OLD | n::SO_TIMESTAMPING_NEW => int(options.timestamping),
+        n::SO_TXTIME => Ok(options.send_time.unwrap_or_default().as_bytes().to_vec()),
         n::SO_BINDTODEVICE => Ok(match super::interface_name(task.kernel(), options.device) {
             Some(mut name) => {
                 name.push(0);

@@ -6,7 +6,8 @@ use crate::sys::sockets::{IP4, IP6, ip4, ip6, item, items, message, need_loopbac
 
 tests!("udp":
     udp_flows, udp_connects, udp_refusal, udp_truncation, udp_over_ipv6, udp_size_limits, udp_broadcast_needs_asking,
-    packet_info, ttl_and_tos, timestamps, raw_sockets_need_rights, privileged_ports,
+    packet_info, ttl_and_tos, timestamps, times_of_arrival, the_time_to_leave, raw_sockets_need_rights, privileged_ports,
+    errors_come_with_what_was_refused, errors_of_ipv6, segments, where_it_was_sent_to, the_greatest_packet,
 );
 
 /// A bound UDP socket, and its port.
@@ -80,6 +81,109 @@ fn udp_refusal() {
     fails!(recvfrom(client, &mut [0u8; 1], 1, MSG_DONTWAIT, 0, 0) => EAGAIN);
 }
 
+/// Control data: level, type, and what it carries.
+type Items = Vec<(c_int, c_int, Vec<u8>)>;
+
+/// Takes the next error with its datagram: what was sent, to which port, and the control data.
+fn next_error(fd: usize) -> Option<(Vec<u8>, u16, Items)> {
+    let (mut data, mut control, mut to) = ([0u8; 16], [0u8; 128], ip6(0));
+    let list = [piece(&mut data)];
+    let mut header = message(&list, &mut control);
+    header.msg_name = std::ptr::from_mut(&mut to).cast();
+    header.msg_namelen = IP6 as u32;
+    // Nobody waits for an error, also without MSG_DONTWAIT.
+    let length = sys!(recvmsg(fd, &mut header, MSG_ERRQUEUE)).ok()?;
+    eq!(header.msg_flags & MSG_ERRQUEUE, MSG_ERRQUEUE);
+    Some((data[..length].to_vec(), u16::from_be(to.sin6_port), items(&control[..header.msg_controllen])))
+}
+
+fn errors_come_with_what_was_refused() {
+    let (server, port) = udp_server();
+    works!(close(server));
+    let client = udp(AF_INET);
+    gives!(setsockopt(client, IPPROTO_IP, IP_RECVERR, &1i32, 4) => 0);
+    eq!(next_error(client), None);
+    // Also who isn't connected is told.
+    for text in [b"one", b"two"] {
+        gives!(sendto(client, text, 3, 0, &ip4(port), IP4) => 3);
+        is!(ready(client, POLLERR) & POLLERR != 0, "an error");
+        let (data, to, all) = next_error(client).unwrap_or_default();
+        eq!((&data[..], to), (&text[..], port));
+        eq!(all.len(), 1);
+        // struct sock_extended_err: ECONNREFUSED by ICMP, "port unreachable"; then who says so.
+        eq!((all[0].0, all[0].1), (IPPROTO_IP, IP_RECVERR));
+        eq!(&all[0].2[..16], &[111, 0, 0, 0, 2, 3, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0][..]);
+        eq!((from_bytes::<u16>(&all[0].2[16..]), &all[0].2[20..24]), (Some(AF_INET as u16), &[127, 0, 0, 1][..]));
+    }
+    eq!(next_error(client), None);
+    eq!(option(client, SOL_SOCKET, SO_ERROR), 0);
+}
+
+fn errors_of_ipv6() {
+    need_loopback(AF_INET6);
+    let client = udp(AF_INET6);
+    gives!(setsockopt(client, IPPROTO_IPV6, IPV6_RECVERR, &1i32, 4) => 0);
+    let server = udp(AF_INET6);
+    gives!(bind(server, &any6(0), IP6) => 0);
+    let port = port(server);
+    works!(close(server));
+    gives!(sendto(client, b"x", 1, 0, &ip6(port), IP6) => 1);
+    ready(client, POLLERR);
+    let (data, to, all) = next_error(client).unwrap_or_default();
+    eq!((&data[..], to, all.len()), (&b"x"[..], port, 1));
+    eq!((all[0].0, all[0].1), (IPPROTO_IPV6, IPV6_RECVERR));
+    eq!(&all[0].2[..8], &[111, 0, 0, 0, 3, 1, 4, 0][..]);
+}
+
+fn segments() {
+    const UDP_SEGMENT: c_int = 103;
+    const UDP_GRO: c_int = 104;
+    let (server, port) = udp_server();
+    gives!(setsockopt(server, IPPROTO_UDP, UDP_GRO, &0i32, 4) => 0);
+    let client = udp(AF_INET);
+    eq!(connect4(client, port), Ok(0));
+    gives!(setsockopt(client, IPPROTO_UDP, UDP_SEGMENT, &4i32, 4) => 0);
+    eq!(option(client, IPPROTO_UDP, UDP_SEGMENT), 4);
+    fails!(setsockopt(client, IPPROTO_UDP, UDP_SEGMENT, &70_000i32, 4) => EINVAL);
+    gives!(write(client, b"0123456789", 10) => 10);
+    let mut buffer = [0u8; 16];
+    for length in [4, 4, 2] {
+        gives!(read(server, &mut buffer, 16) => length);
+    }
+    eq!(&buffer[..2], b"89");
+    // A message says it for itself.
+    let (list, mut control) = ([piece_of(b"abcdef")], item(IPPROTO_UDP, UDP_SEGMENT, &3u16.to_ne_bytes()));
+    let header = message(&list, &mut control);
+    gives!(sendmsg(client, &header, 0) => 6);
+    for text in [b"abc", b"def"] {
+        gives!(read(server, &mut buffer, 16) => 3);
+        eq!(&buffer[..3], &text[..]);
+    }
+    fails!(write(client, &[0u8; 4096], 4096) => EINVAL);
+}
+
+fn where_it_was_sent_to() {
+    need_loopback(AF_INET6);
+    let server = udp(AF_INET6);
+    gives!(bind(server, &any6(0), IP6) => 0);
+    gives!(setsockopt(server, IPPROTO_IPV6, IPV6_RECVORIGDSTADDR, &1i32, 4) => 0);
+    let port = port(server);
+    gives!(sendto(udp(AF_INET6), b"x", 1, 0, &ip6(port), IP6) => 1);
+    let all = receive(server);
+    eq!((all.len(), all[0].0, all[0].1), (1, IPPROTO_IPV6, IPV6_RECVORIGDSTADDR));
+    let to: Option<sockaddr_in6> = from_bytes(&all[0].2);
+    eq!(to.map(|to| (u16::from_be(to.sin6_port), to.sin6_addr.s6_addr)), Some((port, ip6(0).sin6_addr.s6_addr)));
+}
+
+fn the_greatest_packet() {
+    let (_, port) = udp_server();
+    let client = udp(AF_INET);
+    fails!(getsockopt(client, IPPROTO_IP, IP_MTU, &mut 0i32, &mut 4u32) => ENOTCONN);
+    eq!(connect4(client, port), Ok(0));
+    // Of IPv4; the interface has one byte more.
+    eq!(option(client, IPPROTO_IP, IP_MTU), 65535);
+}
+
 fn udp_truncation() {
     let (server, port) = udp_server();
     let client = udp(AF_INET);
@@ -134,7 +238,7 @@ fn udp_broadcast_needs_asking() {
 }
 
 /// Receives a datagram of one byte, and gives the control data that comes along.
-fn receive(server: usize) -> Vec<(c_int, c_int, Vec<u8>)> {
+fn receive(server: usize) -> Items {
     let mut byte = [0u8];
     let list = [piece(&mut byte)];
     let mut control = [0u8; 64];
@@ -182,6 +286,32 @@ fn timestamps() {
     header.msg_name = std::ptr::from_ref(&address).cast_mut().cast();
     header.msg_namelen = IP4 as u32;
     fails!(sendmsg(udp(AF_INET), &header, 0) => EINVAL);
+}
+
+fn times_of_arrival() {
+    // SOF_TIMESTAMPING_RX_SOFTWARE, to be taken, and SOF_TIMESTAMPING_SOFTWARE, to be told.
+    let flags = 1i32 << 3 | 1 << 4;
+    let (server, port) = udp_server();
+    fails!(setsockopt(server, SOL_SOCKET, SO_TIMESTAMPING, &(1i32 << 30), 4) => EINVAL);
+    gives!(setsockopt(server, SOL_SOCKET, SO_TIMESTAMPING, &flags, 4) => 0);
+    eq!(option(server, SOL_SOCKET, SO_TIMESTAMPING), flags);
+    gives!(sendto(udp(AF_INET), b"x", 1, 0, &ip4(port), IP4) => 1);
+    let all = receive(server);
+    eq!((all.len(), all[0].0, all[0].1, all[0].2.len()), (1, SOL_SOCKET, SO_TIMESTAMPING, 48));
+    is!(from_bytes::<timespec>(&all[0].2).is_some_and(|time| time.tv_sec > 1_600_000_000), "a time");
+    is!(all[0].2[16..].iter().all(|byte| *byte == 0), "no time of hardware");
+}
+
+fn the_time_to_leave() {
+    const SO_TXTIME: c_int = 61;
+    let (server, port) = udp_server();
+    let client = udp(AF_INET);
+    eq!(connect4(client, port), Ok(0));
+    fails!(setsockopt(client, SOL_SOCKET, SO_TXTIME, &[CLOCK_MONOTONIC, 4], 8) => EINVAL);
+    gives!(setsockopt(client, SOL_SOCKET, SO_TXTIME, &[CLOCK_MONOTONIC, 0], 8) => 0);
+    let (list, mut control) = ([piece_of(b"x")], item(SOL_SOCKET, SO_TXTIME, &1u64.to_ne_bytes()));
+    gives!(sendmsg(client, &message(&list, &mut control), 0) => 1);
+    gives!(read(server, &mut [0u8; 4], 4) => 1);
 }
 
 fn raw_sockets_need_rights() {

@@ -49,6 +49,7 @@ pub struct IpOptions {
     pub receive_hops: bool,
     pub receive_class: bool,
     pub receive_error6: bool,
+    pub receive_destination6: bool,
     pub multicast_hops: u8,
     pub dont_fragment: bool,
     /// Groups it has joined.
@@ -80,6 +81,7 @@ impl Default for IpOptions {
             receive_hops: false,
             receive_class: false,
             receive_error6: false,
+            receive_destination6: false,
             multicast_hops: 1,
             dont_fragment: false,
             groups: Vec::new(),
@@ -190,6 +192,7 @@ fn set6(options: &Mutex<IpOptions>, inet: &Inet, _task: &Arc<Task>, name: u32, v
         n::IPV6_RECVTCLASS => options.receive_class = number != 0,
         n::IPV6_TCLASS => options.class = if number == -1 { 0 } else { byte(number, 0..=255)? },
         n::IPV6_RECVERR => options.receive_error6 = number != 0,
+        n::IPV6_RECVORIGDSTADDR => options.receive_destination6 = number != 0,
         n::IPV6_DONTFRAG => options.dont_fragment = number != 0,
         n::IPV6_MTU_DISCOVER => options.discover_mtu = i32::from(byte(number, 0..=5)?),
         n::IPV6_FREEBIND => options.free_bind = number != 0,
@@ -235,7 +238,9 @@ pub(super) fn get(
     let options = options.lock();
     let value = match (level, name) {
         (protocol::IP, n::IP_MTU) | (protocol::IPV6, n::IPV6_MTU) if !connected => return Err(Errno::ENOTCONN),
-        (protocol::IP, n::IP_MTU) | (protocol::IPV6, n::IPV6_MTU) => MTU as i32,
+        // A packet of IPv4 has no more, whatever the interface has.
+        (protocol::IP, n::IP_MTU) => u16::MAX.into(),
+        (protocol::IPV6, n::IPV6_MTU) => MTU as i32,
         (protocol::IP, 4) => return Ok(Vec::new()), // IP_OPTIONS: there never are any.
         (protocol::IP, n::IP_TTL) => options.ttl.unwrap_or(64).into(),
         (protocol::IP, n::IP_TOS) => options.tos.into(),
@@ -262,6 +267,7 @@ pub(super) fn get(
         (protocol::IPV6, n::IPV6_RECVTCLASS) => options.receive_class.into(),
         (protocol::IPV6, n::IPV6_TCLASS) => options.class.into(),
         (protocol::IPV6, n::IPV6_RECVERR) => options.receive_error6.into(),
+        (protocol::IPV6, n::IPV6_RECVORIGDSTADDR) => options.receive_destination6.into(),
         (protocol::IPV6, n::IPV6_DONTFRAG) => options.dont_fragment.into(),
         (protocol::IP | protocol::IPV6, _) => return Err(Errno::ENOPROTOOPT),
         _ => return Err(Errno::EOPNOTSUPP),

@@ -13,10 +13,12 @@
 //! | `listener` | how two of them find each other |
 //! | [`tcp_options`] | the options of TCP |
 //! | [`udp`] | datagrams |
+//! | `errors` | what the network says of datagrams that didn't arrive |
 //! | [`ip_options`] | the options of IPv4 and IPv6 |
 //! | [`show`] | `/proc/net` |
 
 pub mod endpoint;
+mod errors;
 pub mod interfaces;
 pub mod ip_options;
 mod listener;

@@ -38,6 +38,7 @@ pub struct TcpOptions {
     pub user_timeout: u32,
     pub not_sent_low: u32,
     pub fast_open: u32,
+    pub fast_open_connect: bool,
 }
 
 impl Default for TcpOptions {
@@ -57,6 +58,7 @@ impl Default for TcpOptions {
             user_timeout: 0,
             not_sent_low: u32::MAX,
             fast_open: 0,
+            fast_open_connect: false,
         }
     }
 }
@@ -96,9 +98,8 @@ impl TcpOptions {
             n::TCP_NOTSENT_LOWAT => self.not_sent_low = number as u32,
             n::TCP_FASTOPEN => self.fast_open = within(0..=65535)?,
             n::TCP_THIN_LINEAR_TIMEOUTS | n::TCP_THIN_DUPACK => drop(within(0..=1)?),
-            // Data never travels with a connect.
-            n::TCP_FASTOPEN_CONNECT if number == 0 => {}
-            n::TCP_FASTOPEN_CONNECT => return Err(Errno::EOPNOTSUPP),
+            // Without a cookie of the server's, of which there never is one, a connect is as ever.
+            n::TCP_FASTOPEN_CONNECT => self.fast_open_connect = within(0..=1)? != 0,
             n::TCP_REPAIR | n::TCP_REPAIR_QUEUE if !may_administer(task) => return Err(Errno::EPERM),
             _ => return Err(Errno::ENOPROTOOPT),
         }
@@ -138,7 +139,8 @@ pub(super) fn get(socket: &Tcp, name: u32) -> Result<Vec<u8>> {
         n::TCP_USER_TIMEOUT => options.user_timeout,
         n::TCP_NOTSENT_LOWAT => options.not_sent_low,
         n::TCP_FASTOPEN => options.fast_open,
-        n::TCP_FASTOPEN_CONNECT | n::TCP_THIN_LINEAR_TIMEOUTS | n::TCP_THIN_DUPACK | n::TCP_REPAIR | n::TCP_INQ => 0,
+        n::TCP_FASTOPEN_CONNECT => options.fast_open_connect.into(),
+        n::TCP_THIN_LINEAR_TIMEOUTS | n::TCP_THIN_DUPACK | n::TCP_REPAIR | n::TCP_INQ => 0,
         n::TCP_CONGESTION => {
             let mut name = CONGESTION.to_vec();
             name.resize(16, 0);

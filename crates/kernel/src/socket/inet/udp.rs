@@ -1,6 +1,7 @@
 //! UDP within a sandbox, udp(7), and UDP-Lite, udplite(7).
 
 use super::endpoint::{self, Local};
+use super::errors::Errors;
 use super::ip_options::{self, IpOptions};
 use super::ports::{Claim, Ports, Taken, check_privilege};
 use super::{Inet, interfaces};
@@ -27,6 +28,18 @@ const MOST6: usize = 65535 - 8;
 /// `UDP_CORK`.
 const UDP_CORK: u32 = 1;
 
+/// `UDP_SEGMENT`: what is sent is cut into datagrams of so many bytes; as an option, and with a message.
+const UDP_SEGMENT: u32 = 103;
+
+/// `UDP_GRO`: datagrams of the same size may come as one. Here none does.
+const UDP_GRO: u32 = 104;
+
+/// `SOF_TIMESTAMPING_RX_SOFTWARE` and `SOF_TIMESTAMPING_SOFTWARE`: times of arrival are taken, and told.
+const TOLD_ON_ARRIVAL: u32 = 1 << 3 | 1 << 4;
+
+/// Most datagrams that one message is cut into (Linux: `UDP_MAX_SEGMENTS`).
+const SEGMENTS_MAX: usize = 64;
+
 /// `UDPLITE_SEND_CSCOV` and `UDPLITE_RECV_CSCOV`: bytes that a checksum covers. Nothing within a sandbox has one, so they are only kept.
 const UDPLITE_SEND_COVERAGE: u32 = 10;
 const UDPLITE_RECEIVE_COVERAGE: u32 = 11;
@@ -38,6 +51,7 @@ pub struct Udp {
     inet: Arc<Inet>,
     common: Common,
     inbox: Inbox,
+    errors: Errors,
     ip: Mutex<IpOptions>,
     state: Mutex<State>,
 }
@@ -51,6 +65,10 @@ struct State {
     no_read: bool,
     no_write: bool,
     corked: bool,
+    /// See [`UDP_SEGMENT`]; 0 is none.
+    segment: u16,
+    /// See [`UDP_GRO`].
+    coalesces: bool,
     /// See [`UDPLITE_SEND_COVERAGE`].
     coverage: [u16; 2],
     /// What is gathered until it is sent as one (`MSG_MORE`), and for whom.
@@ -65,6 +83,7 @@ impl Udp {
             inet: kernel.sockets.inet.clone(),
             common: Common::new(kernel, uid, domain, n::SOCK_DGRAM, protocol),
             inbox: Inbox::default(),
+            errors: Errors::default(),
             ip: Mutex::default(),
             state: Mutex::default(),
         })
@@ -135,12 +154,23 @@ impl Udp {
         }
         match self.ports().find(from, to) {
             Some(target) => target.take(data, from, to, hops),
-            // "Port unreachable" comes back; only who has one peer is told.
-            None if connected => {
-                self.common.set_error(Errno::ECONNREFUSED);
-                self.common.queue.wake(Events::READABLE | Events::WRITABLE | Events::ERR);
-            }
-            None => {}
+            // "Port unreachable" comes back.
+            None => self.refused(data, to, connected),
+        }
+    }
+
+    /// Nobody has the port: who has one peer is told, and who asked for errors, with the datagram.
+    fn refused(&self, data: Vec<u8>, to: SocketAddr, connected: bool) {
+        let asked = {
+            let ip = self.ip.lock();
+            if to.is_ipv4() { ip.receive_error } else { ip.receive_error6 }
+        };
+        if asked {
+            self.errors.refused(&self.common, data, to);
+        }
+        if asked || connected {
+            self.common.set_error(Errno::ECONNREFUSED);
+            self.common.queue.wake(Events::READABLE | Events::WRITABLE | Events::ERR);
         }
     }
 
@@ -157,15 +187,26 @@ impl Udp {
     /// What is told beside a datagram.
     fn items(&self, _: SocketAddr, to: SocketAddr, (ttl, tos): (u8, u8)) -> Vec<Item> {
         let mut items = Vec::new();
-        let timestamp = self.common.options.lock().timestamp;
-        if timestamp != 0
+        let (timestamp, timestamping, kind) = {
+            let options = self.common.options.lock();
+            (options.timestamp, options.timestamping & TOLD_ON_ARRIVAL == TOLD_ON_ARRIVAL, options.timestamping_kind)
+        };
+        if (timestamp != 0 || timestamping)
             && let Some(kernel) = self.kernel.upgrade()
         {
             let now = kernel.host.clock.realtime();
-            items.push(match timestamp {
-                n::SO_TIMESTAMP_OLD | n::SO_TIMESTAMP_NEW => Item::of(n::SOL_SOCKET, timestamp, &Timeval::from_nanos(now)),
-                _ => Item::of(n::SOL_SOCKET, timestamp, &Timespec::from_nanos(now)),
-            });
+            match timestamp {
+                0 => {}
+                n::SO_TIMESTAMP_OLD | n::SO_TIMESTAMP_NEW => {
+                    items.push(Item::of(n::SOL_SOCKET, timestamp, &Timeval::from_nanos(now)));
+                }
+                _ => items.push(Item::of(n::SOL_SOCKET, timestamp, &Timespec::from_nanos(now))),
+            }
+            if timestamping {
+                // `struct scm_timestamping`: by software, nothing, by hardware.
+                let times = [Timespec::from_nanos(now), Timespec::default(), Timespec::default()];
+                items.push(Item::of(n::SOL_SOCKET, kind, &times));
+            }
         }
         let ip = self.ip.lock();
         let number = |level, kind, value: u8| Item::of(level, kind, &i32::from(value));
@@ -197,6 +238,10 @@ impl Udp {
                 if ip.packet_info6 {
                     items.push(packet_info6(to.ip().octets()));
                 }
+                if ip.receive_destination6 {
+                    let told = endpoint::tell(n::AF_INET6, to.into());
+                    items.push(Item { level: protocol::IPV6, kind: n::IPV6_RECVORIGDSTADDR, data: told.bytes().to_vec() });
+                }
                 if ip.receive_hops {
                     items.push(number(protocol::IPV6, n::IPV6_HOPLIMIT, ttl));
                 }
@@ -221,7 +266,8 @@ impl Udp {
                 (protocol::IPV6, n::IPV6_TCLASS) => hops.1 = value()? as u8,
                 (protocol::IP, n::IP_PKTINFO) if item.data.len() >= 12 => {}
                 (protocol::IPV6, n::IPV6_PKTINFO) if item.data.len() >= 20 => {}
-                (protocol::IP | protocol::IPV6, _) => return Err(Errno::EINVAL),
+                (protocol::UDP, UDP_SEGMENT) if item.data.len() >= 2 => {}
+                (protocol::IP | protocol::IPV6 | protocol::UDP, _) => return Err(Errno::EINVAL),
                 _ => {}
             }
         }
@@ -237,6 +283,12 @@ impl Udp {
     }
 }
 
+/// Into datagrams of how many bytes a message is cut: as it says itself, or as the option does.
+fn segment_size(items: &[Item], option: u16) -> Result<usize> {
+    let own = items.iter().rfind(|item| (item.level, item.kind) == (protocol::UDP, UDP_SEGMENT));
+    Ok(own.map_or(option, |item| u16::from_ne_bytes([item.data[0], item.data[1]])).into())
+}
+
 fn packet_info6(address: [u8; 16]) -> Item {
     let mut info = address.to_vec();
     info.extend(interfaces::LOOPBACK.as_bytes());
@@ -250,7 +302,7 @@ impl Pollable for Udp {
             (state.no_read, state.no_write)
         };
         let mut events = Events::WRITABLE;
-        if self.common.has_error() {
+        if self.common.has_error() || !self.errors.is_empty() {
             events |= Events::ERR;
         }
         if no_read || !self.inbox.is_empty() {
@@ -281,6 +333,7 @@ impl Socket for Udp {
             self.ports().release(&kernel, taken, false);
         }
         drop(self.inbox.close());
+        self.errors.close();
     }
 
     fn bind(&self, task: &Arc<Task>, address: &Address) -> Result<()> {
@@ -393,8 +446,18 @@ impl Socket for Udp {
             return Ok(len);
         }
         let connected = connected && state.peer.is_some();
+        let segment = segment_size(&message.control.items, state.segment)?;
         drop(state);
-        self.deliver(data, from, to, connected, hops);
+        if segment == 0 || data.len() <= segment {
+            self.deliver(data, from, to, connected, hops);
+            return Ok(len);
+        }
+        if data.len() > segment * SEGMENTS_MAX {
+            return Err(Errno::EINVAL);
+        }
+        for part in data.chunks(segment) {
+            self.deliver(part.to_vec(), from, to, connected, hops);
+        }
         Ok(len)
     }
 
@@ -403,7 +466,7 @@ impl Socket for Udp {
             return Err(Errno::EOPNOTSUPP);
         }
         if message.flags & n::MSG_ERRQUEUE != 0 {
-            return Err(Errno::EAGAIN);
+            return self.errors.receive(&self.common, &mut message.data);
         }
         self.common.check_error()?;
         match self.inbox.receive(&mut message.data, message.flags) {
@@ -444,6 +507,14 @@ impl Socket for Udp {
                 }
                 Ok(())
             }
+            (protocol::UDP, UDP_SEGMENT) => {
+                self.state.lock().segment = u16::try_from(number(value)?).map_err(|_| Errno::EINVAL)?;
+                Ok(())
+            }
+            (protocol::UDP, UDP_GRO) => {
+                self.state.lock().coalesces = number(value)? != 0;
+                Ok(())
+            }
             (protocol::UDPLITE, UDPLITE_SEND_COVERAGE | UDPLITE_RECEIVE_COVERAGE)
                 if self.common.protocol == protocol::UDPLITE =>
             {
@@ -464,6 +535,8 @@ impl Socket for Udp {
     fn option(&self, _: &Arc<Task>, level: u32, name: u32, asked: &[u8]) -> Result<Vec<u8>> {
         match (level, name) {
             (protocol::UDP, UDP_CORK) => Ok(i32::from(self.state.lock().corked).to_ne_bytes().to_vec()),
+            (protocol::UDP, UDP_SEGMENT) => Ok(i32::from(self.state.lock().segment).to_ne_bytes().to_vec()),
+            (protocol::UDP, UDP_GRO) => Ok(i32::from(self.state.lock().coalesces).to_ne_bytes().to_vec()),
             (protocol::UDPLITE, UDPLITE_SEND_COVERAGE | UDPLITE_RECEIVE_COVERAGE)
                 if self.common.protocol == protocol::UDPLITE =>
             {

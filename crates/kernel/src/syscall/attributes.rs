@@ -155,7 +155,7 @@ fn utimensat(cx: &mut Cx<'_>, [dirfd, path, times, flags, ..]: Args) -> SysResul
         return Ok(Flow::Done(0));
     }
     if path == 0 && dirfd as i32 != c::AT_FDCWD {
-        if flags != 0 {
+        if flags as u32 != 0 {
             return Err(Errno::EINVAL);
         }
         let place = place_of(&*real(cx.task, dirfd as i32)?)?;

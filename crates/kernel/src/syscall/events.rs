@@ -121,7 +121,8 @@ fn epoll_ctl(cx: &mut Cx<'_>, [epoll, operation, fd, event, ..]: Args) -> SysRes
 const MOST: u64 = i32::MAX as u64 / size_of::<EpollEvent>() as u64;
 
 fn epoll_wait(cx: &mut Cx<'_>, fd: u64, events: u64, most: u64, deadline: Option<u64>, mask: Mask) -> SysResult {
-    if !(1..=MOST).contains(&(most as i32 as u64)) {
+    let most = most as i32 as u64;
+    if !(1..=MOST).contains(&most) {
         return Err(Errno::EINVAL);
     }
     let description = cx.task.file(fd as i32)?;

@@ -107,10 +107,11 @@ fn owner(cx: &mut Cx<'_>, description: &Description, command: u32, argument: u64
     let mut owner = description.owner.lock();
     match command {
         c::F_SETSIG => {
-            if argument > 64 {
+            let signal = argument as i32;
+            if !(0..=64).contains(&signal) {
                 return Err(Errno::EINVAL);
             }
-            owner.signal = argument as i32;
+            owner.signal = signal;
         }
         c::F_GETSIG => return Ok(owner.signal.into()),
         c::F_SETOWN => {

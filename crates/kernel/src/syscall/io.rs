@@ -17,14 +17,10 @@ pub(super) const CALLS: &[Entry] = &[
     full(Sysno::write, |cx, [fd, base, len, ..]| write(cx, fd, Ok(UserBuf::new(&cx.task.mm(), base, len)), None)),
     full(Sysno::pread64, |cx, [fd, base, len, at, ..]| read(cx, fd, Ok(UserBuf::new(&cx.task.mm(), base, len)), Some(at))),
     full(Sysno::pwrite64, |cx, [fd, base, len, at, ..]| write(cx, fd, Ok(UserBuf::new(&cx.task.mm(), base, len)), Some(at))),
-    full(Sysno::readv, |cx, [fd, vector, count, ..]| read(cx, fd, UserBuf::vectored(&cx.task.mm(), vector, count), None)),
-    full(Sysno::writev, |cx, [fd, vector, count, ..]| write(cx, fd, UserBuf::vectored(&cx.task.mm(), vector, count), None)),
-    full(Sysno::preadv, |cx, [fd, vector, count, at, ..]| {
-        read(cx, fd, UserBuf::vectored(&cx.task.mm(), vector, count), Some(at))
-    }),
-    full(Sysno::pwritev, |cx, [fd, vector, count, at, ..]| {
-        write(cx, fd, UserBuf::vectored(&cx.task.mm(), vector, count), Some(at))
-    }),
+    full(Sysno::readv, |cx, [fd, vector, count, ..]| read(cx, fd, pieces(cx, vector, count), None)),
+    full(Sysno::writev, |cx, [fd, vector, count, ..]| write(cx, fd, pieces(cx, vector, count), None)),
+    full(Sysno::preadv, |cx, [fd, vector, count, at, ..]| read(cx, fd, pieces(cx, vector, count), Some(at))),
+    full(Sysno::pwritev, |cx, [fd, vector, count, at, ..]| write(cx, fd, pieces(cx, vector, count), Some(at))),
     Entry { number: Sysno::preadv2, level: Level::Partial("RWF_HIPRI, RWF_DSYNC and RWF_SYNC are hints"), handler: preadv2 },
     Entry { number: Sysno::pwritev2, level: Level::Partial("flags are hints, but RWF_APPEND"), handler: pwritev2 },
     full(Sysno::lseek, lseek),
@@ -152,24 +148,31 @@ fn write_once(
     }
 }
 
+/// The pieces of a vector; Linux counts them with 32 bits.
+fn pieces(cx: &Cx<'_>, vector: u64, count: u64) -> Result<UserBuf> {
+    UserBuf::vectored(&cx.task.mm(), vector, u64::from(count as u32))
+}
+
 /// Flags that only hint at how: they change speed, or when the medium has it.
-const HINTS: u64 = (c::RWF_HIPRI | c::RWF_DSYNC | c::RWF_SYNC) as u64;
+const HINTS: u32 = c::RWF_HIPRI | c::RWF_DSYNC | c::RWF_SYNC;
 
 fn preadv2(cx: &mut Cx<'_>, [fd, vector, count, at, _, flags]: Args) -> SysResult {
-    if flags & !(HINTS | c::RWF_NOWAIT as u64) != 0 {
+    let flags = flags as u32;
+    if flags & !(HINTS | c::RWF_NOWAIT) != 0 {
         return Err(Errno::EOPNOTSUPP);
     }
     let position = (at != u64::MAX).then_some(at);
-    let waits = flags & u64::from(c::RWF_NOWAIT) == 0;
-    read_with(cx, fd, UserBuf::vectored(&cx.task.mm(), vector, count), position, waits)
+    let waits = flags & c::RWF_NOWAIT == 0;
+    read_with(cx, fd, pieces(cx, vector, count), position, waits)
 }
 
 fn pwritev2(cx: &mut Cx<'_>, [fd, vector, count, at, _, flags]: Args) -> SysResult {
-    if flags & !(HINTS | c::RWF_APPEND as u64) != 0 {
+    let flags = flags as u32;
+    if flags & !(HINTS | c::RWF_APPEND) != 0 {
         return Err(Errno::EOPNOTSUPP);
     }
     let position = (at != u64::MAX).then_some(at);
-    write_with(cx, fd, UserBuf::vectored(&cx.task.mm(), vector, count), position, flags & c::RWF_APPEND as u64 != 0)
+    write_with(cx, fd, pieces(cx, vector, count), position, flags & c::RWF_APPEND != 0)
 }
 
 fn lseek(cx: &mut Cx<'_>, [fd, offset, whence, ..]: Args) -> SysResult {

@@ -235,7 +235,7 @@ fn mseal(cx: &mut Cx<'_>, [start, len, flags, ..]: Args) -> SysResult {
 
 /// Advice about another's memory, process_madvise(2): it may only be what changes nothing, unless it is one's own.
 fn process_madvise(cx: &mut Cx<'_>, [pidfd, vector, count, advice, flags, _]: Args) -> SysResult {
-    if flags != 0 {
+    if flags as u32 != 0 {
         return Err(Errno::EINVAL);
     }
     let mm = cx.task.mm();
@@ -327,7 +327,7 @@ fn check_lock(cx: &Cx<'_>, range: core::ops::Range<u64>, len: u64) -> Result<()>
 }
 
 fn lock(cx: &mut Cx<'_>, start: u64, len: u64, flags: u64) -> SysResult {
-    if flags & !u64::from(c::MLOCK_ONFAULT) != 0 {
+    if flags as u32 & !c::MLOCK_ONFAULT != 0 {
         return Err(Errno::EINVAL);
     }
     let (start, len) = around(start, len)?;

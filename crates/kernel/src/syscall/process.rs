@@ -325,7 +325,7 @@ pub(super) fn may_inspect(cx: &Cx<'_>, target: &Arc<Task>) -> Result<()> {
 }
 
 fn pidfd_getfd(cx: &mut Cx<'_>, [pidfd, fd, flags, ..]: Args) -> SysResult {
-    if flags != 0 {
+    if flags as u32 != 0 {
         return Err(Errno::EINVAL);
     }
     let process = cx.task.file(pidfd as i32)?.as_file::<Pidfd>().ok_or(Errno::EBADF)?.process.clone();

@@ -147,7 +147,7 @@ fn may_be_nice(task: &Task, nice: i32) -> bool {
 fn setattr(cx: &mut Cx<'_>, [pid, address, flags, ..]: Args) -> SysResult {
     /// Bytes of the first version (`SCHED_ATTR_SIZE_VER0`).
     const FIRST: usize = 48;
-    if address == 0 || (pid as i32) < 0 || flags != 0 {
+    if address == 0 || (pid as i32) < 0 || flags as u32 != 0 {
         return Err(Errno::EINVAL);
     }
     let mm = cx.task.mm();
@@ -181,7 +181,8 @@ fn setattr(cx: &mut Cx<'_>, [pid, address, flags, ..]: Args) -> SysResult {
 
 fn getattr(cx: &mut Cx<'_>, [pid, address, size, flags, ..]: Args) -> SysResult {
     const FIRST: u64 = 48;
-    if address == 0 || (pid as i32) < 0 || flags != 0 || !(FIRST..=insula_abi::PAGE).contains(&size) {
+    let size = u64::from(size as u32);
+    if address == 0 || (pid as i32) < 0 || flags as u32 != 0 || !(FIRST..=insula_abi::PAGE).contains(&size) {
         return Err(Errno::EINVAL);
     }
     let scheduling = *target(cx, pid)?.scheduling.lock();

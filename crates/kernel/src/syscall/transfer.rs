@@ -217,7 +217,7 @@ fn sendfile(cx: &mut Cx<'_>, [out, input, offset, count, ..]: Args) -> SysResult
 fn copy_file_range(cx: &mut Cx<'_>, [input, from_at, out, to_at, len, flags]: Args) -> SysResult {
     let from = real(cx.task, input as i32)?;
     let to = real(cx.task, out as i32)?;
-    if flags != 0 {
+    if flags as u32 != 0 {
         return Err(Errno::EINVAL);
     }
     for description in [&from, &to] {

@@ -192,7 +192,7 @@ fn owner_of_signals() {
 
 const F_GETOWN_EX: c_int = 16;
 const F_SETOWN_EX: c_int = 15;
-const F_SETSIG: c_int = 10;
+pub(super) const F_SETSIG: c_int = 10;
 const F_GETSIG: c_int = 11;
 
 fn sigio_comes() {

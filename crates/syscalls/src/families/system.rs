@@ -1,11 +1,12 @@
 //! The system as a whole: names, memory, random bytes, prctl, asynchronous input and output; and what is refused, and how.
 
+use super::descriptors::F_SETSIG;
 use super::prelude::*;
 use std::ffi::CString;
 
 tests!("system":
     names_of_the_system, memory_of_the_system, random_bytes, random_arguments, personality_is_kept, thread_base_registers,
-    prctl_arguments, timer_slack, thp_and_mce, no_such_call, calls_that_are_gone, what_users_may_not, what_nobody_may,
+    the_upper_halves_of_ints_are_nobodys, prctl_arguments, timer_slack, thp_and_mce, no_such_call, calls_that_are_gone, what_users_may_not, what_nobody_may,
     asynchronous_io, io_uring_sets_up, bpf_and_perf, userfaultfd_arguments, modify_ldt_reads, numa_policies, moving_pages,
     memory_advice_to_others, secret_memory, page_cache, remapping_pages, restart_alone, sysfs_and_ustat, quota_and_accounting,
     hangup, attributes_of_files, lsm_calls,
@@ -93,6 +94,36 @@ fn thread_base_registers() {
     fails!(arch_prctl(SET_GS, 1usize << 62) => EPERM);
     fails!(arch_prctl(GET_GS, BAD) => EFAULT);
     fails!(arch_prctl(0x9999, 0) => EINVAL);
+}
+
+/// A program leaves anything in the upper half of a register with an `int`, and the kernel looks at the lower half alone.
+fn the_upper_halves_of_ints_are_nobodys() {
+    let int = |value: usize| value | 0x5a5a_5a5a << 32;
+    let fd = file(c"from", b"foobarbaz");
+    let to = file(c"to", b"");
+    gives!(copy_file_range(int(fd), 0, int(to), 0, 9, int(0)) => 9);
+    let mut buffer = [0u8; 8];
+    let list = [piece(&mut buffer)];
+    gives!(preadv2(fd, list.as_ptr(), 1, 0, 0, int(0)) => 8);
+    gives!(pwritev2(to, list.as_ptr(), 1, 0, 0, int(0)) => 8);
+    gives!(lseek(fd, 0, int(SEEK_SET as usize)) => 0);
+    gives!(readv(fd, list.as_ptr(), int(1)) => 8);
+    gives!(utimensat(to, 0, 0, int(0)) => 0);
+    gives!(fcntl(fd, F_SETSIG, int(SIGUSR1 as usize)) => 0);
+    let map = works!(mmap(0, PAGE, int((PROT_READ | PROT_WRITE) as usize), MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    gives!(madvise(map, PAGE, int(MADV_NORMAL as usize)) => 0);
+    gives!(mlock2(map, PAGE, int(MLOCK_ONFAULT as usize)) => 0);
+    let mut attributes = [0u8; 48];
+    gives!(sched_getattr(int(0), &mut attributes, int(48), int(0)) => 0);
+    let epoll = works!(epoll_create1(int(EPOLL_CLOEXEC as usize)));
+    let mut event = epoll_event { events: EPOLLIN as u32, u64: 0 };
+    let (readers, writers) = (pipe(), pipe());
+    for (reader, writer) in [readers, writers] {
+        gives!(epoll_ctl(int(epoll), int(EPOLL_CTL_ADD as usize), int(reader), &mut event) => 0);
+        gives!(write(int(writer), b"x", 1) => 1);
+    }
+    let mut events = [event, event];
+    gives!(epoll_wait(epoll, &mut events, int(1), int(0)) => 1);
 }
 
 fn prctl_arguments() {

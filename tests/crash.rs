@@ -4,6 +4,8 @@
 //!
 //! Normally a sample of all N is tried; every one with `INSULA_CRASH_EVERY=1`.
 
+#[path = "support/island.rs"]
+mod island;
 mod support;
 #[path = "support/traces.rs"]
 mod traces;
@@ -28,6 +30,8 @@ struct Verb {
     before: fn(&Stage),
     /// The arguments, in which `ID` and `BUNDLE` are filled in.
     args: &'static [&'static str],
+    /// It makes a network: then nothing of that must be left, either.
+    network: bool,
 }
 
 /// A container's name, and bundles for it.
@@ -65,6 +69,10 @@ impl Stage {
     fn running(&self) {
         self.created();
         self.ok(&["start", &self.id]);
+    }
+
+    fn running_on_a_bridge(&self) {
+        self.ok(&["run", "-d", "--rm", "--name", &self.id, "--network", "bridge", "-p", "8080:80", "--", "sleep", "1000"]);
     }
 
     /// All files of the bundles.
@@ -111,10 +119,14 @@ fn killed_at(stage: &Stage, verb: &Verb, whose: &str, at: usize) -> (usize, bool
 /// Kills in one series of calls; how many were tried.
 fn series(stage: &Stage, verb: &Verb, whose: &str) -> usize {
     let world = &stage.world;
+    let before = verb.network.then(island::inventory);
     let clean = |about: &str| {
         let deleted = run(world, ["delete", "--force", &stage.id]);
         assert!(deleted.status.success(), "delete after {about}: {}", told(&deleted));
         assert_none(world, about);
+        if let Some(before) = &before {
+            island::assert_as(before, about);
+        }
     };
     (verb.before)(stage);
     let (calls, killed) = killed_at(stage, verb, whose, usize::MAX);
@@ -144,6 +156,9 @@ fn series(stage: &Stage, verb: &Verb, whose: &str) -> usize {
 }
 
 fn both_series(verb: &Verb) {
+    if verb.network && island::enter().is_none() {
+        return;
+    }
     let Some(stage) = Stage::new() else { return };
     if !has_perl() {
         eprintln!("skipped: perl isn't installed");
@@ -168,39 +183,57 @@ impl Verb {
 
 #[test]
 fn create() {
-    both_series(&Verb { name: "create", before: |_| (), args: &["create", "--bundle", "BUNDLE", "ID"] });
+    both_series(&Verb { name: "create", before: |_| (), args: &["create", "--bundle", "BUNDLE", "ID"], network: false });
 }
 
 #[test]
 fn start() {
-    both_series(&Verb { name: "start", before: Stage::created, args: &["start", "ID"] });
+    both_series(&Verb { name: "start", before: Stage::created, args: &["start", "ID"], network: false });
 }
 
 #[test]
 fn delete() {
-    both_series(&Verb { name: "delete", before: Stage::running, args: &["delete", "--force", "ID"] });
+    both_series(&Verb { name: "delete", before: Stage::running, args: &["delete", "--force", "ID"], network: false });
 }
 
 #[test]
 fn run_of_a_bundle() {
-    both_series(&Verb { name: "run", before: |_| (), args: &["run", "--bundle", "SHORT", "ID"] });
+    both_series(&Verb { name: "run", before: |_| (), args: &["run", "--bundle", "SHORT", "ID"], network: false });
 }
 
 #[test]
 fn run_of_a_command() {
     let args = &["run", "--name", "ID", "--memory", "256m", "--pids-limit", "50", "--", "true"];
-    both_series(&Verb { name: "run", before: |_| (), args });
+    both_series(&Verb { name: "run", before: |_| (), args, network: false });
 }
 
 #[test]
 fn run_in_the_background() {
     let args = &["run", "--detach", "--rm", "--name", "ID", "--memory", "256m", "--", "true"];
-    both_series(&Verb { name: "run --detach", before: |_| (), args });
+    both_series(&Verb { name: "run --detach", before: |_| (), args, network: false });
+}
+
+#[test]
+fn run_on_a_bridge() {
+    let args = &["run", "--name", "ID", "--network", "bridge", "-p", "8080:80", "--", "true"];
+    both_series(&Verb { name: "run --network bridge", before: |_| (), args, network: true });
+}
+
+#[test]
+fn run_with_a_network_without_privilege() {
+    let args = &["run", "--name", "ID", "--network", "user", "-p", "8080:80", "--", "true"];
+    both_series(&Verb { name: "run --network user", before: |_| (), args, network: true });
+}
+
+#[test]
+fn delete_from_a_bridge() {
+    let args = &["delete", "--force", "ID"];
+    both_series(&Verb { name: "delete", before: Stage::running_on_a_bridge, args, network: true });
 }
 
 #[test]
 fn exec() {
-    both_series(&Verb { name: "exec", before: Stage::running, args: &["exec", "ID", "true"] });
+    both_series(&Verb { name: "exec", before: Stage::running, args: &["exec", "ID", "true"], network: false });
 }
 
 /// A caller that comes late to its own removal, as somebody else has removed the container and made another of the name.
@@ -226,10 +259,10 @@ fn the_next_of_the_name_is_left_alone() {
 /// Both may give it groups that it was started without.
 #[test]
 fn pause() {
-    both_series(&Verb { name: "pause", before: Stage::running, args: &["pause", "ID"] });
+    both_series(&Verb { name: "pause", before: Stage::running, args: &["pause", "ID"], network: false });
 }
 
 #[test]
 fn update() {
-    both_series(&Verb { name: "update", before: Stage::running, args: &["update", "--cpus", "0.5", "ID"] });
+    both_series(&Verb { name: "update", before: Stage::running, args: &["update", "--cpus", "0.5", "ID"], network: false });
 }

@@ -10,6 +10,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
+use support::plain::Plain;
 use support::{World, accept, datagrams, eventually, output, read, signal, stdout, told};
 
 /// Answers at port 80 by streams and datagrams, IPv4 and IPv6: who is asked, who asked, and what.
@@ -40,7 +41,11 @@ fn words<'a>(first: &[&'a str], script: &'a str, rest: &[&'a str]) -> Vec<&'a st
 fn serve(world: &World, name: &str, options: &[&str]) {
     let first = [&["run", "-d", "--name", name], options].concat();
     world.hands_off(words(&first, SERVER, &[]));
-    eventually("the server is ready", || stdout(&world.output(["logs", name])).contains("ready"));
+    eventually("the server is ready", || {
+        let said = stdout(&world.output(["logs", name])).to_owned();
+        assert!(said.is_empty() || said.contains("ready"), "{said}");
+        !said.is_empty()
+    });
 }
 
 /// What a client in a sandbox hears.
@@ -293,6 +298,54 @@ fn a_network_without_privilege_reaches_what_the_host_reaches() {
     world.ok(["delete", "--force", "web"]);
     assert!(TcpStream::connect("127.0.0.1:8080").is_err());
     assert!(!world.store().join(":network").exists());
+}
+
+#[test]
+fn a_plain_user_has_a_network_without_privilege() {
+    let Some(()) = island::enter() else { return };
+    let Some(plain) = Plain::new() else { return };
+    resolver(&plain.world);
+    // As most hosts have it; where root alone may, a user is told.
+    let node = plain.world.path("tun").display().to_string();
+    must(&format!("mknod {node} c 10 200; chmod 600 {node}; mount --bind {node} /dev/net/tun"));
+    let error = plain.fails(125, &["run", "--network", "user", "--", "true"]);
+    assert!(error.contains("can't open /dev/net/tun: Permission denied; as root: chmod 666 /dev/net/tun"), "{error}");
+    must("chmod 666 /dev/net/tun");
+    let before = inventory();
+    let listener = TcpListener::bind("192.0.2.1:7001").unwrap();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut asked = [0; 6];
+            let _ = stream.read_exact(&mut asked).and_then(|()| stream.write_all(&asked));
+        }
+    });
+    let client = |options: &[&str]| {
+        plain.ok(&words(&[&["run", "--network", "user"], options].concat(), CLIENT, &["tcp", "4", "outside", "7001"]))
+    };
+    assert_eq!(client(&[]), "hello\n");
+    assert_eq!(client(&["-u", "root"]), "hello\n");
+    plain.ok(&words(&["run", "-d", "--name", "web", "--network", "user", "-p", "8080:80", "-p", "8080:80/udp"], SERVER, &[]));
+    eventually("the server is ready", || {
+        let said = plain.ok(&["logs", "web"]);
+        assert!(said.is_empty() || said.contains("ready"), "{said}");
+        !said.is_empty()
+    });
+    assert!(hear_stream("127.0.0.1:8080").ends_with(": hello\n"));
+    assert_eq!(hear_datagram("127.0.0.1:8080"), "datagram: hello\n");
+    assert!(plain.ok(&["state", "web"]).contains("10.0.2.15"));
+    let error = plain.fails(125, &["run", "--network", "user", "-p", "8080:80", "--", "true"]);
+    assert!(error.contains("8080:80/tcp: Address already in use"), "{error}");
+    plain.ok(&["delete", "--force", "web"]);
+    assert!(TcpStream::connect("127.0.0.1:8080").is_err());
+    for (options, line) in [
+        (["--network", "bridge"], "--network bridge takes root; use --network user"),
+        (["--network", "container:web"], "to join another's network takes root; use --network user"),
+    ] {
+        let error = plain.fails(125, &[&["run"], &options[..], &["--", "true"]].concat());
+        assert!(error.contains(line), "{error}");
+    }
+    assert!(!plain.world.path("run/insula/:network").exists());
+    assert_as(&before, "all of it");
 }
 
 #[test]

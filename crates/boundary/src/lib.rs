@@ -73,6 +73,32 @@ pub struct Options {
     pub again: bool,
     /// The program sees the caller's session keyring instead of one of its own.
     pub share_keyring: bool,
+    /// What is to be done in the sandbox's own network namespace once that is made.
+    pub in_network: Option<InNetwork>,
+}
+
+/// Something that the first process does when it has its network namespace, with all rights there and still in the host's root.
+pub struct InNetwork(Box<dyn FnOnce() -> Result<()>>);
+
+impl InNetwork {
+    /// This; its error is the sandbox's.
+    pub fn new(work: impl FnOnce() -> Result<()> + 'static) -> InNetwork {
+        InNetwork(Box::new(work))
+    }
+
+    /// Does it.
+    ///
+    /// # Errors
+    /// Its own.
+    pub fn carry_out(self) -> Result<()> {
+        (self.0)()
+    }
+}
+
+impl std::fmt::Debug for InNetwork {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("InNetwork")
+    }
 }
 
 /// Whose session a program is in.

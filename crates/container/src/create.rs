@@ -143,6 +143,7 @@ impl Parts {
                     preserve_fds: self.options.preserve_fds,
                     share_keyring: self.options.share_keyring,
                     no_pivot: self.options.no_pivot,
+                    in_network: self.options.in_network.take(),
                     attached: self.options.attached,
                     listener: self.listener.take(),
                 })

@@ -98,7 +98,9 @@ impl Attendant {
     pub(crate) fn start<S: Service>(service: S) -> Result<Attendant> {
         let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).on("make", "a pipe");
         let ((status, tell), (end, ours)) = (pipe()?, pipe()?);
-        match process::fork(Spaces::PID | Spaces::IPC | Spaces::UTS, None)? {
+        // A plain user may not make namespaces, and is nobody to others already.
+        let spaces = if rustix::process::geteuid().is_root() { Spaces::PID | Spaces::IPC | Spaces::UTS } else { Spaces::empty() };
+        match process::fork(spaces, None)? {
             Fork::Child => {
                 drop((status, ours));
                 be(service, end, tell.into())

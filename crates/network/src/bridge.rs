@@ -27,9 +27,14 @@ pub(crate) fn join(root: &Path, wish: &Wish) -> Result<Attachment> {
     let Joining { records, attendant, notes, .. } = joining;
     drop(records);
     match joined {
-        Ok((namespace, resolv_conf)) => {
-            Ok(Attachment { root: root.to_owned(), id: wish.id.clone(), namespace, resolv_conf, notes, attendant })
-        }
+        Ok((namespace, resolv_conf)) => Ok(Attachment {
+            root: root.to_owned(),
+            id: wish.id.clone(),
+            namespace: Some(namespace),
+            resolv_conf,
+            notes,
+            attendant,
+        }),
         Err(error) => {
             if let Some(attendant) = attendant {
                 attendant.end();

@@ -14,7 +14,7 @@
 //! | module | holds |
 //! |---|---|
 //! | `bridge` | joining a bridge, and leaving it |
-//! | `user` | a network without privilege |
+//! | `user`, `passing` | a network without privilege; how its card comes out of a sandbox that makes it itself |
 //! | [`state`] | the record: who has which address; the lock |
 //! | `addresses` | which those are |
 //! | `namespace`, `links`, `netlink` | the container's namespace; devices, addresses, routes; how the kernel is asked for them |
@@ -34,6 +34,7 @@ mod links;
 mod names;
 mod namespace;
 mod netlink;
+mod passing;
 mod probe;
 mod rules;
 mod state;
@@ -81,7 +82,7 @@ pub struct Wish {
 pub struct Attachment {
     root: PathBuf,
     id: String,
-    namespace: OwnedFd,
+    namespace: Option<OwnedFd>,
     resolv_conf: PathBuf,
     notes: Vec<String>,
     attendant: Option<Attendant>,
@@ -99,57 +100,139 @@ pub fn join(root: &Path, kind: Kind, wish: &Wish) -> Result<Attachment> {
 }
 
 fn join_user(root: &Path, wish: &Wish) -> Result<Attachment> {
-    let config = insula_usernet::Config {
-        publish: wish.publish.clone(),
-        resolv_conf: wish.resolv_conf.clone(),
-        ..insula_usernet::Config::default()
-    };
+    let config = user_config(wish);
     let (namespace, gateway) = user::Gateway::make(config)?;
-    let resolver = gateway.resolver();
-    // All that it leaves is a line on record, for those who ask, and a file.
+    let resolv_conf = record_user(root, wish)?;
+    let attachment = Attachment {
+        root: root.to_owned(),
+        id: wish.id.clone(),
+        namespace: Some(namespace),
+        resolv_conf,
+        notes: vec![],
+        attendant: None,
+    };
+    attachment.attended(gateway)
+}
+
+fn user_config(wish: &Wish) -> insula_usernet::Config {
+    let (publish, resolv_conf) = (wish.publish.clone(), wish.resolv_conf.clone());
+    insula_usernet::Config { publish, resolv_conf, ..insula_usernet::Config::default() }
+}
+
+/// Puts a network without privilege on record, for those who ask: all else that it leaves is a file, which this gives.
+fn record_user(root: &Path, wish: &Wish) -> Result<PathBuf> {
     remove(root, |lease| !lease.owner.lives())?;
     let records = Records::make(root)?;
     let here = Records::here()?;
     let mut state = records.read(here)?;
     check_free(&state, &wish.id)?;
-    let lease = Lease {
+    state.leases.push(Lease {
         id: wish.id.clone(),
         hostname: wish.hostname.clone(),
         number: None,
         publish: wish.publish.clone(),
         owner: Process::this()?,
         attendant: None,
-    };
-    state.leases.push(lease);
-    let make = || -> Result<(Attendant, PathBuf)> {
+    });
+    let write = || {
         records.write(here, &state)?;
         let path = records.resolv_conf(here, "user");
         let hosts = std::fs::read_to_string(&wish.resolv_conf).unwrap_or_default();
+        let resolver = insula_usernet::Config::default().subnet.gateway();
         std::fs::write(&path, names::resolv_conf(&hosts, resolver)).on("write", path.display())?;
-        let attendant = Attendant::start(gateway)?;
-        let process = attendant.process();
-        if let Some(lease) = state.leases.last_mut() {
-            lease.attendant = process.ok();
-        }
-        records.write(here, &state).map(|()| (attendant, path))
+        Ok(path)
     };
-    let made = make();
+    let written = write();
     drop(records);
-    let (attendant, resolv_conf) = made.inspect_err(|_| drop(remove_own(root, &wish.id)))?;
-    Ok(Attachment {
-        root: root.to_owned(),
-        id: wish.id.clone(),
-        namespace,
-        resolv_conf,
-        notes: vec![],
-        attendant: Some(attendant),
-    })
+    written.inspect_err(|_: &Error| drop(remove_own(root, &wish.id)))
+}
+
+/// A network without privilege for a sandbox that makes its namespaces itself, in a user namespace: nobody else may make them, or enter them.
+#[derive(Debug)]
+pub struct Expected {
+    attachment: Attachment,
+    config: insula_usernet::Config,
+    /// Where the card's other end comes.
+    socket: OwnedFd,
+}
+
+/// Begins such a network; what is given beside is to be done in the sandbox's network namespace.
+///
+/// # Errors
+/// As [`join`].
+pub fn expect(root: &Path, wish: &Wish) -> Result<(Expected, impl FnOnce() -> Result<()> + use<>)> {
+    let config = user_config(wish);
+    let (socket, inside) = passing::pair()?;
+    let resolv_conf = record_user(root, wish)?;
+    let attachment =
+        Attachment { root: root.to_owned(), id: wish.id.clone(), namespace: None, resolv_conf, notes: vec![], attendant: None };
+    let wanted = config.clone();
+    let make = move || {
+        namespace::set_up()?;
+        passing::send(&inside, user::make_card(&wanted)?)
+    };
+    Ok((Expected { attachment, config, socket }, make))
+}
+
+impl Expected {
+    /// As [`Attachment::resolv_conf`].
+    pub fn resolv_conf(&self) -> &Path {
+        self.attachment.resolv_conf()
+    }
+
+    /// Serves the card, once the sandbox has made it.
+    ///
+    /// # Errors
+    /// A port is taken, or the sandbox has ended. Then nothing is left.
+    pub fn complete(self) -> Result<Attachment> {
+        let Expected { attachment, config, socket } = self;
+        match passing::receive(socket) {
+            Ok(tap) => attachment.attended(user::Gateway::new(tap, config)),
+            Err(error) => {
+                let _ = attachment.leave();
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives it up.
+    pub fn abandon(self) {
+        let _ = self.attachment.leave();
+    }
 }
 
 impl Attachment {
-    /// The namespace, for who opens it in this process.
-    pub fn namespace(&self) -> PathBuf {
-        PathBuf::from(format!("/proc/self/fd/{}", self.namespace.as_raw_fd()))
+    /// The same with a process that serves it; if there can be none, nothing is left.
+    fn attended(mut self, gateway: user::Gateway) -> Result<Attachment> {
+        let start = || {
+            let attendant = Attendant::start(gateway)?;
+            let process = attendant.process()?;
+            // So that whoever removes the container needn't wait for us to see to it.
+            if let Some(records) = Records::find(&self.root)? {
+                let here = Records::here()?;
+                let mut state = records.read(here)?;
+                let owner = Process::this()?;
+                let own = state.leases.iter_mut().filter(|lease| lease.id == self.id && lease.owner == owner);
+                own.for_each(|lease| lease.attendant = Some(process));
+                records.write(here, &state)?;
+            }
+            Ok(attendant)
+        };
+        match start() {
+            Ok(attendant) => {
+                self.attendant = Some(attendant);
+                Ok(self)
+            }
+            Err(error) => {
+                let _ = self.leave();
+                Err(error)
+            }
+        }
+    }
+
+    /// The namespace, for who opens it in this process; none, if the container makes it itself.
+    pub fn namespace(&self) -> Option<PathBuf> {
+        Some(PathBuf::from(format!("/proc/self/fd/{}", self.namespace.as_ref()?.as_raw_fd())))
     }
 
     /// A file that is to be the container's `/etc/resolv.conf`.

@@ -27,7 +27,7 @@ pub(crate) fn make<T: Send + 'static>(open: impl FnOnce() -> Result<T> + Send + 
     let thread = std::thread::Builder::new().stack_size(128 << 10).spawn(|| {
         process::unshare(Spaces::NET).on("make", "a network namespace")?;
         net::loopback_up()?;
-        refuse_advertisements()?;
+        set_up()?;
         let file = rustix::fs::open("/proc/thread-self/ns/net", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
         let file = file.on("open", "the new network namespace")?;
         Ok(Namespace { file, netlink: Netlink::open()?, opened: open()? })
@@ -35,14 +35,17 @@ pub(crate) fn make<T: Send + 'static>(open: impl FnOnce() -> Result<T> + Send + 
     Ok(Making(thread.on("make", "a thread")?))
 }
 
-/// What a neighbour says of routers is nothing to go by (CVE-2020-13401). A host without IPv6 has no such setting.
-fn refuse_advertisements() -> Result<()> {
-    match std::fs::write("/proc/sys/net/ipv6/conf/default/accept_ra", "0") {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Ok(Err(error).on("write", "net.ipv6.conf.default.accept_ra")?)
+/// Settings of a network namespace that is a container's own, by a thread in it: every port is there for every user, as nobody else's server can
+/// be meant; and what a neighbour says of routers is nothing to go by (CVE-2020-13401). A host without IPv6 has no such setting.
+pub(crate) fn set_up() -> Result<()> {
+    for (setting, value) in [("ipv4/ip_unprivileged_port_start", "0"), ("ipv6/conf/default/accept_ra", "0")] {
+        let path = format!("/proc/sys/net/{setting}");
+        match std::fs::write(&path, value) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Ok(Err(error).on("write", path)?),
+            _ => {}
         }
-        _ => Ok(()),
     }
+    Ok(())
 }
 
 impl<T> Making<T> {

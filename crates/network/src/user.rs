@@ -2,15 +2,16 @@
 //! host's network.
 
 use crate::attendant::{Call, Service, any, is};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::links;
 use crate::namespace::{self, Namespace};
+use crate::netlink::Netlink;
 use insula_seccomp::Sysno;
 use insula_spec::seccomp::Condition;
-use insula_sys::tap;
+use insula_sys::{Errno, tap};
 use insula_usernet::{Config, Network};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
 /// The container's and the gateway's address in the prefix that the network tells of; fixed, so that the program needn't wait for it.
@@ -43,24 +44,36 @@ pub(crate) struct Gateway {
     config: Config,
 }
 
-impl Gateway {
-    /// Makes a namespace with such a card.
-    pub(crate) fn make(config: Config) -> Result<(OwnedFd, Gateway)> {
-        let making = namespace::make(|| Ok(tap::open(links::CARD, false)?))?;
-        let Namespace { file, mut netlink, opened: tap } = making.wait()?;
-        let mut addresses = vec![(IpAddr::from(config.subnet.guest()), config.subnet.prefix())];
-        let mut gateways = vec![IpAddr::from(config.subnet.gateway())];
-        if Path::new("/proc/sys/net/ipv6").exists() {
-            addresses.push((ADDRESS6.into(), 64));
-            gateways.push(GATEWAY6.into());
+/// Makes such a card in the network namespace that this thread is in, with addresses; gives its other end.
+pub(crate) fn make_card(config: &Config) -> Result<OwnedFd> {
+    let tap = tap::open(links::CARD, false).map_err(|error| match error.errno {
+        Errno::ACCESS => {
+            Error::Failed(format!("--network user: {error}; as root: chmod 666 /dev/net/tun, as most hosts have it"))
         }
-        links::set_card(&mut netlink, &addresses, &gateways, Some(config.mtu.into()))?;
-        Ok((file, Gateway { tap, config }))
+        Errno::NOENT | Errno::NODEV | Errno::NXIO => Error::Failed(format!("--network user: {error}; as root: modprobe tun")),
+        _ => error.into(),
+    })?;
+    let mut addresses = vec![(IpAddr::from(config.subnet.guest()), config.subnet.prefix())];
+    let mut gateways = vec![IpAddr::from(config.subnet.gateway())];
+    if Path::new("/proc/sys/net/ipv6").exists() {
+        addresses.push((ADDRESS6.into(), 64));
+        gateways.push(GATEWAY6.into());
+    }
+    links::set_card(&mut Netlink::open()?, &addresses, &gateways, Some(config.mtu.into()))?;
+    Ok(tap)
+}
+
+impl Gateway {
+    /// What serves this card.
+    pub(crate) fn new(tap: OwnedFd, config: Config) -> Gateway {
+        Gateway { tap, config }
     }
 
-    /// Whom the container asks for names.
-    pub(crate) fn resolver(&self) -> Ipv4Addr {
-        self.config.subnet.gateway()
+    /// Makes a namespace with such a card.
+    pub(crate) fn make(config: Config) -> Result<(OwnedFd, Gateway)> {
+        let wanted = config.clone();
+        let Namespace { file, opened: tap, .. } = namespace::make(move || make_card(&wanted))?.wait()?;
+        Ok((file, Gateway::new(tap, config)))
     }
 }
 

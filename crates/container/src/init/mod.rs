@@ -23,7 +23,7 @@ use crate::cgroup::Groups;
 use crate::channel::{Channel, Message, failed};
 use crate::runner::{self, Runner};
 use crate::{hooks, seccomp};
-use insula_boundary::Error;
+use insula_boundary::{Error, InNetwork};
 use insula_spec::Plan;
 use insula_spec::plan::{Namespace, Process, User};
 use insula_sys::process::{self, Spaces};
@@ -72,6 +72,8 @@ pub(crate) struct Start<'p> {
     pub(crate) preserve_fds: u32,
     pub(crate) share_keyring: bool,
     pub(crate) no_pivot: bool,
+    /// What is to be done in the new network namespace.
+    pub(crate) in_network: Option<InNetwork>,
     pub(crate) attached: bool,
     /// A connection to who decides about notified system calls.
     pub(crate) listener: Option<OwnedFd>,
@@ -105,6 +107,7 @@ fn prepare(start: Start<'_>, told: &mut Option<Channel>) -> Result<Infallible, E
         preserve_fds,
         share_keyring,
         no_pivot,
+        in_network,
         attached,
         start_socket,
         channel,
@@ -116,6 +119,7 @@ fn prepare(start: Start<'_>, told: &mut Option<Channel>) -> Result<Infallible, E
         program::die_with_parent()?;
     }
     let pid = join_spaces(plan, groups, channel, joins, builder)?;
+    in_network.map_or(Ok(()), InNetwork::carry_out)?;
     program::before_root_is_gone(&plan.process)?;
     // Our program file is open to whoever may look at us, and a process in a PID namespace that others share may (CVE-2019-5736).
     let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);

@@ -50,6 +50,7 @@ fn foreground(global: &Global, args: &Args, mut plan: Plan) -> anyhow::Result<Ex
     let session = session(&plan);
     without_default_policy(global, args, &mut plan);
     let attendant = Attendant::new(session)?;
+    let mut network = network::join(global, args, &mut plan)?;
     let options = Options {
         console_socket: args.console_socket.clone(),
         preserve_fds: args.preserve_fds,
@@ -60,9 +61,10 @@ fn foreground(global: &Global, args: &Args, mut plan: Plan) -> anyhow::Result<Ex
         stdio: None,
         remove: true,
         again: false,
+        in_network: network.in_network(),
     };
-    let network = network::join(global, args, &mut plan)?;
     let mut sandbox = global.containers().create(plan, options)?;
+    network.complete(sandbox.as_mut())?;
     let job = started(global, sandbox.as_mut(), args)?;
     let outcome = attendant.stay(job, Output::Ours);
     sandbox.delete(true)?;
@@ -121,6 +123,7 @@ fn stay(global: &Global, args: &Args, mut plan: Plan, ready: Ready) -> anyhow::R
     let id = plan.id.clone();
     let terminal = plan.process.terminal;
     let (pipe, stdio, _keep_open) = streams(args)?;
+    let mut network = network::join(global, args, &mut plan)?;
     let options = Options {
         console_socket: args.console_socket.clone(),
         preserve_fds: args.preserve_fds,
@@ -131,10 +134,11 @@ fn stay(global: &Global, args: &Args, mut plan: Plan, ready: Ready) -> anyhow::R
         stdio: (!terminal).then_some(stdio),
         remove: args.rm,
         again: false,
+        in_network: network.in_network(),
     };
-    let network = network::join(global, args, &mut plan)?;
     let containers = global.containers();
     let mut sandbox = containers.create(plan, options)?;
+    network.complete(sandbox.as_mut())?;
     let job = started(global, sandbox.as_mut(), args)?;
     let slot = containers.store().find(&id)?;
     let file = std::fs::File::create(slot.path("output")).context("can't keep the program's output")?;

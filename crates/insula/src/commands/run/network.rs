@@ -5,8 +5,8 @@ use crate::global::Global;
 use anyhow::{Context, bail, ensure};
 use clap::builder::{PossibleValue, TypedValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use insula_boundary::{Boundary, Entry, Status};
-use insula_network::{Attachment, Kind, Wish};
+use insula_boundary::{Boundary, Entry, InNetwork, Sandbox, Status};
+use insula_network::{Attachment, Expected, Kind, Wish};
 use insula_spec::defaults::{self, attr};
 use insula_spec::plan::{MountKind, Namespace, Plan};
 use insula_spec::{Id, plan};
@@ -97,13 +97,18 @@ pub(super) fn check(args: &Args, plan: &Plan) -> anyhow::Result<()> {
     if let Network::Path(path) = &args.network {
         open_namespace(path).with_context(|| format!("--network ns:{}", path.display()))?;
     }
-    let in_user_namespace = plan.namespaces.has(Namespace::User);
-    ensure!(
-        !in_user_namespace || matches!(args.network, Network::None | Network::Host),
-        "--network: {} a user namespace, whose root has no right to a network from outside; use none or host{}",
-        if args.bundle.is_some() { "the bundle has" } else { "a plain user's sandbox has" },
-        if args.bundle.is_some() { "" } else { ", or run as root" }
-    );
+    let root = rustix::process::geteuid().is_root();
+    match &args.network {
+        Network::None | Network::Host | Network::Made(Kind::User) => {}
+        Network::Made(Kind::Bridge) if !root => {
+            bail!("--network bridge takes root; use --network user, which takes no privilege")
+        }
+        _ if !root => bail!("--network: to join another's network takes root; use --network user"),
+        _ if plan.namespaces.has(Namespace::User) => bail!(
+            "--network: the bundle has a user namespace (linux.namespaces), whose root has no right to a network from outside; use user, none or host"
+        ),
+        _ => {}
+    }
     Ok(())
 }
 
@@ -111,6 +116,9 @@ pub(super) fn check(args: &Args, plan: &Plan) -> anyhow::Result<()> {
 #[derive(Debug, Default)]
 pub(super) struct Joined {
     made: Option<Attachment>,
+    /// One that the sandbox makes a part of, and what that does for it.
+    expected: Option<Expected>,
+    in_network: Option<InNetwork>,
     /// What a path of the plan's leads to, `/proc/self/fd/N`.
     _held: Option<OwnedFd>,
 }
@@ -120,6 +128,22 @@ impl Joined {
     pub(super) fn leave(mut self) -> anyhow::Result<()> {
         self.made.take().map_or(Ok(()), |made| Ok(made.leave()?))
     }
+
+    /// What the sandbox has to do for it.
+    pub(super) fn in_network(&mut self) -> Option<InNetwork> {
+        self.in_network.take()
+    }
+
+    /// Has it served, where the sandbox had to make a part first.
+    pub(super) fn complete(&mut self, sandbox: &mut dyn Sandbox) -> anyhow::Result<()> {
+        let Some(expected) = self.expected.take() else { return Ok(()) };
+        if let Err(error) = sandbox.ready() {
+            expected.abandon();
+            return Err(error.into());
+        }
+        self.made = Some(expected.complete().inspect_err(|_| drop(sandbox.delete(true)))?);
+        Ok(())
+    }
 }
 
 impl Drop for Joined {
@@ -127,6 +151,9 @@ impl Drop for Joined {
         // Something else went wrong, and is what the user hears of; what can't be removed stays on record.
         if let Some(made) = self.made.take() {
             let _ = made.leave();
+        }
+        if let Some(expected) = self.expected.take() {
+            expected.abandon();
         }
     }
 }
@@ -142,13 +169,20 @@ pub(super) fn join(global: &Global, args: &Args, plan: &mut Plan) -> anyhow::Res
             let id = plan.id.to_string();
             let hostname = plan.hostname.clone().filter(|name| *name != id);
             let wish = Wish { id, hostname, publish: args.publish.clone(), resolv_conf: RESOLV_CONF.into() };
+            if plan.namespaces.has(Namespace::User) {
+                ensure!(!global.behind_sentry(), "--network user: behind the sentry it takes root; use none or host");
+                let (expected, make) = insula_network::expect(&global.root(), &wish)?;
+                show_resolvers(plan, expected.resolv_conf());
+                let make = InNetwork::new(|| make().map_err(|error| insula_boundary::Error::Failed(error.to_string())));
+                return Ok(Joined { made: None, expected: Some(expected), in_network: Some(make), _held: None });
+            }
             let made = insula_network::join(&global.root(), *kind, &wish)?;
             for note in made.notes() {
                 crate::show::warn(format_args!("insula: {note}"));
             }
-            plan.namespaces.list.insert(Namespace::Net, Some(made.namespace()));
+            plan.namespaces.list.insert(Namespace::Net, made.namespace());
             show_resolvers(plan, made.resolv_conf());
-            Ok(Joined { made: Some(made), _held: None })
+            Ok(Joined { made: Some(made), expected: None, in_network: None, _held: None })
         }
         Network::Container(id) => {
             let namespace = of_container(global, id).with_context(|| format!("--network container:{id}"))?;
@@ -156,7 +190,7 @@ pub(super) fn join(global: &Global, args: &Args, plan: &mut Plan) -> anyhow::Res
             if let Some(facts) = insula_network::facts(&global.root(), id.as_str()) {
                 show_resolvers(plan, &facts.resolv_conf);
             }
-            Ok(Joined { made: None, _held: Some(namespace) })
+            Ok(Joined { made: None, expected: None, in_network: None, _held: Some(namespace) })
         }
     }
 }

@@ -84,6 +84,22 @@ fn a_life_in_the_background() {
 }
 
 #[test]
+fn a_killed_caller_leaves_nothing_that_runs() {
+    let Some(plain) = Plain::new() else { return };
+    let mut caller = plain.insula(&["run", "--name", "cut", "--", "sleep", "1000"]).spawn().unwrap();
+    eventually("it runs", || plain.output(&["state", "cut"]).stdout.windows(9).any(|text| text == b"\"running\""));
+    let state: Value = serde_json::from_str(&plain.ok(&["state", "cut"])).unwrap();
+    // The command has become the program: shell, setpriv and insula are one process.
+    support::signal("KILL", caller.id());
+    let _ = support::ended(&mut caller);
+    eventually("its first process has ended", || !Path::new(&format!("/proc/{}/ns", state["pid"])).exists());
+    assert!(plain.ok(&["state", "cut"]).contains("stopped"));
+    plain.ok(&["delete", "cut"]);
+    assert_eq!(plain.ok(&["list", "--format", "json"]), "[]\n");
+    assert_eq!(std::fs::read_dir(plain.world.path("run/insula")).unwrap().count(), 0, "the store is empty");
+}
+
+#[test]
 fn the_verbs_of_the_specification() {
     let Some(plain) = Plain::new() else { return };
     let bundle = plain.bundle("bundle", "id -u; echo more >> /written; sleep 1000", |_| ());

@@ -175,10 +175,10 @@ fn delegation(facts: &Facts) -> Option<Finding> {
             Finding::ok(GROUP, subject, "our group is delegated to this user")
         }
         Layout::V2 => Finding::missing(GROUP, subject, "limits for a plain user")
-            .why("Our group isn't delegated to this user: sandboxes run without limits of their own.")
+            .why("Our group isn't delegated to this user: a limit that is asked for is refused.")
             .remedy(delegate()),
         _ => Finding::missing(GROUP, subject, "limits for a plain user")
-            .why("v1 hierarchies can't be given to users safely: sandboxes run without limits of their own.")
+            .why("v1 hierarchies can't be given to users safely: a limit that is asked for is refused.")
             .remedy(limits_remedy(facts)),
     })
 }

@@ -235,6 +235,18 @@ fn a_store_of_somebody_else_is_not_used() {
     let said = plain.fails(125, &["--root", root, "run", "--", "true"]);
     assert!(said.contains("--root"), "{said}");
     assert!(plain.fails(1, &["--root", root, "list"]).contains(root));
+    // Without a directory of the session's it is one in /tmp, if nobody else was first.
+    let default = std::path::PathBuf::from(format!("/tmp/insula-{USER}"));
+    let _ = std::fs::remove_dir_all(&default);
+    let run = || output(plain.insula(&["run", "--", "echo", "ran"]).env_remove("XDG_RUNTIME_DIR"));
+    assert_eq!(stdout(&run()), "ran\n");
+    let made = std::fs::metadata(&default).unwrap();
+    let (owner, mode) =
+        (std::os::unix::fs::MetadataExt::uid(&made), std::os::unix::fs::PermissionsExt::mode(&made.permissions()));
+    assert_eq!((owner, mode & 0o777), (USER, 0o700));
+    std::os::unix::fs::chown(&default, Some(1), Some(1)).unwrap();
+    assert!(stderr(&run()).contains("--root"));
+    std::fs::remove_dir_all(&default).unwrap();
 }
 
 #[test]

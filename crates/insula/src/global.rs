@@ -202,7 +202,9 @@ fn default_root() -> PathBuf {
     if rustix::process::geteuid().is_root() && of_host() {
         return PathBuf::from("/run/insula");
     }
-    own.unwrap_or_else(|| PathBuf::from(format!("/tmp/insula-{}", rustix::process::getuid().as_raw()))).join("insula")
+    // In /tmp nobody can put another directory in the place of a user's own.
+    let temporary = || PathBuf::from(format!("/tmp/insula-{}", rustix::process::getuid().as_raw()));
+    own.map_or_else(temporary, |dir| dir.join("insula"))
 }
 
 /// An error without the number that the standard library adds to the kernel's words.

@@ -133,6 +133,11 @@ impl Plain {
 
 impl Drop for Plain {
     fn drop(&mut self) {
+        // Podman leaves a process that holds its user namespace.
+        let pause = super::read(self.world.path("run/libpod/tmp/pause.pid"));
+        if let Some(pid) = pause.trim().parse().ok().and_then(rustix::process::Pid::from_raw) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
         let Ok(entries) = std::fs::read_dir(self.world.path("run/insula")) else { return };
         for entry in entries.flatten() {
             let _ = self.insula(&["delete", "--force", &entry.file_name().to_string_lossy()]).output();

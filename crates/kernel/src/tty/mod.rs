@@ -30,7 +30,7 @@ use crate::task::Session;
 use crate::time::{Alarm, Ticket};
 use crate::wait::{Events, Queue};
 use alloc::sync::{Arc, Weak};
-use insula_abi::tty::Winsize;
+use insula_abi::tty::{Termios, Winsize};
 use line::Line;
 
 /// A terminal.
@@ -70,6 +70,8 @@ pub(crate) struct State {
     pub packets: bool,
     /// Nobody else may open it (`TIOCEXCL`).
     pub exclusive: bool,
+    /// What nobody can change (`TIOCSLCKTRMIOS`).
+    pub fixed: Termios,
     /// A reader's time (`VTIME`): set, and run out.
     timer: Option<Ticket>,
     expired: bool,
@@ -95,6 +97,7 @@ impl Tty {
                 locked: true,
                 packets: false,
                 exclusive: false,
+                fixed: Termios::default(),
                 timer: None,
                 expired: false,
             }),

@@ -12,7 +12,7 @@ use alloc::format;
 use alloc::sync::Arc;
 use insula_abi::general as c;
 use insula_abi::ioctl as n;
-use insula_abi::tty::{Termios, Termios2, Winsize};
+use insula_abi::tty::{Termio, Termios, Termios2, Winsize};
 use insula_abi::zerocopy::{FromBytes, Immutable, IntoBytes};
 
 fn put<T: IntoBytes + Immutable>(io: &Io<'_>, at: u64, value: &T) -> SysResult {
@@ -36,6 +36,18 @@ impl Tty {
             n::TCSETS2 | n::TCSETSW2 | n::TCSETSF2 => {
                 let new = get::<Termios2>(io, argument)?;
                 self.configure(io, request == n::TCSETSF2, master, |_| new)
+            }
+            n::TCGETA => put(io, argument, &Termio::from(self.state.lock().line.termios().termios)),
+            n::TCSETA | n::TCSETAW | n::TCSETAF => {
+                let new = get::<Termio>(io, argument)?;
+                let change = |old: Termios2| Termios2 { termios: new.over(old.termios), ..old };
+                self.configure(io, request == n::TCSETAF, master, change)
+            }
+            n::TIOCGLCKTRMIOS => put(io, argument, &self.state.lock().fixed),
+            n::TIOCSLCKTRMIOS if !io.task.credentials().has(c::CAP_SYS_ADMIN) => Err(Errno::EPERM),
+            n::TIOCSLCKTRMIOS => {
+                let fixed = get(io, argument)?;
+                self.set(|state| state.fixed = fixed)
             }
             n::TIOCGWINSZ => put(io, argument, &self.state.lock().size),
             n::TIOCSWINSZ => self.resize(get(io, argument)?),
@@ -94,7 +106,9 @@ impl Tty {
             if flush {
                 state.line.flush_input();
             }
-            let new = new(state.line.termios());
+            let old = state.line.termios();
+            let mut new = new(old);
+            new.termios = new.termios.within(&state.fixed, &old.termios);
             state.line.set_termios(new);
         }
         self.changed();

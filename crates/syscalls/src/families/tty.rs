@@ -4,7 +4,8 @@ use super::prelude::*;
 use std::ffi::CString;
 
 tests!("tty":
-    a_pair_is_made, locked_until_unlocked, ptmx_numbers_are_reused, attributes_are_kept, attributes_by_termios2, raw_bytes_pass,
+    a_pair_is_made, locked_until_unlocked, ptmx_numbers_are_reused, attributes_are_kept, attributes_by_termios2, attributes_by_termio,
+    attributes_that_are_locked, raw_bytes_pass,
     canonical_lines, editing_a_line, end_of_file_character, echo_comes_back, newlines_are_translated, noncanonical_min_and_time,
     flushing, window_size, output_queue_counts, packet_mode, master_after_the_slave, poll_of_terminals, not_a_terminal,
     nonblocking_reads, exclusive_mode, line_discipline_and_break,
@@ -149,6 +150,50 @@ fn attributes_by_termios2() {
     let mut then: termios2 = zeroed();
     gives!(ioctl(slave, TCGETS2, &mut then) => 0);
     eq!(then.c_ospeed, 12345);
+}
+
+fn attributes_by_termio() {
+    /// `struct termio` and the byte behind it.
+    const BYTES: usize = 18;
+    let (_master, slave) = pair();
+    let before = attributes(slave);
+    let mut old = [0xffu8; BYTES];
+    gives!(ioctl(slave, TCGETA, &mut old) => 0);
+    eq!((from_bytes::<u16>(&old[6..]), &old[9..17]), (Some(before.c_lflag as u16), &before.c_cc[..8]));
+    let flags = (before.c_lflag & !ECHO) as u16;
+    old[6..8].copy_from_slice(&flags.to_ne_bytes());
+    old[9] = 7;
+    for request in [TCSETA, TCSETAW, TCSETAF] {
+        gives!(ioctl(slave, request, &old) => 0);
+    }
+    let after = attributes(slave);
+    eq!((after.c_lflag, after.c_cc[0]), (before.c_lflag & !ECHO, 7));
+    eq!(&after.c_cc[8..], &before.c_cc[8..]);
+    fails!(ioctl(slave, TCGETA, BAD) => EFAULT);
+    fails!(ioctl(slave, TCSETA, BAD) => EFAULT);
+}
+
+fn attributes_that_are_locked() {
+    need_root();
+    let (_master, slave) = pair();
+    let mut locked: termios = zeroed();
+    gives!(ioctl(slave, TIOCGLCKTRMIOS, &mut locked) => 0);
+    eq!((locked.c_lflag, locked.c_cc[0]), (0, 0));
+    locked.c_lflag = ECHO;
+    locked.c_cc[1] = 1;
+    gives!(ioctl(slave, TIOCSLCKTRMIOS, &locked) => 0);
+    let before = attributes(slave);
+    set(slave, |now| {
+        now.c_lflag &= !(ECHO | ICANON);
+        now.c_cc[0] = 7;
+        now.c_cc[1] = 7;
+    });
+    let after = attributes(slave);
+    eq!((after.c_lflag, after.c_cc[0], after.c_cc[1]), (before.c_lflag & !ICANON, 7, before.c_cc[1]));
+    in_child(|| {
+        gives!(setresuid(1000, 1000, 1000) => 0);
+        fails!(ioctl(slave, TIOCSLCKTRMIOS, &zeroed::<termios>()) => EPERM);
+    });
 }
 
 fn raw_bytes_pass() {

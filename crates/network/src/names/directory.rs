@@ -2,7 +2,9 @@
 
 use super::message::{Known, Question};
 use crate::addresses::Subnet;
-use crate::state::{self, State};
+use crate::state::State;
+use std::fs::{File, Metadata};
+use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -14,8 +16,8 @@ pub(crate) struct Directory {
     ipv6: bool,
     /// The record.
     file: PathBuf,
-    /// Which file was read last: it is replaced, never written to.
-    read: Option<(u64, i64, i64, u64)>,
+    /// Which file was read last.
+    read: Option<File>,
     state: State,
     /// Whose resolver this is.
     number: u16,
@@ -56,15 +58,20 @@ impl Directory {
         Some(lease.map_or(Known::Nobody, |lease| Known::Name(lease.id.clone())))
     }
 
-    /// Reads the record, if it is another than the one read last. What can't be read leaves what was.
+    /// Reads the record, if it is another than the one read last. It is replaced, never written to; and as long as the last one is open, no other
+    /// has its number. (Times tell too little: several are written within a tick of the clock.) What can't be read leaves what was.
     fn refresh(&mut self) {
-        let Ok(now) = std::fs::metadata(&self.file) else { return };
-        let now = (now.ino(), now.mtime(), now.mtime_nsec(), now.size());
-        if self.read == Some(now) {
+        let number = |stat: std::io::Result<Metadata>| stat.map(|stat| (stat.dev(), stat.ino())).ok();
+        let last = self.read.as_ref().and_then(|file| number(file.metadata()));
+        if last.is_some() && last == number(std::fs::metadata(&self.file)) {
             return;
         }
-        if let Ok(state) = state::read(&self.file) {
-            (self.read, self.state) = (Some(now), state);
+        let Ok(file) = File::open(&self.file) else { return };
+        let mut json = Vec::new();
+        if (&file).read_to_end(&mut json).is_ok()
+            && let Ok(state) = serde_json::from_slice(&json)
+        {
+            (self.read, self.state) = (Some(file), state);
         }
     }
 }
@@ -108,6 +115,23 @@ mod tests {
         assert_eq!(look_up(&mut directory, "1.2.0.192.in-addr.arpa"), None);
         write(vec![web]);
         assert_eq!(look_up(&mut directory, "db"), None);
+    }
+
+    #[test]
+    fn what_is_written_twice_in_a_moment_is_read_twice() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("leases");
+        let mut directory = Directory::new(Subnet(0), true, file.clone(), 5);
+        for round in 0..500 {
+            let name = format!("c{round:03}");
+            for _ in 0..2 {
+                let state = State { leases: vec![lease(&name, None, Some(5))], ..State::default() };
+                let draft = dir.path().join("draft");
+                std::fs::write(&draft, serde_json::to_vec(&state).unwrap()).unwrap();
+                std::fs::rename(draft, &file).unwrap();
+            }
+            assert!(look_up(&mut directory, &name).is_some(), "round {round}");
+        }
     }
 
     #[test]

@@ -90,8 +90,10 @@ impl Joining {
             lease.attendant = Some(process?);
         }
         self.records.write(self.here, &self.state)?;
-        if new || ports_left || !wish.publish.is_empty() {
-            rules::set(net, bridge.ipv6, &self.state.leases)?;
+        if new {
+            rules::set_up(net, bridge.ipv6, &self.state.leases)?;
+        } else if ports_left || !wish.publish.is_empty() {
+            rules::publish(net, bridge.ipv6, &self.state.leases)?;
         }
         self.link(net, number, &file)?;
         let mut addresses = vec![(IpAddr::from(net.container(number)), PREFIX)];
@@ -191,7 +193,7 @@ pub(crate) fn settle(records: &Records, here: u64, netlink: &mut Netlink, state:
     if state.leases.iter().any(|lease| lease.number.is_some()) {
         records.write(here, state)?;
         let bridge = state.bridge.filter(|_| ports_left);
-        return bridge.map_or(Ok(()), |bridge| rules::set(Subnet(bridge.number), bridge.ipv6, &state.leases));
+        return bridge.map_or(Ok(()), |bridge| rules::publish(Subnet(bridge.number), bridge.ipv6, &state.leases));
     }
     if let Some(bridge) = state.bridge {
         let net = Subnet(bridge.number);

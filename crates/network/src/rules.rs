@@ -1,7 +1,8 @@
 //! The host's packet filter: what leaves a bridge network bears the host's address, and published ports lead into it.
 //!
-//! Each network has a table of its own, named after its bridge, and all of it follows from what is on record: it is replaced whole, at once
-//! (nft(8): what is read from one file is one transaction). So whatever was there before, of ours or by somebody's hand, is right afterwards.
+//! Each network has a table of its own, named after its bridge. Its rules never change; published ports are in maps, which follow from what is on
+//! record and are replaced whole, at once (nft(8): what is read from one file is one transaction). A table that changed with each container would
+//! let packets of the others pass untranslated for a moment, and a connection that has begun so goes on so.
 
 use crate::addresses::{PREFIX, PREFIX6, Subnet};
 use crate::error::{Error, Result};
@@ -30,11 +31,17 @@ pub(crate) fn program() -> Result<PathBuf> {
     })
 }
 
-/// Sets the table of a network to what these leases want.
-pub(crate) fn set(net: Subnet, ipv6: bool, leases: &[Lease]) -> Result<()> {
-    let name = net.bridge();
+/// Makes the table of a network, in place of one that may be there.
+pub(crate) fn set_up(net: Subnet, ipv6: bool, leases: &[Lease]) -> Result<()> {
+    let (name, table) = (net.bridge(), table(net, ipv6));
     // A table can only be removed if it is there; so it is made before.
-    run(&format!("table inet {name}\ndelete table inet {name}\n{}", table(net, ipv6, leases)))
+    run(&format!("table inet {name}\ndelete table inet {name}\n{table}{}", Maps::new(net, ipv6, leases).elements(&name)))
+}
+
+/// Publishes the ports that these leases have, and no others.
+pub(crate) fn publish(net: Subnet, ipv6: bool, leases: &[Lease]) -> Result<()> {
+    // It fails where somebody has removed the table (`nft flush ruleset`): then it is made anew.
+    run(&Maps::new(net, ipv6, leases).elements(&net.bridge())).or_else(|_| set_up(net, ipv6, leases))
 }
 
 /// Removes the table of a network; one that isn't there is no error.
@@ -63,13 +70,12 @@ fn run(text: &str) -> Result<()> {
 }
 
 /// The table in nft's words.
-fn table(net: Subnet, ipv6: bool, leases: &[Lease]) -> String {
+fn table(net: Subnet, ipv6: bool) -> String {
     let bridge = net.bridge();
     let (base, base6) = (net.base(), net.base6());
     let (resolvers, prefix) = net.resolvers();
-    let maps = Maps::new(net, ipv6, leases);
     let six = |line: &str| if ipv6 { format!("{line}\n") } else { String::new() };
-    let mut text = format!("table inet {bridge} {{\n{}", maps.declared());
+    let mut text = format!("table inet {bridge} {{\n{}", declared());
     let _ = write!(
         text,
         "chain published {{
@@ -91,7 +97,7 @@ oifname != {bridge} ip saddr {base}/{PREFIX} masquerade
 oifname {bridge} ip saddr 127.0.0.0/8 masquerade
 oifname {bridge} ct status dnat ip saddr {base}/{PREFIX} masquerade
 ",
-        maps.looked_up()
+        looked_up()
     );
     text += &six(&format!("oifname != {bridge} ip6 saddr {base6}/{PREFIX6} masquerade"));
     text += &six(&format!("oifname {bridge} ct status dnat ip6 saddr {base6}/{PREFIX6} masquerade"));
@@ -156,32 +162,41 @@ impl Maps {
         maps
     }
 
-    /// Those in which something is: its name, its key's type and expression, and the family.
-    fn used(&self) -> impl Iterator<Item = (&'static str, &'static str, &'static str, &'static str, &Vec<String>)> {
-        let all = [
-            ("at4", "ipv4_addr . inet_proto . inet_service", "ip daddr . meta l4proto . th dport", "ip", &self.at4),
-            ("at6", "ipv6_addr . inet_proto . inet_service", "ip6 daddr . meta l4proto . th dport", "ip6", &self.at6),
-            ("any4", "inet_proto . inet_service", "meta l4proto . th dport", "ip", &self.any4),
-            ("any6", "inet_proto . inet_service", "meta l4proto . th dport", "ip6", &self.any6),
-        ];
-        all.into_iter().filter(|(.., elements)| !elements.is_empty())
+    /// What makes the maps what they are to be.
+    fn elements(&self, table: &str) -> String {
+        let mut text = String::new();
+        for ((name, ..), elements) in MAPS.iter().zip([&self.at4, &self.at6, &self.any4, &self.any6]) {
+            let _ = writeln!(text, "flush map inet {table} {name}");
+            if !elements.is_empty() {
+                let _ = writeln!(text, "add element inet {table} {name} {{ {} }}", elements.join(", "));
+            }
+        }
+        text
     }
+}
 
-    fn declared(&self) -> String {
-        let declare = |(name, key, _, family, elements): (&str, &str, &str, &str, &Vec<String>)| {
-            let address = if family == "ip" { "ipv4_addr" } else { "ipv6_addr" };
-            format!("map {name} {{\ntype {key} : {address} . inet_service\nelements = {{ {} }}\n}}\n", elements.join(", "))
-        };
-        self.used().map(declare).collect()
-    }
+/// Maps: the name, the key's type and expression, and the family.
+const MAPS: [(&str, &str, &str, &str); 4] = [
+    ("at4", "ipv4_addr . inet_proto . inet_service", "ip daddr . meta l4proto . th dport", "ip"),
+    ("at6", "ipv6_addr . inet_proto . inet_service", "ip6 daddr . meta l4proto . th dport", "ip6"),
+    ("any4", "inet_proto . inet_service", "meta l4proto . th dport", "ip"),
+    ("any6", "inet_proto . inet_service", "meta l4proto . th dport", "ip6"),
+];
 
-    fn looked_up(&self) -> String {
-        let look = |(name, _, key, family, _): (&str, &str, &str, &str, &Vec<String>)| {
-            let kind = if family == "ip" { "ipv4" } else { "ipv6" };
-            format!("meta nfproto {kind} dnat {family} to {key} map @{name}\n")
-        };
-        self.used().map(look).collect()
-    }
+fn declared() -> String {
+    let declare = |(name, key, _, family): &(&str, &str, &str, &str)| {
+        let address = if *family == "ip" { "ipv4_addr" } else { "ipv6_addr" };
+        format!("map {name} {{\ntype {key} : {address} . inet_service\n}}\n")
+    };
+    MAPS.iter().map(declare).collect()
+}
+
+fn looked_up() -> String {
+    let look = |(name, _, key, family): &(&str, &str, &str, &str)| {
+        let kind = if *family == "ip" { "ipv4" } else { "ipv6" };
+        format!("meta nfproto {kind} dnat {family} to {key} map @{name}\n")
+    };
+    MAPS.iter().map(look).collect()
 }
 
 /// Why a port can't be published on a bridge network, if it can't.
@@ -197,7 +212,7 @@ pub(crate) fn refused(publish: &Publish) -> Option<String> {
 /// Whether the packet filter works: sets and removes a table like a network's.
 pub(crate) fn try_out() -> Result<()> {
     let net = Subnet(crate::addresses::NETWORKS - 1);
-    set(net, true, &[])?;
+    set_up(net, true, &[])?;
     remove(net)
 }
 
@@ -232,17 +247,20 @@ mod tests {
         assert_eq!(maps.any6, ["tcp . 8080 : fd69:6e73:756c:1::5 . 80", "tcp . 8084 : fd69:6e73:756c:1::6 . 84"]);
         assert_eq!(maps.at4, ["127.0.0.1 . udp . 8081 : 10.83.0.5 . 81"]);
         assert_eq!(maps.at6, ["2001:db8::1 . tcp . 8082 : fd69:6e73:756c:1::5 . 82"]);
-        let text = table(Subnet(0), true, &leases);
+        let text = maps.elements("insula0");
         assert!(
-            text.contains("dnat ip to meta l4proto . th dport map @any4") && text.contains("elements = { tcp . 8080"),
+            text.contains("flush map inet insula0 any4\nadd element inet insula0 any4 { tcp . 8080 : 10.83.0.5 . 80, "),
             "{text}"
         );
+        assert!(table(Subnet(0), true).contains("dnat ip to meta l4proto . th dport map @any4"));
     }
 
     #[test]
-    fn a_map_that_nobody_needs_is_left_out() {
-        let text = table(Subnet(0), false, &[lease(Some(5), &[])]);
-        assert!(!text.contains("map") && !text.contains("ip6 saddr"), "{text}");
+    fn without_ipv6_there_is_none() {
+        let text = table(Subnet(0), false);
+        assert!(!text.contains("ip6 saddr"), "{text}");
+        let maps = Maps::new(Subnet(0), false, &[lease(Some(5), &["8080:80"])]);
+        assert_eq!((maps.any4.len(), maps.any6.len()), (1, 0));
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub(crate) const CALLS: &[Entry] = &[
     }),
     partial(Sysno::sched_setattr, REMEMBERED, setattr),
     full(Sysno::sched_getattr, getattr),
-    partial(Sysno::sched_setaffinity, REMEMBERED, setaffinity),
+    full(Sysno::sched_setaffinity, setaffinity),
     full(Sysno::sched_getaffinity, getaffinity),
     full(Sysno::sched_get_priority_max, |_, [policy, ..]| Ok(priorities(policy as u32)?.1.into())),
     full(Sysno::sched_get_priority_min, |_, [policy, ..]| Ok(priorities(policy as u32)?.0.into())),
@@ -218,7 +218,7 @@ fn setaffinity(cx: &mut Cx<'_>, [pid, len, mask, ..]: Args) -> SysResult {
     if processors == 0 {
         return Err(Errno::EINVAL);
     }
-    task.scheduling.lock().processors = processors;
+    task.move_to(processors);
     Ok(Flow::Done(0))
 }
 

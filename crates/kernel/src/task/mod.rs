@@ -109,6 +109,8 @@ pub struct Task {
     pub meter: Meter,
     /// The processor that it runs on; the placement says so.
     pub processor: AtomicU32,
+    /// It may have other processors than before, sched_setaffinity(2); the placement has it go there.
+    moved: AtomicBool,
 }
 
 /// What a new task starts with.
@@ -163,6 +165,8 @@ impl Task {
             deadline: AtomicU64::new(u64::MAX),
             meter: Meter::default(),
             processor: AtomicU32::new(0),
+            // A child may begin with its maker's.
+            moved: AtomicBool::new(true),
         })
     }
 
@@ -250,10 +254,27 @@ impl Task {
     pub fn interrupt(&self) {
         self.set_attention(true);
         self.wake();
+        self.kick();
+    }
+
+    fn kick(&self) {
         let kick = self.kick.lock().clone();
         if let Some(kick) = kick {
             kick.kick();
         }
+    }
+
+    /// Lets it have these processors, a bit each.
+    pub fn move_to(&self, processors: u64) {
+        self.scheduling.lock().processors = processors;
+        self.moved.store(true, Ordering::SeqCst);
+        self.kick();
+    }
+
+    /// The processors it may have, if they aren't those that were answered last.
+    pub fn moved(&self) -> Option<u64> {
+        (self.moved.load(Ordering::Relaxed) && self.moved.swap(false, Ordering::SeqCst))
+            .then(|| self.scheduling.lock().processors)
     }
 
     /// A call that ends with what this answers goes on by `restart`, unless a handler runs.

@@ -151,6 +151,9 @@ where
         if self.show().is_err() {
             return self.gone();
         }
+        if let Some(processors) = self.task.moved() {
+            self.context.allow(processors);
+        }
         self.task.busy(Busy::Program);
         let event = self.context.enter();
         self.task.busy(Busy::Kernel);

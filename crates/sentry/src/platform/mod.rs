@@ -246,6 +246,9 @@ pub trait Context: Sized {
     /// Its owner waits for something else than the guest, or works for it from now on and competes for a processor. At first, it waits.
     fn rest(&self, rests: bool);
 
+    /// The processors that the guest may be on, a bit each, in the order of those there are.
+    fn allow(&self, processors: u64);
+
     /// The traps of all tasks, if the platform has such.
     fn traps(&self) -> Option<&Arc<traps::Traps>>;
 

@@ -202,22 +202,29 @@ fn affinity() {
     is!(size.is_multiple_of(8) && size <= 128, "whole words: {size}");
     let count: u32 = mask.iter().map(|word| word.count_ones()).sum();
     is!(count >= 1, "a processor");
-    let first = mask.iter().position(|word| *word != 0).unwrap_or(0);
-    let mut one = [0u64; 16];
-    one[first] = 1 << mask[first].trailing_zeros();
     in_child(|| {
-        gives!(sched_setaffinity(0, 128, &one) => 0);
-        let mut now = [0u64; 16];
-        works!(sched_getaffinity(0, 128, &mut now));
-        eq!(now, one);
-        let (mut cpu, mut node) = (9999u32, 9999u32);
-        gives!(getcpu(&mut cpu, &mut node, 0) => 0);
-        eq!(cpu as usize, first * 64 + one[first].trailing_zeros() as usize);
-        is!(contents("/proc/self/status").contains(&format!("Cpus_allowed_list:\t{cpu}\n")), "status to tell it");
+        for one in each_processor(&mask) {
+            gives!(sched_setaffinity(0, 128, &one) => 0);
+            let mut now = [0u64; 16];
+            works!(sched_getaffinity(0, 128, &mut now));
+            eq!(now, one);
+            let (mut cpu, mut node) = (9999u32, 9999u32);
+            gives!(getcpu(&mut cpu, &mut node, 0) => 0);
+            eq!(one[cpu as usize / 64], 1 << (cpu % 64));
+            // The processor itself says the same.
+            eq!(process::processor(), Some(cpu as usize));
+            is!(contents("/proc/self/status").contains(&format!("Cpus_allowed_list:\t{cpu}\n")), "status to tell it");
+        }
     });
     let mut now = [0u64; 16];
     works!(sched_getaffinity(process::id(), 128, &mut now));
     eq!(now, mask);
+}
+
+/// Each processor of a set, alone.
+fn each_processor(set: &[u64; 16]) -> Vec<[u64; 16]> {
+    let alone = |cpu: usize| std::array::from_fn(|word| if word == cpu / 64 { 1 << (cpu % 64) } else { 0 });
+    (0..1024).filter(|cpu| set[cpu / 64] >> (cpu % 64) & 1 != 0).map(alone).collect()
 }
 
 fn affinity_arguments() {
@@ -235,15 +242,15 @@ fn affinity_arguments() {
 fn affinity_is_inherited() {
     let mut mask = [0u64; 16];
     works!(sched_getaffinity(0, 128, &mut mask));
-    let first = mask.iter().position(|word| *word != 0).unwrap_or(0);
-    let mut one = [0u64; 16];
-    one[first] = 1 << mask[first].trailing_zeros();
-    gives!(sched_setaffinity(0, 128, &one) => 0);
-    in_child(|| {
-        let mut now = [0u64; 16];
-        works!(sched_getaffinity(0, 128, &mut now));
-        eq!(now, one);
-    });
+    for one in each_processor(&mask) {
+        gives!(sched_setaffinity(0, 128, &one) => 0);
+        in_child(|| {
+            let mut now = [0u64; 16];
+            works!(sched_getaffinity(0, 128, &mut now));
+            eq!(now, one);
+            is!(process::processor().is_some_and(|cpu| one[cpu / 64] >> (cpu % 64) & 1 != 0), "the processor to be that");
+        });
+    }
 }
 
 const SCHED_BATCH: c_int = 3;

@@ -19,6 +19,12 @@ pub(crate) fn id() -> c_int {
     sys!(getpid()).unwrap_or(0) as c_int
 }
 
+/// The processor that this thread is on, as the C library knows it, which makes no system call for that.
+pub(crate) fn processor() -> Option<usize> {
+    // SAFETY: no memory of ours is touched.
+    usize::try_from(unsafe { libc::sched_getcpu() }).ok()
+}
+
 /// This thread's number.
 pub(crate) fn thread_id() -> c_int {
     sys!(gettid()).unwrap_or(0) as c_int

@@ -433,6 +433,12 @@ impl super::Context for Context {
         }
     }
 
+    fn allow(&self, processors: u64) {
+        if let Some(seat) = &self.seat {
+            seat.allow(processors);
+        }
+    }
+
     fn traps(&self) -> Option<&Arc<Traps>> {
         self.shared.traps.as_ref()
     }

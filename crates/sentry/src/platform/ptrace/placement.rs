@@ -7,7 +7,7 @@
 use super::raw::Tid;
 use super::space::lock;
 use rustix::thread::{CpuSet, Pid};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -42,6 +42,8 @@ struct Seated {
     /// Which, counted in [`Cpus::usable`].
     index: AtomicUsize,
     /// Its thread of the sentry.
+    /// Which it may be on, a bit each; those behind the last bit too.
+    allowed: AtomicU64,
     owner: Tid,
     stub: Tid,
     /// It waits, and wants no CPU.
@@ -70,6 +72,7 @@ impl Cpus {
         let here = rustix::thread::sched_getcpu();
         let seated = Arc::new(Seated {
             index: AtomicUsize::new(self.usable.iter().position(|cpu| *cpu == here).unwrap_or(0)),
+            allowed: AtomicU64::new(u64::MAX),
             owner: rustix::thread::gettid().as_raw_nonzero().get(),
             stub,
             // What is never run never competes.
@@ -115,14 +118,22 @@ impl Cpus {
         drop(self.second.wait_timeout(tasks, time).unwrap_or_else(PoisonError::into_inner));
     }
 
+    /// How many work on each CPU.
+    fn busy(&self, tasks: &Tasks) -> Vec<usize> {
+        let mut busy = vec![0; self.usable.len()];
+        for seated in tasks.seated.iter().filter(|seated| !seated.rests.load(Ordering::Relaxed)) {
+            if let Some(busy) = busy.get_mut(seated.index.load(Ordering::Relaxed)) {
+                *busy += 1;
+            }
+        }
+        busy
+    }
+
     /// Moves a task if two have competed for a CPU for a while and another CPU has less to do. Whether any compete.
     fn balance(&self) -> bool {
         let tasks = lock(&self.tasks);
-        let mut busy = vec![0_usize; self.usable.len()];
+        let busy = self.busy(&tasks);
         let working = || tasks.seated.iter().filter(|seated| !seated.rests.load(Ordering::Relaxed));
-        for seated in working() {
-            busy[seated.index.load(Ordering::Relaxed)] += 1;
-        }
         let most = (0..busy.len()).max_by_key(|index| busy[*index]).unwrap_or(0);
         let least = (0..busy.len()).min_by_key(|index| busy[*index]).unwrap_or(0);
         let compete = busy[most] >= busy[least] + 2;
@@ -130,7 +141,7 @@ impl Cpus {
         for seated in working() {
             let competes = compete && seated.index.load(Ordering::Relaxed) == most;
             // Who hands work to and fro isn't found working at once with the other, or not twice.
-            if seated.competed.swap(competes, Ordering::Relaxed) && competes && !moved {
+            if seated.competed.swap(competes, Ordering::Relaxed) && competes && !moved && seated.may_be_on(least) {
                 moved = true;
                 seated.index.store(least, Ordering::Relaxed);
                 self.place(seated);
@@ -155,14 +166,9 @@ impl Cpus {
 
 impl super::super::Cpus for Cpus {
     fn move_to_spare(&self) -> bool {
-        let mut busy = vec![false; self.usable.len()];
-        for seated in lock(&self.tasks).seated.iter().filter(|seated| !seated.rests.load(Ordering::Relaxed)) {
-            if let Some(busy) = busy.get_mut(seated.index.load(Ordering::Relaxed)) {
-                *busy = true;
-            }
-        }
+        let busy = self.busy(&lock(&self.tasks));
         let here = rustix::thread::sched_getcpu();
-        let spare = |index: &usize| !busy[*index];
+        let spare = |index: &usize| busy[*index] == 0;
         let Some(index) = (0..busy.len()).filter(spare).max_by_key(|index| self.usable[*index] == here) else { return false };
         if self.usable[index] == here {
             return true;
@@ -173,7 +179,27 @@ impl super::super::Cpus for Cpus {
     }
 }
 
+impl Seated {
+    fn may_be_on(&self, index: usize) -> bool {
+        self.allowed.load(Ordering::Relaxed).checked_shr(index as u32).is_none_or(|rest| rest & 1 != 0)
+    }
+}
+
 impl Seat {
+    /// The task may be on these CPUs, and goes to the one of them that has least to do, if it is on another.
+    pub(super) fn allow(&self, processors: u64) {
+        let tasks = lock(&self.cpus.tasks);
+        self.seated.allowed.store(processors, Ordering::Relaxed);
+        if self.seated.may_be_on(self.seated.index.load(Ordering::Relaxed)) {
+            return;
+        }
+        let busy = self.cpus.busy(&tasks);
+        if let Some(index) = (0..busy.len()).filter(|index| self.seated.may_be_on(*index)).min_by_key(|index| busy[*index]) {
+            self.seated.index.store(index, Ordering::Relaxed);
+            self.cpus.place(&self.seated);
+        }
+    }
+
     /// The task waits for something, or goes on.
     pub(super) fn rest(&self, rests: bool) {
         self.seated.rests.store(rests, Ordering::Relaxed);
@@ -195,7 +221,7 @@ mod tests {
     fn seated() -> Arc<Seated> {
         let owner = rustix::thread::gettid().as_raw_nonzero().get();
         let (rests, competed) = (AtomicBool::new(false), AtomicBool::new(false));
-        Arc::new(Seated { index: AtomicUsize::new(0), owner, stub: owner, rests, competed })
+        Arc::new(Seated { index: AtomicUsize::new(0), allowed: AtomicU64::new(u64::MAX), owner, stub: owner, rests, competed })
     }
 
     #[test]

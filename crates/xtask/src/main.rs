@@ -4,6 +4,7 @@
 
 mod figures;
 mod lab;
+mod systems;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -20,11 +21,13 @@ struct Cli {
 enum Chore {
     Figures(figures::Args),
     Lab(lab::Args),
+    Systems(systems::Args),
 }
 
 fn main() -> ExitCode {
     match Cli::parse().chore {
         Chore::Figures(args) => figures::main(&args),
         Chore::Lab(args) => lab::main(&args),
+        Chore::Systems(args) => systems::main(&args),
     }
 }

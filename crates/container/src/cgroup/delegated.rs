@@ -22,6 +22,10 @@ use rustix::fs::{Gid, Uid};
 /// Controllers of v1 that a group is prepared for.
 const PREPARED: [&str; 2] = ["cpuset", "freezer"];
 
+/// An init wants these two in one hierarchy. Where the host mounts each alone, it would take them for something else, and each service it
+/// starts would wait for the kernel twice more.
+const APART: [&str; 2] = ["cpu", "cpuacct"];
+
 /// Files of a group that go with it to whom it is delegated: of v2, `/sys/kernel/cgroup/delegate`; of v1, where processes are put.
 const FILES: [&str; 5] = ["cgroup.procs", "cgroup.subtree_control", "cgroup.threads", "memory.oom.group", "tasks"];
 
@@ -43,7 +47,10 @@ pub(super) fn plan(plan: &Plan, place: &Place, needed: &[&'static str]) -> Resul
         let prepared = PREPARED.into_iter().find(|name| hierarchy.controllers.iter().any(|carried| carried == name));
         let path = place.directory(hierarchy);
         groups.add(hierarchy, path.clone(), prepared.unwrap_or_default());
-        groups.list.iter_mut().filter(|group| group.path == path).for_each(|group| group.delegated = delegated);
+        groups.list.iter_mut().filter(|group| group.path == path).for_each(|group| {
+            group.delegated = delegated;
+            group.hidden = APART.contains(&group.name.as_str());
+        });
     }
     if has_unified || place.hierarchies.iter().any(tracks) {
         return Ok(groups);

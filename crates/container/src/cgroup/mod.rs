@@ -48,6 +48,8 @@ pub(crate) struct Group {
     counts: bool,
     /// It is the container's to divide, with all controllers that can be had.
     delegated: bool,
+    /// It isn't shown inside.
+    pub(crate) hidden: bool,
 }
 
 /// The groups of one container.
@@ -174,6 +176,7 @@ impl Place {
             mount_point: hierarchy.mount_point.clone(),
             counts: false,
             delegated: false,
+            hidden: false,
         });
         Ok(groups)
     }
@@ -249,6 +252,7 @@ impl Groups {
             mount_point,
             counts: false,
             delegated: false,
+            hidden: false,
         });
     }
 
@@ -370,6 +374,7 @@ pub(crate) fn recorded(paths: &[PathBuf]) -> Groups {
             mount_point: PathBuf::new(),
             counts: false,
             delegated: false,
+            hidden: false,
         }
     };
     Groups { list: paths.iter().map(group).collect(), scope: None, owner: None }

@@ -34,6 +34,7 @@ pub(super) fn plan(plan: &Plan, scope: &Scope) -> Result<Groups, Error> {
         // systemd has all its units counted.
         counts: false,
         delegated: plan.system.is_some(),
+        hidden: false,
     };
     Ok(Groups { list: vec![group], scope: Some(scope.clone()), owner: super::delegated::owner(plan) })
 }

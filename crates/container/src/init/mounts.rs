@@ -190,7 +190,7 @@ fn cgroups(root: &OwnedFd, mount: &Mount, groups: &Groups) -> Result<(), Error> 
     }
     let tmpfs = mount::make("tmpfs", "cgroup", &["mode=755".into()], mount.set & !attr::RDONLY).map_err(failed)?;
     attach(root, &tmpfs, &mount.target, true)?;
-    for group in groups.iter() {
+    for group in groups.iter().filter(|group| !group.hidden) {
         attach(root, &bind(group)?, &mount.target.join(&group.name), true)?;
     }
     let change = Change { set: mount.set & attr::RDONLY, ..Change::default() };

@@ -9,7 +9,7 @@ use crate::{hooks, members, seccomp, userns};
 use insula_boundary::{Error, ExecOptions, Init, Job, Result, Status};
 use insula_spec::Plan;
 use insula_spec::plan::{Namespace, Process};
-use insula_sys::process::{self, Fork, Spaces};
+use insula_sys::process::{self, Fork, Processors, Spaces};
 use insula_sys::{Context, mount};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::OFlags;
@@ -55,12 +55,13 @@ pub(crate) fn exec(
     if !of_children.is_empty() {
         process::join_process(pidfd, of_children).map_err(failed)?;
     }
+    let processors = process::stay_here();
     let fork = process::fork(Spaces::empty(), cgroup.as_ref().map(AsFd::as_fd)).map_err(failed)?;
     let child = match fork {
         Fork::Child => {
             drop(ours);
             let spaces = spaces - of_children;
-            let parts = Parts { plan, init, groups, pidfd, spaces, builder, process, listener, options };
+            let parts = Parts { plan, init, groups, pidfd, spaces, builder, processors, process, listener, options };
             let Err(error) = parts.enter(&theirs);
             let _ = theirs.send(Message::Failed(error));
             process::exit(1)
@@ -69,7 +70,9 @@ pub(crate) fn exec(
     };
     drop((theirs, options.stdio.take()));
     ours.send(Message::OnRecord(child.pid.as_raw_pid()))?;
-    match seccomp::send(&ours, &process).and_then(|()| hear(&ours, console.as_ref())) {
+    let heard = seccomp::send(&ours, &process).and_then(|()| hear(&ours, console.as_ref()));
+    process::roam(processors);
+    match heard {
         Ok(terminal) => Ok(Job { pid: child.pid.as_raw_pid(), pidfd: child.pidfd, terminal, news: None }),
         Err(error) => {
             process::kill(&child.pidfd);
@@ -108,10 +111,15 @@ fn hear(channel: &Channel, console: Option<&OwnedFd>) -> Result<Option<OwnedFd>>
     }
 }
 
-/// The namespaces of the container that aren't ours already (joining one's own user namespace is refused by the kernel).
+/// The namespaces of the container that aren't ours already (joining one's own user namespace is refused by the kernel): those that were made for
+/// it, and of those it joined whichever are others.
 fn joined(plan: &Plan, pid: i32) -> Result<Spaces> {
     let mut spaces = Spaces::empty();
     for kind in Namespace::ALL.into_iter().filter(|kind| plan.namespaces.has(*kind)) {
+        if plan.namespaces.creates(kind) {
+            spaces |= space(kind);
+            continue;
+        }
         let link = |pid: &str| rustix::fs::readlink(format!("/proc/{pid}/ns/{}", kind.file()), Vec::new());
         let theirs = link(&pid.to_string()).on("look at the namespaces of", &plan.id).map_err(failed)?;
         if link("self").ok().as_ref() != Some(&theirs) {
@@ -130,6 +138,8 @@ struct Parts<'p> {
     spaces: Spaces,
     /// Whom it becomes first, in a user namespace that it joins.
     builder: Option<(u32, u32)>,
+    /// Which it is to have again.
+    processors: Option<Processors>,
     process: Process,
     listener: Option<OwnedFd>,
     options: ExecOptions,
@@ -138,12 +148,11 @@ struct Parts<'p> {
 impl Parts<'_> {
     /// Becomes the program inside; returns only the reason for which it couldn't.
     fn enter(self, channel: &Channel) -> std::result::Result<Infallible, Error> {
-        let Parts { plan, init, groups, pidfd, spaces, builder, process, listener, options } = self;
+        let Parts { plan, init, groups, pidfd, spaces, builder, processors, process, listener, options } = self;
         if !options.detached {
             // Until it is followed, its end is read from the channel.
             init::die_with_parent()?;
         }
-        let Message::OnRecord(pid) = channel.receive()? else { process::exit(1) };
         init::before_root_is_gone(&process)?;
         // From here on the container's processes can see us.
         let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
@@ -158,6 +167,8 @@ impl Parts<'_> {
             identity.slave = Some(init::open_console(&root, &process, channel)?);
         }
         identity.find_program()?;
+        // It was sent long ago, and nobody waited for it: a wake-up on another processor takes its time.
+        let Message::OnRecord(pid) = channel.receive()? else { process::exit(1) };
         let filter = seccomp::receive(channel, &process)?;
         let state = hooks::state(plan, Status::Running, init.pid);
         let listener = listener.map(|socket| Notified { socket, message: init::notification(&process, pid, state) });
@@ -170,6 +181,7 @@ impl Parts<'_> {
             stops: None,
             listener,
         };
+        process::roam(processors);
         init::enter_program(&process, identity, filter.as_deref(), around, Some(channel))
     }
 }

@@ -254,6 +254,16 @@ impl Container {
         Error::State { id: self.entry.plan.id.clone(), status: self.status(), problem }
     }
 
+    /// The status of a container whose first process lives.
+    fn status_of_living(&self, groups: Option<&cgroup::Groups>) -> Status {
+        match groups {
+            Some(groups) if groups.is_frozen() => Status::Paused,
+            _ if self.slot.waits_for_start() => Status::Created,
+            // Between the first process and its start socket's end, or until the maker lets go.
+            _ => Status::Running,
+        }
+    }
+
     fn groups(&self) -> Result<cgroup::Groups> {
         let mut paths = self.all_cgroups()?;
         // One that was to be made later may not have been.
@@ -404,14 +414,15 @@ impl Sandbox for Container {
 
     fn exec(&mut self, process: Process, options: ExecOptions) -> Result<Job> {
         let (init, pidfd) = self.living("a process can only be added to a running container")?;
-        let status = self.status();
+        let groups = self.groups()?;
+        let status = self.status_of_living(Some(&groups));
         let fit = [Status::Running, Status::Created].contains(&status) || status == Status::Paused && options.ignore_paused;
         if !fit {
             return Err(self.wrong_state("a process can only be added to a running container"));
         }
         crate::create::check_labels(&process)?;
         match &self.runner {
-            None => exec::exec(self.plan(), init, &pidfd, &self.groups()?.below(&options.cgroups)?, process, options),
+            None => exec::exec(self.plan(), init, &pidfd, &groups.below(&options.cgroups)?, process, options),
             Some(_) if status == Status::Created => {
                 Err(self.wrong_state("its kernel begins with its program, and a process can only be added then; start it first"))
             }
@@ -516,10 +527,7 @@ impl Sandbox for Container {
 
     fn status(&self) -> Status {
         match self.init() {
-            Ok(Some(_)) if self.groups().is_ok_and(|groups| groups.is_frozen()) => Status::Paused,
-            Ok(Some(_)) if self.slot.waits_for_start() => Status::Created,
-            // Between the first process and its start socket's end, or until the maker lets go.
-            Ok(Some(_)) => Status::Running,
+            Ok(Some(_)) => self.status_of_living(self.groups().ok().as_ref()),
             _ if self.slot.read_init().is_none() && self.slot.is_locked() => Status::Creating,
             _ => Status::Stopped,
         }

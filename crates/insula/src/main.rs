@@ -15,8 +15,17 @@ mod table;
 use std::process::ExitCode;
 use std::time::Instant;
 
+/// Who adds a process to a sandbox is started anew out of its reach: here, before much is done that would have to be done again. The verb
+/// itself sees to it that it has been.
+fn seal_early() {
+    if std::env::args_os().skip(1).take_while(|word| word != "--").any(|word| word == "exec") {
+        let _ = insula_sys::exe::seal();
+    }
+}
+
 fn main() -> ExitCode {
     let began = Instant::now();
+    seal_early();
     if let Err(error) = insula_sys::exe::check() {
         crate::show::warn(format_args!("insula: {error}"));
         return ExitCode::from(125);

@@ -129,6 +129,27 @@ pub fn start_time(pid: Pid) -> Result<u64> {
     parse_start_time(&stat).ok_or(Errno::INVAL).on("read", &path)
 }
 
+/// The processors that a thread might use before it stayed on one: see [`stay_here`].
+#[derive(Clone, Copy, Debug)]
+pub struct Processors(rustix::thread::CpuSet);
+
+/// Keeps this thread, and who is forked from it, on the processor it is on: who hands work to and fro with its child is woken there without
+/// an interrupt of another, which on some machines takes longer than all the work. None if the kernel refuses.
+pub fn stay_here() -> Option<Processors> {
+    let before = rustix::thread::sched_getaffinity(None).ok()?;
+    let mut here = rustix::thread::CpuSet::new();
+    here.set(rustix::thread::sched_getcpu());
+    rustix::thread::sched_setaffinity(None, &here).ok()?;
+    Some(Processors(before))
+}
+
+/// Lets this thread use them again.
+pub fn roam(before: Option<Processors>) {
+    if let Some(Processors(before)) = before {
+        let _ = rustix::thread::sched_setaffinity(None, &before);
+    }
+}
+
 /// Has a program that is started by this thread be killed when the thread ends, however that comes about.
 pub fn dies_with_us(command: &mut std::process::Command) {
     use std::os::unix::process::CommandExt;
@@ -164,7 +185,20 @@ fn parse_start_time(stat: &[u8]) -> Option<u64> {
 
 /// The state letter of a process (`R`, `S`, `T`, `Z`, …), or none when there is no such process.
 pub fn state(pid: Pid) -> Option<char> {
-    let stat = std::fs::read(format!("/proc/{}/stat", pid.as_raw_pid())).ok()?;
+    parse_state(&read_stat(pid)?)
+}
+
+/// When a process was started, if it hasn't ended.
+fn lives_since(pid: Pid) -> Option<u64> {
+    let stat = read_stat(pid)?;
+    parse_state(&stat).filter(|state| !matches!(state, 'Z' | 'X')).and_then(|_| parse_start_time(&stat))
+}
+
+fn read_stat(pid: Pid) -> Option<Vec<u8>> {
+    std::fs::read(format!("/proc/{}/stat", pid.as_raw_pid())).ok()
+}
+
+fn parse_state(stat: &[u8]) -> Option<char> {
     let after = stat.iter().rposition(|byte| *byte == b')')? + 2;
     stat.get(after).map(|letter| char::from(*letter))
 }
@@ -176,7 +210,7 @@ pub fn state(pid: Pid) -> Option<char> {
 pub fn find(pid: Pid, started: u64) -> Result<Option<OwnedFd>> {
     match rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) {
         // The number can't be reused while we look, if it was still right after the descriptor was there.
-        Ok(pidfd) if start_time(pid).ok() == Some(started) && state(pid).is_some_and(|s| s != 'Z' && s != 'X') => Ok(Some(pidfd)),
+        Ok(pidfd) if lives_since(pid) == Some(started) => Ok(Some(pidfd)),
         Ok(_) | Err(Errno::SRCH) => Ok(None),
         Err(errno) => Err(errno).on("open the process", pid.as_raw_pid()),
     }

@@ -27,7 +27,6 @@ pub(crate) fn exec(
 ) -> Result<Job> {
     process.seccomp = process.seccomp.or_else(|| plan.process.seccomp.clone());
     process.reaper = false;
-    process.user.umask = process.user.umask.or(plan.process.user.umask);
     check_devices(plan, &process)?;
     let console = options.console_socket.as_deref().map(|path| {
         let mut of_process = plan.clone();

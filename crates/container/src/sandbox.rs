@@ -412,7 +412,8 @@ impl Sandbox for Container {
         }
     }
 
-    fn exec(&mut self, process: Process, options: ExecOptions) -> Result<Job> {
+    fn exec(&mut self, mut process: Process, options: ExecOptions) -> Result<Job> {
+        process.user.umask = process.user.umask.or(self.plan().process.user.umask);
         let (init, pidfd) = self.living("a process can only be added to a running container")?;
         let groups = self.groups()?;
         let status = self.status_of_living(Some(&groups));

@@ -198,6 +198,7 @@ impl Control {
         use std::os::unix::ffi::OsStrExt;
         let mut fs = self.first.fs().lock().clone();
         fs.cwd = walk::resolve(&self.first, c::AT_FDCWD, process.cwd.as_os_str().as_bytes(), Lookup::FOLLOW | Lookup::DIRECTORY)?;
+        fs.umask = process.user.umask.unwrap_or(0o022);
         Ok(fs)
     }
 

@@ -75,7 +75,8 @@ fn foreground(global: &Global, args: &Args, mut plan: Plan) -> anyhow::Result<Ex
 }
 
 pub(crate) fn started(global: &Global, sandbox: &mut dyn Sandbox, args: &Args) -> anyhow::Result<Job> {
-    if args.bundle.is_some() || !args.cap_add.is_empty() {
+    // All are all that can be had.
+    if args.bundle.is_some() || args.cap_add.iter().any(|name| !name.eq_ignore_ascii_case("ALL")) {
         let plan = &sandbox.entry().plan;
         global.warn_of(plan, &plan.process, &plan.warnings);
     }

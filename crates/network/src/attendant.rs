@@ -6,9 +6,8 @@ use crate::state::Process;
 use insula_seccomp::Sysno;
 use insula_spec::seccomp::{Action, Condition, Test};
 use insula_sys::process::{self, Child, Fork, Spaces};
-use insula_sys::{Context, seccomp, signals};
-use rustix::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
-use rustix::fs::{Mode, OFlags};
+use insula_sys::{Context, seccomp};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal};
 use std::io::{Read, Write};
 use std::path::PathBuf;
@@ -137,7 +136,7 @@ impl Attendant {
 
 /// That process's life.
 fn be<S: Service>(service: S, end: OwnedFd, mut tell: std::fs::File) -> ! {
-    let ready = leave_caller(&service, &end, tell.as_fd()).and_then(|()| {
+    let ready = stand_alone(&service, &end, tell.as_fd()).and_then(|()| {
         let root = service.root();
         let serve = service.prepare(end)?;
         give_up_privileges(root)?;
@@ -166,20 +165,11 @@ fn be<S: Service>(service: S, end: OwnedFd, mut tell: std::fs::File) -> ! {
     }
 }
 
-/// What came from who made us: signals, terminal, descriptors.
-fn leave_caller(service: &impl Service, end: &OwnedFd, tell: BorrowedFd<'_>) -> Result<()> {
-    follow_caller()?;
-    signals::reset();
-    // What is typed at the caller's terminal is for the container.
-    rustix::process::setsid().on("make", "a session")?;
-    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).on("open", "/dev/null")?;
-    rustix::stdio::dup2_stdin(&null).on("replace", "standard input")?;
-    rustix::stdio::dup2_stdout(&null).on("replace", "standard output")?;
-    // Also the one just opened, unless it is one of the first three.
-    let _ = null.into_raw_fd();
+/// Nothing of who made us is left but what it needs; and no core file tells of it.
+fn stand_alone(service: &impl Service, end: &OwnedFd, tell: BorrowedFd<'_>) -> Result<()> {
     let mut keep = service.descriptors();
     keep.extend([end.as_fd(), tell]);
-    process::close_all_except(3, &keep);
+    process::leave_caller(&keep)?;
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     Ok(rustix::process::setrlimit(Resource::Core, none).on("limit", "core files")?)
 }

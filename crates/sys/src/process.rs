@@ -1,7 +1,8 @@
 //! Processes: made with namespaces, found again without mistaking one for another, waited for.
 
 use crate::error::{Context, Result};
-use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 use std::ffi::{CString, c_char};
@@ -341,6 +342,26 @@ pub fn close_all_except(mut first: u32, keep: &[BorrowedFd<'_>]) {
         }
         first = first.max(last.saturating_add(1));
     }
+}
+
+/// Leaves what a process that serves a sandbox has from who forked it: signals, terminal, standard input and output, the mask of new files, and all
+/// descriptors but these and standard error. It is killed when the thread that forked it ends.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn leave_caller(keep: &[BorrowedFd<'_>]) -> Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).on("be tied to", "the caller")?;
+    crate::signals::reset();
+    // What is typed at the caller's terminal is for the sandbox.
+    rustix::process::setsid().on("make", "a session")?;
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).on("open", "/dev/null")?;
+    rustix::stdio::dup2_stdin(&null).on("replace", "standard input")?;
+    rustix::stdio::dup2_stdout(&null).on("replace", "standard output")?;
+    // Also the one just opened, unless it is one of the first three.
+    let _ = null.into_raw_fd();
+    close_all_except(3, keep);
+    rustix::process::umask(Mode::empty());
+    Ok(())
 }
 
 /// Takes descriptors over that came from who called us, by their numbers, `count` from `first` on: each gets another number, is closed on exec, and

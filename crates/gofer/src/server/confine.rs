@@ -9,11 +9,11 @@ use crate::config::{Confinement, Export};
 use insula_spec::defaults::attr;
 use insula_sys::mount::{self, Change};
 use insula_sys::process::{self, Spaces};
-use insula_sys::{Context, Errno, Result, capability, signals};
-use rustix::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
-use rustix::fs::{Mode, OFlags};
+use insula_sys::{Context, Errno, Result, capability};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::OFlags;
 use rustix::mount::MountPropagationFlags;
-use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal};
+use rustix::process::{DumpableBehavior, Resource, Rlimit};
 use rustix::thread::CapabilitiesSecureBits as SecureBits;
 use std::path::Path;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ const RESERVE: u32 = 256;
 
 /// Makes this process, which has one thread, a gofer; gives what it serves and how many handles it can have.
 pub(crate) fn enter(exports: &[Export], how: &Confinement, keep: &[BorrowedFd<'_>]) -> Result<(Vec<Served>, u32)> {
-    leave_caller(keep)?;
+    process::leave_caller(keep)?;
     let handles = limit_descriptors(how.handles)?;
     process::unshare(Spaces::MNT | Spaces::IPC | Spaces::UTS | Spaces::NET).on("make", "the gofer's namespaces")?;
     rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
@@ -38,7 +38,7 @@ pub(crate) fn enter(exports: &[Export], how: &Confinement, keep: &[BorrowedFd<'_
 
 /// Makes this process, which has one thread, a net process: nothing of the host is left to it but the network.
 pub(crate) fn enter_network(low_ports: bool, keep: &[BorrowedFd<'_>]) -> Result<()> {
-    leave_caller(keep)?;
+    process::leave_caller(keep)?;
     limit_descriptors(RESERVE)?;
     process::unshare(Spaces::MNT | Spaces::IPC | Spaces::UTS).on("make", "the net process's namespaces")?;
     rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
@@ -49,22 +49,6 @@ pub(crate) fn enter_network(low_ports: bool, keep: &[BorrowedFd<'_>]) -> Result<
 
 /// Source: capabilities(7).
 const NET_BIND_SERVICE: u32 = 10;
-
-/// What came from who made us: signals, terminal, descriptors, the mask of new files.
-fn leave_caller(keep: &[BorrowedFd<'_>]) -> Result<()> {
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).on("be tied to", "the caller")?;
-    signals::reset();
-    // What is typed at the caller's terminal is for the sandbox.
-    rustix::process::setsid().on("make", "a session")?;
-    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).on("open", "/dev/null")?;
-    rustix::stdio::dup2_stdin(&null).on("replace", "standard input")?;
-    rustix::stdio::dup2_stdout(&null).on("replace", "standard output")?;
-    // Also the one just opened, unless it is one of the first three.
-    let _ = null.into_raw_fd();
-    process::close_all_except(3, keep);
-    rustix::process::umask(Mode::empty());
-    Ok(())
-}
 
 /// Raises the limit of descriptors for the handles, as far as we may.
 fn limit_descriptors(handles: u32) -> Result<u32> {

@@ -8,12 +8,16 @@
 //!   it. When it is stopped we take the terminal back and stop too, so that the shell above sees a stopped job; when we are
 //!   continued, so is it.
 //! - **no terminal**: signals that reach us are sent on.
+//!
+//! And our terminal at a console that is there already: [`console`].
 
+pub(crate) mod console;
 mod foreground;
 mod relay;
 mod visitors;
 
-pub(crate) use relay::{ESCAPE, Output};
+pub(crate) use insula_machine::ESCAPE;
+pub(crate) use relay::Output;
 pub(crate) use visitors::Visitors;
 
 use anyhow::Context;

@@ -19,8 +19,6 @@ const SIGTERM: i32 = 15;
 const INTERRUPT_KEY: u8 = 3;
 const END_KEY: u8 = 4;
 const QUIT_KEY: u8 = 28;
-/// Ctrl-]: isn't for a system, but for us.
-pub(crate) const ESCAPE: u8 = 29;
 
 /// Where what the program writes on its terminal goes.
 pub(crate) enum Output {

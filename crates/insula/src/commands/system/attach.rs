@@ -1,15 +1,14 @@
 //! `insula attach`: our terminal, connected to the console of a system in the background.
 
-use crate::attend::ESCAPE;
+use crate::attend::console::{self, End, Keys};
 use crate::global::Global;
 use anyhow::Context;
 use insula_container::attach;
 use insula_sys::signals::SignalFd;
 use insula_sys::{Errno, tty};
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::net::RecvFlags;
-use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 const SIGWINCH: i32 = 28;
@@ -28,47 +27,25 @@ pub(crate) struct Args {
 pub(crate) fn main(global: &Global, args: Args) -> anyhow::Result<ExitCode> {
     let slot = global.containers().store().find(&args.name.parse()?)?;
     let (printed, terminal) = attach::connect(&slot)?;
-    let interactive = std::io::stdin().is_terminal();
-    let raw = interactive.then(|| tty::Raw::new(rustix::stdio::stdin())).transpose()?;
-    if interactive {
-        crate::show::warn(format_args!("insula: this is the console of {}; Ctrl-] leaves it\r", args.name));
-    }
-    let end = carry(&printed, &terminal, interactive);
-    drop(raw);
-    if interactive {
-        match end {
-            Ok(End::Left) => crate::show::warn("\ninsula: left the console; the system goes on"),
-            Ok(End::Ended) => crate::show::warn(format_args!("\ninsula: {} has ended", args.name)),
-            Err(_) => {}
-        }
-    }
-    end.map(|_| ExitCode::SUCCESS)
-}
-
-enum End {
-    /// The user has left.
-    Left,
-    /// The system has ended, or was started again.
-    Ended,
+    console::show(&args.name, "system", |keys| carry(&printed, &terminal, keys))
 }
 
 /// Carries bytes both ways until one of them ends.
-fn carry(printed: &OwnedFd, terminal: &OwnedFd, interactive: bool) -> anyhow::Result<End> {
+fn carry(printed: &OwnedFd, terminal: &OwnedFd, mut keys: Keys) -> anyhow::Result<End> {
     let stdin = rustix::stdio::stdin();
     let resized = SignalFd::new([SIGWINCH])?;
-    let (mut typed, mut open) = (Vec::new(), true);
-    if interactive {
+    if keys.interactive {
         tty::copy_size(stdin, terminal);
     }
     loop {
-        let wanted = |wanted, flags| if wanted { flags } else { PollFlags::empty() };
+        let waits = if keys.typed.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
         // Who asks for nothing is told of a hang-up, again and again.
-        let input = if open && typed.is_empty() { stdin } else { printed.as_fd() };
+        let input = if keys.wanted() { stdin } else { printed.as_fd() };
         let mut files = [
             PollFd::new(printed, PollFlags::IN),
             PollFd::new(&resized, PollFlags::IN),
             PollFd::from_borrowed_fd(input, PollFlags::IN),
-            PollFd::new(terminal, wanted(!typed.is_empty(), PollFlags::OUT)),
+            PollFd::new(terminal, waits),
         ];
         match poll(&mut files, None) {
             Err(Errno::INTR) => continue,
@@ -78,27 +55,17 @@ fn carry(printed: &OwnedFd, terminal: &OwnedFd, interactive: bool) -> anyhow::Re
         if ready[0] && !print(printed)? {
             return Ok(End::Ended);
         }
-        if ready[1] && resized.read().is_some() && interactive {
+        if ready[1] && resized.read().is_some() && keys.interactive {
             tty::copy_size(stdin, terminal);
         }
-        if ready[2] && open && typed.is_empty() {
-            match read(stdin)? {
-                bytes if bytes.is_empty() => open = false,
-                bytes => match bytes.iter().position(|key| interactive && *key == ESCAPE) {
-                    Some(_) => return Ok(End::Left),
-                    None => typed = bytes,
-                },
-            }
+        if ready[2] && keys.wanted() {
+            keys.read()?;
         }
-        write(terminal, &mut typed);
+        write(terminal, &mut keys.typed);
+        if keys.left() {
+            return Ok(End::Left);
+        }
     }
-}
-
-/// What has been typed; nothing at the end.
-fn read(stdin: BorrowedFd<'_>) -> anyhow::Result<Vec<u8>> {
-    let mut buffer = [0; 4096];
-    let length = rustix::io::retry_on_intr(|| rustix::io::read(stdin, &mut buffer)).context("can't read what is typed")?;
-    Ok(buffer[..length].to_vec())
 }
 
 /// Types as much as the terminal takes now.
@@ -116,11 +83,7 @@ fn print(printed: &OwnedFd) -> anyhow::Result<bool> {
     let mut buffer = [0; 16384];
     match rustix::net::recv(printed.as_fd(), &mut buffer, RecvFlags::empty()) {
         Ok((0, _)) | Err(Errno::CONNRESET) => Ok(false),
-        Ok((length, _)) => {
-            let mut stdout = std::io::stdout().lock();
-            stdout.write_all(&buffer[..length]).and_then(|()| stdout.flush()).context("can't write what is printed")?;
-            Ok(true)
-        }
+        Ok((length, _)) => console::print(&buffer[..length]).map(|()| true),
         Err(Errno::INTR | Errno::AGAIN) => Ok(true),
         Err(errno) => Err(errno).context("can't hear the console"),
     }

@@ -46,7 +46,9 @@ const EXIT_LAB_FAILED: u8 = 125;
 /// The exit code is the command's own; 124 when its time was over, 125 when the machine failed.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Virtual CPUs of the machine [default: 2, with --icount 1].
+    /// Virtual CPUs of the machine [default: 1 if it is emulated, else 2].
+    ///
+    /// With more than one emulated, the machine may stand still where its kernel replaces code that another runs.
     #[arg(long, value_name = "N")]
     cpus: Option<u32>,
     /// Memory of the machine, in MiB (M) or GiB (G).
@@ -170,7 +172,7 @@ pub(crate) fn main(args: &Args) -> ExitCode {
 
 /// Runs the lab; the command's exit code.
 pub(crate) fn run(args: &Args) -> Result<u8> {
-    let cpus = args.cpus.unwrap_or(if args.icount { 1 } else { 2 });
+    let cpus = args.cpus.unwrap_or(if args.icount || args.accel == Accel::Tcg { 1 } else { 2 });
     ensure!(cpus > 0, "a machine has at least one CPU");
     ensure!(!args.icount || cpus == 1, "--icount runs on one CPU: its time is one count of instructions");
     ensure!(!args.icount || args.accel == Accel::Tcg, "--icount counts what is emulated: it goes with --accel tcg only");

@@ -28,8 +28,6 @@ pub(super) const BASE: &[&str] = &[
     "kmod",
     "mount",
     "nftables",
-    // For the one that keeps a virtual machine: see lab.sh.
-    "perl-base",
     "procps",
     "runc",
     "sed",

@@ -76,23 +76,6 @@ set_devices() {
     chmod 1777 /dev/shm
 }
 
-# Keeps a virtual machine with a processor, which never runs, for as long as this machine lives.
-#
-# With the first one made, and with the last one gone, KVM has the kernel replace instructions of its scheduler (the static key of the
-# preemption notifiers). QEMU's emulation, with a thread for each processor, at times goes on with what stood there before: it then takes the
-# breakpoint of a replacement that has long ended again and again, holding a lock that the other processor waits for.
-keep_a_machine() {
-    perl -e '
-        my ($CREATE_VM, $CREATE_IRQCHIP, $CREATE_VCPU) = (0xAE01, 0xAE60, 0xAE41);
-        open my $kvm, "+<", "/dev/kvm" or die "/dev/kvm: $!";
-        my $number = ioctl $kvm, $CREATE_VM, 0 or die "KVM_CREATE_VM: $!";
-        open my $machine, "+<&=", $number or die "machine: $!";
-        ioctl $machine, $CREATE_IRQCHIP, 0 or die "KVM_CREATE_IRQCHIP: $!";
-        ioctl $machine, $CREATE_VCPU, 0 or die "KVM_CREATE_VCPU: $!";
-        sleep;
-    ' &
-}
-
 # Folders of the host, and whatever else is to be mounted for the command.
 mount_folders() {
     while read -r tag options path; do
@@ -119,7 +102,6 @@ run_command() {
 
 # The command's stdout and stderr are pipes, as a program expects them; a process for each carries them to the host.
 run_streaming() {
-    keep_a_machine
     modprobe -a virtiofs virtio_console || fail "cannot load the modules for the host's folders"
     mount_folders
     mkfifo /.lab/stdout /.lab/stderr

@@ -39,7 +39,7 @@ fn serve(line: &OwnedFd, [question, answer]: &mut [Box<[u8]>; 2]) {
         let request = question.get(..length).and_then(read).ok_or(Errno::PROTO);
         let mut out = Writer::new(answer);
         out.put(&0_u16);
-        let outcome = request.and_then(|request| carry_out(&request, along.as_ref(), &mut out));
+        let outcome = request.and_then(|request| carry_out(&request, along, &mut out));
         let sent = match (outcome, out.finish()) {
             (Ok(made), Some(length)) => socket::send(line, &answer[..length], made.as_ref().map(AsFd::as_fd)),
             (Ok(_), None) => fail(line, Errno::MSGSIZE),
@@ -62,12 +62,13 @@ fn fail(line: &OwnedFd, errno: Errno) -> rustix::io::Result<()> {
     socket::send(line, &(errno.raw_os_error() as u16).to_le_bytes(), None)
 }
 
-/// Does what is asked with the socket that came along.
-fn carry_out(request: &Request<'_>, along: Option<&OwnedFd>, out: &mut Writer<'_>) -> Result<Option<OwnedFd>, Errno> {
+/// Does what is asked with the socket that came along, which is closed here before there is an answer: else it would live on, and answer its
+/// peers, when the sentry closes it at once.
+fn carry_out(request: &Request<'_>, along: Option<OwnedFd>, out: &mut Writer<'_>) -> Result<Option<OwnedFd>, Errno> {
     if let Request::Open { v6, kind } = *request {
         return open(v6, kind).map(Some);
     }
-    let socket = along.ok_or(Errno::BADF)?;
+    let socket = &along.ok_or(Errno::BADF)?;
     // Whatever else was sent has no business here.
     if !matches!(sockopt::socket_domain(socket)?, AddressFamily::INET | AddressFamily::INET6) {
         return Err(Errno::AFNOSUPPORT);

@@ -130,6 +130,10 @@ fn lay_out() {
     lines.push(
         "} } INSERT AFTER .text.single;\nSECTIONS { .rodata.programs : { *(.rodata.*_PROGRAM*) } } INSERT AFTER .text;\n".into(),
     );
+    // Tables by which a stack is walked. A program that ends at its first panic and has no symbols would walk it and tell nothing.
+    if std::env::var("CARGO_CFG_PANIC").is_ok_and(|way| way == "abort") {
+        lines.push("SECTIONS { /DISCARD/ : { *(.eh_frame) *(.eh_frame_hdr) } } INSERT AFTER .text;\n".into());
+    }
     let path = PathBuf::from(std::env::var_os("OUT_DIR").unwrap_or_default()).join("layout.ld");
     std::fs::write(&path, lines.join("\n")).unwrap_or_else(|error| panic!("{} could not be written: {error}", path.display()));
     println!("cargo::rustc-link-arg-bins=-Wl,-T,{}", path.display());

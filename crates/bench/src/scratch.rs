@@ -2,12 +2,14 @@
 //! measured programs print. All of it goes when this is dropped.
 
 use crate::Error;
-use std::fs::{self, Permissions};
+use flate2::read::DeflateDecoder;
+use std::fs::{self, File, Permissions};
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
-/// The program that is run inside, built along with this crate. By its name the linker puts it where no start maps it.
+/// The program that is run inside, built along with this crate, deflated. By its name the linker puts it where no start maps it.
 static WORKLOAD_PROGRAM: [u8; include_bytes!(env!("WORKLOAD")).len()] = *include_bytes!(env!("WORKLOAD"));
 
 /// The directories of a run.
@@ -31,7 +33,9 @@ impl Scratch {
             fs::create_dir_all(&path).map_err(Error::file("create", path))?;
         }
         let program = scratch.workload();
-        fs::write(&program, WORKLOAD_PROGRAM).map_err(Error::file("write", &program))?;
+        let mut file = File::create(&program).map_err(Error::file("create", &program))?;
+        io::copy(&mut DeflateDecoder::new(&WORKLOAD_PROGRAM[..]), &mut file).map_err(Error::file("write", &program))?;
+        drop(file);
         fs::set_permissions(&program, Permissions::from_mode(0o755)).map_err(Error::file("make executable", &program))?;
         Ok(scratch)
     }

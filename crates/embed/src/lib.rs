@@ -4,19 +4,38 @@
 //! the outer one taken away, so that the workspace's configuration (static linking) and the release profile hold whatever the outer
 //! build is: `cargo test` and `cargo clippy` measure with the same program as a release.
 
+use flate2::Compression;
+use flate2::write::DeflateEncoder;
 use std::env;
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What a user's environment says about where crates come from holds for the inner cargo too.
 const KEPT: [&str; 6] = ["CARGO_HOME", "CARGO_HTTP_", "CARGO_NET_", "CARGO_REGISTRIES_", "CARGO_REGISTRY_", "CARGO_SOURCE_"];
 const TAKEN: [&str; 5] = ["RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "MAKEFLAGS", "CLIPPY_ARGS"];
 
-/// Builds the program of the package of this name, and tells the compiler where it is by the environment variable `told`.
+/// Builds the program of the package of this name, and tells the compiler by the environment variable `told` where it is, deflated (RFC 1951):
+/// no such program is wanted by a start.
 ///
 /// # Panics
 /// It can't be built: then neither can what carries it.
 pub fn program(package: &str, profile: &str, told: &str) {
+    let program = build(package, profile);
+    let deflated = program.with_extension("deflate");
+    let done = std::fs::read(&program).and_then(|content| deflate(&content, &deflated));
+    done.unwrap_or_else(|error| panic!("the program '{package}' could not be compressed: {error}"));
+    println!("cargo::rustc-env={told}={}", deflated.display());
+}
+
+fn deflate(content: &[u8], to: &Path) -> std::io::Result<()> {
+    let mut encoder = DeflateEncoder::new(std::fs::File::create(to)?, Compression::best());
+    encoder.write_all(content)?;
+    encoder.finish()?;
+    Ok(())
+}
+
+fn build(package: &str, profile: &str) -> PathBuf {
     let workspace = PathBuf::from(variable("CARGO_MANIFEST_DIR")).join("../..");
     let target = variable("TARGET");
     let out = PathBuf::from(variable("OUT_DIR")).join(package);
@@ -36,7 +55,7 @@ pub fn program(package: &str, profile: &str, told: &str) {
     }
     let status = cargo.status().unwrap_or_else(|error| panic!("cargo could not be started: {error}"));
     assert!(status.success(), "the program '{package}' could not be built ({status}); its errors stand above");
-    println!("cargo::rustc-env={told}={}", out.join(target).join(profile).join(package).display());
+    out.join(target).join(profile).join(package)
 }
 
 fn variable(name: &str) -> String {

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use support::bundle::Bundle;
 use support::runtime::{Runtime, alike};
-use support::{World, behind_sentry, ended, eventually, of_container, output, read, stderr};
+use support::{World, behind_sentry, ended, eventually, of_container, output, read, stderr, told};
 
 #[test]
 fn a_life_in_calls() {
@@ -88,6 +88,20 @@ fn what_programs_that_drive_runc_look_for_in_its_errors() {
         let failed = stderr(&ours.run(&["create", "-b", bundle.dir(), "c"])).to_owned();
         assert!(failed.contains(words), "{failed}");
     }
+}
+
+/// It may be found before the caller has said all that it has to say.
+#[test]
+fn what_is_wrong_with_an_added_program_is_told_each_time() {
+    let Some(world) = World::new() else { return };
+    let bundle = Bundle::new(&world, "bundle", &["sleep", "1000"]);
+    let ours = &Runtime::all(&world)[0];
+    ours.ok(&["run", "-d", "-b", bundle.dir(), "c"]);
+    for _ in 0..50 {
+        let failed = ours.run(&["exec", "c", "nosuch"]);
+        assert!(stderr(&failed).contains("executable file not found in $PATH"), "{}", told(&failed));
+    }
+    ours.ok(&["delete", "--force", "c"]);
 }
 
 #[test]

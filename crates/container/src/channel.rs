@@ -92,6 +92,11 @@ impl Channel {
         self.send_bytes(&[byte])
     }
 
+    /// Sends one to a process that may have ended. Then why is in the channel already, and is read with the next message.
+    pub(crate) fn tell(&self, message: Message) {
+        let _ = self.send(message);
+    }
+
     /// Sends a compiled policy.
     pub(crate) fn send_filter(&self, program: &[Instruction]) -> Result<(), Error> {
         let words = program.iter().flat_map(|instruction| instruction.to_bytes());

@@ -189,14 +189,14 @@ impl Parts {
         if namespaces.creates(Namespace::User) {
             userns::map(pid, &namespaces.uid_map, &namespaces.gid_map)?;
         }
-        container.send(Message::OnRecord(pid.as_raw_pid()))?;
+        container.tell(Message::OnRecord(pid.as_raw_pid()));
         if hooks::wants_caller(&container.plan().hooks) {
             container.until_namespaces_made()?;
             let plan = container.plan();
             let state = hooks::state(plan, Status::Creating, pid.as_raw_pid());
             hooks::run(&plan.hooks.prestart, "prestart", &state)?;
             hooks::run(&plan.hooks.create_runtime, "createRuntime", &state)?;
-            container.send(Message::Continue)?;
+            container.tell(Message::Continue);
         }
         container.send_filter()
     }

@@ -62,13 +62,13 @@ pub(crate) fn exec(
             let spaces = spaces - of_children;
             let parts = Parts { plan, init, groups, pidfd, spaces, builder, processors, process, listener, options };
             let Err(error) = parts.enter(&theirs);
-            let _ = theirs.send(Message::Failed(error));
+            theirs.tell(Message::Failed(error));
             process::exit(1)
         }
         Fork::Parent(child) => child,
     };
     drop((theirs, options.stdio.take()));
-    ours.send(Message::OnRecord(child.pid.as_raw_pid()))?;
+    ours.tell(Message::OnRecord(child.pid.as_raw_pid()));
     let heard = seccomp::send(&ours, &process).and_then(|()| hear(&ours, console.as_ref()));
     process::roam(processors);
     match heard {

@@ -92,7 +92,7 @@ impl Started {
     /// The program can't be run, because.
     pub fn fail(self, error: Error) {
         if let Some(channel) = self.0 {
-            let _ = channel.send(Message::Failed(error));
+            channel.tell(Message::Failed(error));
         }
     }
 

@@ -131,11 +131,9 @@ impl Container {
         self.making.as_ref().map(|making| making.child.pid)
     }
 
-    pub(crate) fn send(&self, message: Message) -> Result<()> {
-        match &self.making {
-            // If the first process has ended, why is in the channel already: it will be read with the next message.
-            Some(making) => making.channel.send(message).or(Ok(())),
-            None => Ok(()),
+    pub(crate) fn tell(&self, message: Message) {
+        if let Some(making) = &self.making {
+            making.channel.tell(message);
         }
     }
 
@@ -396,7 +394,7 @@ impl Sandbox for Container {
         if self.making.is_none() {
             return self.start_from_outside();
         }
-        self.send(Message::Start)?;
+        self.tell(Message::Start);
         let Some(making) = &mut self.making else { return Ok(()) };
         making.started = true;
         // Its end of the channel closes at exec. It also does when it is killed before: then there never was a "ready".

@@ -85,7 +85,7 @@ pub(crate) fn run(start: Start<'_>) -> ! {
     let Err(error) = prepare(start, &mut channel);
     if let Some(channel) = channel {
         // If the caller is gone there is nobody to tell.
-        let _ = channel.send(Message::Failed(error));
+        channel.tell(Message::Failed(error));
     }
     process::exit(1)
 }

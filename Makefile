@@ -11,7 +11,7 @@ TOOLS := strace procps qemu-system-x86 busybox-static git perl python3 sqlite3 x
 # Programs that tests have our runtime driven by.
 CLIENTS := docker.io containerd podman buildah conmon catatonit iptables
 
-.PHONY: build demo test check unit lab lab-systemd install clean peers tools clients
+.PHONY: build demo test check unit weakened lab lab-systemd install clean peers tools clients
 .DEFAULT_GOAL := build
 
 build:
@@ -30,6 +30,10 @@ check:
 
 unit:
 	cargo test --workspace
+
+# Shows that the tests of defences fail against a program without them (docs/decisions/0098).
+weakened:
+	cargo xtask weakened
 
 # What needs a host with cgroup v2 alone runs in a machine of its own, under software emulation. One test at a time: two guests at once in an
 # emulated machine take each other's processors away, and need many times as long.

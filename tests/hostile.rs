@@ -1,6 +1,8 @@
 //! Images and programs that want out. Each test is named for a way that was taken once, with the number under which it became known;
 //! and each first shows that the way is there for who isn't careful.
 
+#[path = "robustness/escapes.rs"]
+mod escapes;
 #[path = "robustness/image.rs"]
 mod image;
 #[path = "robustness/programs.rs"]

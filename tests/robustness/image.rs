@@ -1,7 +1,7 @@
 //! A root file system to be made hostile, with a directory of the host's beside it that must stay as it is.
 
 use super::support::bundle::{Bundle, rootfs};
-use super::support::{World, output};
+use super::support::{World, output, program};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
@@ -29,7 +29,7 @@ impl Image {
         std::fs::create_dir_all(&host).unwrap();
         std::fs::write(host.join("marker"), "of the host\n").unwrap();
         let volumes = rootfs(&root).iter().map(|dir| format!("-v{dir}:{dir}:ro")).collect();
-        Image { root, host, bundle: world.path("bundle"), volumes, insula: env!("CARGO_BIN_EXE_insula").into() }
+        Image { root, host, bundle: world.path("bundle"), volumes, insula: program() }
     }
 
     /// The options of `run` that make it the root.

@@ -1,8 +1,9 @@
 //! What a program can't do behind `insula run` without options. Each attempt is made a second time with all capabilities and no
 //! filter: then the kernel must answer otherwise, or the attempt shows nothing.
 
+use super::support::bundle::Bundle;
 use super::support::pty::Terminal;
-use super::support::{World, eventually, output, read, stdout, told};
+use super::support::{World, ended, eventually, output, program, read, stdout, told, weakened};
 use std::collections::BTreeMap;
 use std::process::Command;
 
@@ -137,6 +138,13 @@ fn files_that_act_on_the_host() {
     let agent = "find /sys/fs/cgroup -name release_agent -o -name cgroup.procs -writable | head -n 3; \
         mkdir /tmp/c && mount -t cgroup -o devices c /tmp/c && echo mounted; :";
     assert_eq!(world.ok(["run", "--", "sh", "-c", agent]), "");
+    // Its own groups, too, are there to be looked at.
+    let own = "cd /sys/fs/cgroup && find . -name cgroup.procs | grep -q . && echo seen; find . -type f -writable | head -n 3";
+    let bundle = Bundle::script(&world, "groups", own);
+    assert_eq!(world.ok(["run", "--bundle", bundle.dir()]), "seen\n");
+    // The same in a user namespace of the program's own, in which it may mount.
+    let own = "mkdir /tmp/c; unshare --user --map-root-user --cgroup --mount mount -t cgroup -o devices c /tmp/c 2>/dev/null && echo mounted; :";
+    assert_eq!(world.ok(["run", "--", "sh", "-c", own]), "");
 }
 
 #[test]
@@ -180,38 +188,46 @@ fn keys_typed_for_the_caller() {
 fn our_program_file_stays_as_it_is() {
     let Some(world) = World::new() else { return };
     let copy = world.path("copy");
-    std::fs::copy(env!("CARGO_BIN_EXE_insula"), &copy).unwrap();
+    std::fs::copy(program(), &copy).unwrap();
     let ours = std::fs::read(&copy).unwrap();
-    // Takes hold of the program of each new process, and writes to it once it can.
+    // Takes hold of the program of each new process, and writes to it once it can: when none runs it any more. So none of ours stays with it.
     let grab = r#"$| = 1; my (%seen, @held); print "ready\n"; while (1) {
         for my $p (glob '/proc/[0-9]*') { next if $p eq "/proc/$$"; my $l = readlink "$p/exe" // next; next if $seen{"$p$l"}++;
             open my $f, '<', "$p/exe" or next; push @held, $f if $l =~ /copy|victim/; }
         for my $f (@held) { if (open my $w, '+<', '/proc/self/fd/' . fileno $f) { syswrite $w, 'X'; print "wrote\n"; } } }"#;
-    let victim = world.path("victim");
-    std::fs::copy("/bin/true", &victim).unwrap();
-    for caps in [&[][..], &["--cap-add", "SYS_PTRACE"]] {
-        let name = super::id(&world, &format!("grab{}", caps.len()));
-        let call = |args: &[&str]| {
-            let mut command = Command::new(&copy);
-            output(command.arg("--root").arg(world.store()).args(args).stdin(std::process::Stdio::null()))
-        };
-        let made = call(&[&["run", "-d", "--name", &name][..], caps, &["--", "perl", "-e", grab]].concat());
-        assert!(made.status.success(), "{}", told(&made));
-        super::support::eventually("the attacker is ready", || stdout(&call(&["logs", &name])).contains("ready"));
+    let call = |args: &[&str]| {
+        let mut command = Command::new(&copy);
+        output(command.arg("--root").arg(world.store()).args(args).stdin(std::process::Stdio::null()))
+    };
+    // A program in the container that is ours is to be as weak as we are.
+    let variables: Vec<_> = weakened().map(|(name, value)| format!("--env={name}={}", value.display())).into_iter().collect();
+    let variables: Vec<_> = variables.iter().map(String::as_str).collect();
+    for more in [&[][..], &["CAP_SYS_PTRACE"]] {
+        let name = super::id(&world, &format!("grab{}", more.len()));
+        let bundle = Bundle::new(&world, &name, &["perl", "-e", grab]).with(|config| {
+            for set in ["bounding", "effective", "permitted"] {
+                config["process"]["capabilities"][set].as_array_mut().unwrap().extend(more.iter().map(|&name| name.into()));
+            }
+        });
+        std::fs::copy("/bin/true", bundle.inside("victim")).unwrap();
+        let said = world.path("said");
+        let mut create = world.insula(["create", "--bundle", bundle.dir(), &name]);
+        create.stdout(std::fs::File::create(&said).unwrap());
+        assert!(ended(&mut create.spawn().unwrap()).success());
+        world.ok(["start", &name]);
+        eventually("the attacker is ready", || read(&said).contains("ready"));
         for _ in 0..15 {
             assert!(call(&["exec", &name, "true"]).status.success());
-            // The copy is what its program is, too.
-            call(&["exec", &name, "/proc/self/exe", "--version"]);
+            call(&[&["exec"][..], &variables, &[&name, "/proc/self/exe", "doctor"]].concat());
         }
-        assert!(std::fs::read(&copy).unwrap() == ours, "{caps:?}: our program was written to");
-        // The control: a program of the overlay's that is added in the same way is written to.
-        let victim = victim.to_str().unwrap();
-        super::support::eventually("the attacker gets hold of another program", || {
-            call(&["exec", &name, victim]);
-            stdout(&call(&["logs", &name])).contains("wrote")
+        assert!(std::fs::read(&copy).unwrap() == ours, "{more:?}: our program was written to");
+        // The control: a program of the image that is added in the same way is written to.
+        eventually("the attacker gets hold of another program", || {
+            call(&["exec", &name, "/victim"]);
+            read(&said).contains("wrote")
         });
-        assert!(std::fs::read(&copy).unwrap() == ours, "{caps:?}: our program was written to");
-        call(&["delete", "--force", &name]);
+        assert!(std::fs::read(&copy).unwrap() == ours, "{more:?}: our program was written to");
+        world.ok(["delete", "--force", &name]);
     }
 }
 

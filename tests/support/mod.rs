@@ -21,6 +21,17 @@ use std::time::{Duration, Instant};
 /// emulated machine, on a host that builds something beside, has taken a minute and a half to its init.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
 
+/// The program that is tested: the one that was built for it, or another that `INSULA_PROGRAM` names.
+pub(crate) fn program() -> PathBuf {
+    std::env::var_os("INSULA_PROGRAM").map_or_else(|| env!("CARGO_BIN_EXE_insula").into(), PathBuf::from)
+}
+
+/// The variable that takes a defence from a program that was built for it (decision 0098), if there is one.
+pub(crate) fn weakened() -> Option<(&'static str, std::ffi::OsString)> {
+    let name = "INSULA_WEAKENED";
+    std::env::var_os(name).map(|defence| (name, defence))
+}
+
 /// Whether this isn't behind the sentry, where something is another way: it is said why the test is left out.
 pub(crate) fn of_container(otherwise: &str) -> bool {
     let so = !behind_sentry();
@@ -77,13 +88,14 @@ impl World {
     /// How a command line of the program begins, with this store and the boundary.
     pub(crate) fn words(&self) -> Vec<String> {
         let store = self.store().to_str().expect("a temporary directory's name").to_owned();
+        let program = program().into_os_string().into_string().expect("a program's path");
         let boundary: &[&str] = if behind_sentry() { &["--isolation", "sentry"] } else { &[] };
-        [&[env!("CARGO_BIN_EXE_insula"), "--root", &store], boundary].concat().into_iter().map(str::to_owned).collect()
+        [&[program.as_str(), "--root", &store], boundary].concat().into_iter().map(str::to_owned).collect()
     }
 
     /// The program with this store, in the directory; its input is empty.
     pub(crate) fn insula<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_insula"));
+        let mut command = Command::new(program());
         command.args(&self.words()[1..]).args(args).current_dir(self.dir.path()).stdin(Stdio::null());
         command
     }

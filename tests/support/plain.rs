@@ -24,8 +24,8 @@ impl Plain {
     pub(crate) fn new() -> Option<Plain> {
         let world = World::new()?;
         let top = world.path("");
-        std::fs::hard_link(env!("CARGO_BIN_EXE_insula"), top.join("insula"))
-            .or_else(|_| std::fs::copy(env!("CARGO_BIN_EXE_insula"), top.join("insula")).map(drop))
+        std::fs::hard_link(super::program(), top.join("insula"))
+            .or_else(|_| std::fs::copy(super::program(), top.join("insula")).map(drop))
             .unwrap();
         for dir in ["home", "run"] {
             std::fs::create_dir(top.join(dir)).unwrap();
@@ -73,6 +73,7 @@ impl Plain {
         command.env_clear().current_dir(self.home("")).stdin(Stdio::null());
         command.env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin").env("HOME", self.home(""));
         command.env("XDG_RUNTIME_DIR", self.world.path("run"));
+        command.envs(super::weakened());
         command
     }
 

@@ -25,6 +25,11 @@ fn seal_early() {
 
 fn main() -> ExitCode {
     let began = Instant::now();
+    if insula_sys::process::is_privileged_by_file() && insula_sys::defence::stands("no-set-user-id") {
+        let advice = "whoever runs it would be root on this host: chmod u-s,g-s, or setcap -r, on it";
+        crate::show::warn(format_args!("insula: this program's file is set-user-ID, or has capabilities, and mustn't: {advice}"));
+        return ExitCode::from(125);
+    }
     seal_early();
     if let Err(error) = insula_sys::exe::check() {
         crate::show::warn(format_args!("insula: {error}"));

@@ -15,6 +15,7 @@
 //! | [`guest`], [`uring`] | reading and writing files straight from and to the memory of a guest |
 //! | [`epoll`] | waiting for many descriptors |
 //! | [`exe`] | our own program file, out of a container's reach |
+//! | [`defence`] | defences by name, for tests that one is missed |
 //! | [`host`] | facts about the host, for `insula doctor` |
 
 #![allow(unsafe_code)]
@@ -22,6 +23,7 @@
 pub mod bpf;
 pub mod capability;
 pub mod child;
+pub mod defence;
 pub mod epoll;
 pub mod error;
 pub mod exe;

@@ -2,6 +2,7 @@
 //!
 //! Source: fsopen(2), open_tree(2), move_mount(2), mount_setattr(2), openat2(2).
 
+use crate::defence;
 use crate::error::{Context, Error, Result};
 use crate::process::FromC;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -157,7 +158,8 @@ pub fn open_place(path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
 pub fn open_inside(root: impl AsFd, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
     let relative = path.strip_prefix("/").unwrap_or(path);
     let relative = if relative.as_os_str().is_empty() { Path::new(".") } else { relative };
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let resolve = if defence::stands("in-root") { inside } else { ResolveFlags::empty() };
     loop {
         match rustix::fs::openat2(&root, relative, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
             // Something was renamed in between; the kernel asks for another try.

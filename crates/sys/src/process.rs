@@ -344,6 +344,14 @@ pub fn close_all_except(mut first: u32, keep: &[BorrowedFd<'_>]) {
     }
 }
 
+/// Whether this program was started with rights that its caller hasn't: its file is set-user-ID or set-group-ID, or has capabilities.
+/// Source: getauxval(3), `AT_SECURE`.
+#[must_use]
+pub fn is_privileged_by_file() -> bool {
+    // SAFETY: it reads a value that the kernel has left in this process's memory.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
 /// Leaves what a process that serves a sandbox has from who forked it: signals, terminal, standard input and output, the mask of new files, and all
 /// descriptors but these and standard error. It is killed when the thread that forked it ends.
 ///

@@ -5,6 +5,7 @@
 mod figures;
 mod lab;
 mod systems;
+mod weakened;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -22,6 +23,7 @@ enum Chore {
     Figures(figures::Args),
     Lab(lab::Args),
     Systems(systems::Args),
+    Weakened(weakened::Args),
 }
 
 fn main() -> ExitCode {
@@ -29,5 +31,6 @@ fn main() -> ExitCode {
         Chore::Figures(args) => figures::main(&args),
         Chore::Lab(args) => lab::main(&args),
         Chore::Systems(args) => systems::main(&args),
+        Chore::Weakened(args) => weakened::main(&args),
     }
 }

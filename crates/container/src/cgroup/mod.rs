@@ -25,6 +25,7 @@ use insula_boundary::Error;
 use insula_spec::plan::{Namespace, Scope};
 use insula_spec::resources::Resources;
 use insula_spec::{Id, Plan};
+use insula_sys::defence;
 use insula_sys::host::cgroup::{Hierarchy, Layout, hierarchies, layout, parse_membership, parse_mountinfo};
 use rustix::fd::OwnedFd;
 use rustix::process::Pid;
@@ -116,7 +117,7 @@ fn needed(resources: &Resources) -> Vec<&'static str> {
         ("net_cls", resources.net_class.is_some()),
         ("net_prio", !resources.net_priorities.is_empty()),
         ("rdma", !resources.rdma.is_empty()),
-        ("devices", !resources.devices.is_empty()),
+        ("devices", !resources.devices.is_empty() && defence::stands("device-rules")),
     ];
     wanted.iter().filter(|(_, wanted)| *wanted).map(|(name, _)| *name).collect()
 }

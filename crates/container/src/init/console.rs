@@ -3,7 +3,7 @@
 use crate::channel::{Channel, Message, failed};
 use insula_boundary::Error;
 use insula_spec::plan::Process;
-use insula_sys::{Context, mount, tty};
+use insula_sys::{Context, defence, mount, tty};
 use rustix::fd::OwnedFd;
 use rustix::fs::OFlags;
 use rustix::pty::OpenptFlags;
@@ -13,9 +13,18 @@ use std::path::Path;
 pub(super) fn make(root: &OwnedFd, process: &Process, channel: &Channel) -> Result<OwnedFd, Error> {
     let inner = open(root, process, channel)?;
     let place = mount::make_file_inside(root, Path::new("/dev/console")).on("make", "/dev/console").map_err(failed)?;
-    let copy = mount::copy(&inner, Path::new(""), false).on("bind the terminal on", "/dev/console").map_err(failed)?;
+    // Its name in /dev/pts could be anything (CVE-2025-52565).
+    let shown = if defence::stands("terminal-by-descriptor") { &inner } else { &by_name(root, &inner)? };
+    let copy = mount::copy(shown, Path::new(""), false).on("bind the terminal on", "/dev/console").map_err(failed)?;
     mount::attach(&copy, place).on("bind the terminal on", "/dev/console").map_err(failed)?;
     Ok(inner)
+}
+
+/// What has the terminal's name, as a build without the defence takes it.
+fn by_name(root: &OwnedFd, terminal: &OwnedFd) -> Result<OwnedFd, Error> {
+    let number = rustix::fs::minor(rustix::fs::fstat(terminal).on("look at", "the terminal").map_err(failed)?.st_rdev);
+    let name = format!("/dev/pts/{number}");
+    mount::open_inside(root, Path::new(&name), OFlags::PATH).on("open", &name).map_err(failed)
 }
 
 /// Makes a terminal in the devpts below this root, and sends its outer end to the caller.

@@ -5,7 +5,7 @@ use insula_boundary::Error;
 use insula_spec::Plan;
 use insula_spec::plan::{Device, MountKind, Namespace};
 use insula_sys::mount;
-use insula_sys::{Context, Errno};
+use insula_sys::{Context, Errno, defence};
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, makedev};
 use std::path::{Path, PathBuf};
@@ -44,6 +44,7 @@ pub(super) fn make(root: &OwnedFd, plan: &Plan) -> Result<(), Error> {
 pub(super) fn null(root: &OwnedFd) -> rustix::io::Result<OwnedFd> {
     let null = mount::open_inside(root, Path::new("/dev/null"), OFlags::PATH | OFlags::NOFOLLOW);
     match null {
+        _ if !defence::stands("checked-null") => mount::open_inside(root, Path::new("/dev/null"), OFlags::PATH),
         Ok(null) if is_node(&null, 'c', 1, 3)? => Ok(null),
         // A bound /dev without one: the host's does the same.
         _ => {

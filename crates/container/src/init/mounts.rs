@@ -8,7 +8,7 @@ use insula_spec::Plan;
 use insula_spec::defaults::attr;
 use insula_spec::plan::{IdMapped, Mount, MountKind, RootSource};
 use insula_sys::mount::{self, Change};
-use insula_sys::{Context, Errno};
+use insula_sys::{Context, Errno, defence};
 use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use std::path::{Path, PathBuf};
@@ -107,11 +107,13 @@ fn one(root: &OwnedFd, groups: &Groups, mount: &Mount, made: Option<OwnedFd>) ->
                 made => made.map_err(failed)?,
             };
             let target = target(root, &mount.target, true)?;
-            if ["proc", "sysfs"].contains(&name.as_str()) {
+            if ["proc", "sysfs"].contains(&name.as_str()) && defence::stands("plain-proc") {
                 refuse_link(root, &mount.target)?;
             }
             if *copy_up {
-                copy_tree(&target, &made).map_err(|errno| Error::Failed(format!("can't copy what tmpcopyup covers: {errno}")))?;
+                // Not what the path leads to on the host (CVE-2022-23648).
+                let covered = if defence::stands("copied-in-root") { &target } else { &by_path(root, &mount.target)? };
+                copy_tree(covered, &made).map_err(|errno| Error::Failed(format!("can't copy what tmpcopyup covers: {errno}")))?;
             }
             mount::attach(&made, &target).on("mount on", mount.target.display()).map_err(failed)?;
             propagate(&made, mount)
@@ -120,10 +122,16 @@ fn one(root: &OwnedFd, groups: &Groups, mount: &Mount, made: Option<OwnedFd>) ->
     }
 }
 
+/// What a path leads to from a root, also outside it, as a build without the defence takes it.
+fn by_path(root: &OwnedFd, path: &Path) -> Result<OwnedFd, Error> {
+    let relative = path.strip_prefix("/").unwrap_or(path);
+    rustix::fs::openat(root, relative, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).on("open", path.display()).map_err(failed)
+}
+
 /// The host's `/sys`, with the attributes of a mount on all of it.
 fn hosts_sysfs(mount: &Mount) -> Result<OwnedFd, Error> {
     let copy = mount::copy(CWD, Path::new("/sys"), true).on("bind the host's", "/sys").map_err(failed)?;
-    let change = Change { set: mount.set, recursive: true, ..Change::default() };
+    let change = Change { set: mount.set, recursive: defence::stands("all-of-sysfs"), ..Change::default() };
     mount::set_attributes(&copy, change).on("set the attributes of", "/sys").map_err(failed)?;
     Ok(copy)
 }
@@ -180,7 +188,9 @@ fn refuse_link(root: &OwnedFd, path: &Path) -> Result<(), Error> {
 fn cgroups(root: &OwnedFd, mount: &Mount, groups: &Groups) -> Result<(), Error> {
     let bind = |group: &crate::cgroup::Group| {
         let copy = mount::copy(CWD, &group.path, true).on("show", group.path.display()).map_err(failed)?;
-        set(&copy, mount)?;
+        if defence::stands("read-only-groups") {
+            set(&copy, mount)?;
+        }
         Ok::<_, Error>(copy)
     };
     let alone = groups.iter().next().filter(|group| group.is_unified() && groups.iter().count() == 1);

@@ -3,10 +3,11 @@
 use super::{reaper, users};
 use crate::channel::{Channel, failed};
 use insula_boundary::{Error, Session};
+use insula_spec::CapSet;
 use insula_spec::plan::{Capabilities, Process, User};
 use insula_sys::process::{self, SchedAttr};
 use insula_sys::seccomp::Instruction;
-use insula_sys::{Context, Errno, capability, mount, seccomp, signals, tty};
+use insula_sys::{Context, Errno, capability, defence, mount, seccomp, signals, tty};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Gid, Mode, OFlags, Uid};
 use rustix::process::Signal;
@@ -73,7 +74,7 @@ impl Identity {
         rustix::process::chdir(&self.cwd).on("enter process.cwd", self.cwd.display()).map_err(failed)?;
         // A working directory that isn't below the root was reached through a descriptor of ours (CVE-2024-21626).
         let here = rustix::process::getcwd(Vec::new()).on("find the way to process.cwd", self.cwd.display()).map_err(failed)?;
-        if !here.to_bytes().starts_with(b"/") {
+        if !here.to_bytes().starts_with(b"/") && defence::stands("checked-directory") {
             return Err(Error::Failed(format!("process.cwd: {} is outside the container", self.cwd.display())));
         }
         let name = self.args.first().map(String::as_str).unwrap_or_default();
@@ -129,7 +130,7 @@ pub(crate) fn enter_program(
     around: Surroundings,
     told: Option<&Channel>,
 ) -> Result<Infallible, Error> {
-    if let Some(name) = &around.keyring {
+    if let Some(name) = around.keyring.as_ref().filter(|_| defence::stands("own-keyring")) {
         process::join_session_keyring(name).map_err(failed)?;
     }
     limits(process)?;
@@ -162,7 +163,7 @@ pub(crate) fn settle(
     around: Surroundings,
     keep: &[Option<BorrowedFd<'_>>],
 ) -> Result<(Identity, Option<OwnedFd>, bool), Error> {
-    if let Some(name) = &around.keyring {
+    if let Some(name) = around.keyring.as_ref().filter(|_| defence::stands("own-keyring")) {
         process::join_session_keyring(name).map_err(failed)?;
     }
     let slave = identity.slave.take();
@@ -249,6 +250,9 @@ fn standard_streams(slave: Option<&OwnedFd>, given: Option<[OwnedFd; 3]>, user: 
 ///
 /// What owns the closed ones is never dropped, as this process ends or becomes the program.
 fn close_others(preserve: u32, needed: &[Option<BorrowedFd<'_>>]) -> Result<(), Error> {
+    if !defence::stands("closed-descriptors") {
+        return Ok(());
+    }
     let keep: Vec<_> = needed.iter().copied().flatten().collect();
     process::close_all_except(3 + preserve, &keep);
     process::close_on_exec_from(3 + preserve).on("close", "descriptors").map_err(failed)
@@ -277,7 +281,7 @@ fn label(process: &Process) -> Result<(), Error> {
         [("apparmor/exec", process.apparmor.as_ref().map(|name| format!("exec {name}"))), ("exec", process.selinux.clone())];
     for (file, text) in wanted {
         let Some(text) = text else { continue };
-        let proc = mount::make("proc", "proc", &[], 0).map_err(failed)?;
+        let proc = super::sysctl::own_procfs()?;
         let path = format!("{}/attr/{file}", rustix::process::getpid().as_raw_pid());
         let opened = rustix::fs::openat(&proc, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
         // Nothing confines where there is no such module.
@@ -290,6 +294,18 @@ fn label(process: &Process) -> Result<(), Error> {
     Ok(())
 }
 
+/// The capabilities a program has.
+fn given(process: &Process) -> Capabilities {
+    let mut given = process.capabilities;
+    if !defence::stands("few-capabilities") {
+        given = Capabilities::uniform(CapSet::ALL);
+    }
+    if !defence::stands("nothing-inheritable") {
+        given.inheritable = given.permitted;
+    }
+    given
+}
+
 /// Gives up what the program isn't to have. `leader` is whom it follows, if it does: the caller, at the other end of a channel.
 fn become_user(
     process: &Process,
@@ -297,7 +313,7 @@ fn become_user(
     mut filter: Option<Filter<'_>>,
     leader: Option<Option<&Channel>>,
 ) -> Result<(), Error> {
-    let Capabilities { bounding, effective, inheritable, permitted, ambient } = process.capabilities;
+    let Capabilities { bounding, effective, inheritable, permitted, ambient } = given(process);
     capability::limit_bounding(bounding.bits()).map_err(failed)?;
     rustix::thread::set_keep_capabilities(true).on("keep", "capabilities").map_err(failed)?;
     set_ids(user)?;
@@ -322,7 +338,9 @@ fn become_user(
     capability::set_ambient(have(ambient.and(permitted).and(inheritable))).map_err(failed)?;
     rustix::thread::set_keep_capabilities(false).on("keep", "capabilities").map_err(failed)?;
     if process.no_new_privileges {
-        rustix::thread::set_no_new_privs(true).on("set", "no-new-privileges").map_err(failed)?;
+        if defence::stands("no-new-privileges") {
+            rustix::thread::set_no_new_privs(true).on("set", "no-new-privileges").map_err(failed)?;
+        }
         load(process, filter)?;
     }
     Ok(())
@@ -350,6 +368,9 @@ struct Filter<'p> {
 /// Loads the filter; if it has a listener, the notification descriptor is sent there first thing.
 fn load(process: &Process, filter: Option<Filter<'_>>) -> Result<(), Error> {
     let (Some(filter), Some(policy)) = (filter, process.seccomp.as_ref()) else { return Ok(()) };
+    if !defence::stands("filter") {
+        return Ok(());
+    }
     // Synchronising threads makes no sense with one, and can't be asked for together with a listener.
     let flags = policy.flags & !1 | if filter.listener.is_some() { seccomp::NEW_LISTENER } else { 0 };
     let descriptor = seccomp::load(filter.program, flags).map_err(failed)?;

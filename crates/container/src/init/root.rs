@@ -9,7 +9,7 @@ use insula_spec::Plan;
 use insula_spec::defaults::attr;
 use insula_spec::plan::{Namespace, Propagation, PropagationKind, RootSource};
 use insula_sys::mount::{self, Change};
-use insula_sys::{Context, Errno};
+use insula_sys::{Context, Errno, defence};
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::MountPropagationFlags;
@@ -99,7 +99,7 @@ fn directory(path: &Path, plan: &Plan, mapped: Option<OwnedFd>) -> Result<OwnedF
     };
     // Nodes that the image brings are devices of the host's. Without rules for devices nothing else keeps the program from them.
     let own_dev = plan.mounts.iter().any(|mount| mount.target == Path::new("/dev"));
-    if plan.resources.devices.is_empty() && own_dev {
+    if plan.resources.devices.is_empty() && own_dev && defence::stands("no-nodes-of-images") {
         mount::set_attributes(&root, Change { set: attr::NODEV, ..Change::default() }).map_err(wrong)?;
     }
     if plan.propagation.kind == PropagationKind::Shared {
@@ -124,6 +124,9 @@ fn make_working_directory(root: &OwnedFd, plan: &Plan) {
 
 /// Covers paths with nothing, and makes others read-only.
 fn hide(root: &OwnedFd, plan: &Plan) -> Result<(), Error> {
+    if !defence::stands("hidden-paths") {
+        return Ok(());
+    }
     let mut empty: Option<OwnedFd> = None;
     for path in &plan.masked_paths {
         let Some(target) = existing(root, path)? else { continue };

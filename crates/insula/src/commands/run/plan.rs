@@ -14,6 +14,7 @@ use insula_spec::resources::{DeviceRule, Resources};
 use insula_spec::{CapSet, Id, oci, seccomp};
 use rustix::fs::FileType;
 use std::collections::BTreeMap;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 /// The plan of a bundle, of a root directory, or of the host's own root.
@@ -113,7 +114,12 @@ fn root(args: &Args) -> anyhow::Result<Root> {
         return Ok(Root { source: RootSource::Dir(dir), readonly, mapped: false });
     }
     let keep = args.keep.as_ref().map(|dir| {
-        std::fs::create_dir_all(dir)
+        // Nobody else gets at what is kept: a program could leave a set-user-ID file of the host's root in it (CVE-2021-41091).
+        let mode = if insula_sys::defence::stands("private-layers") { 0o700 } else { 0o755 };
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(mode)
+            .create(dir)
             .and_then(|()| std::fs::canonicalize(dir))
             .with_context(|| format!("--keep: can't use {}", dir.display()))
     });

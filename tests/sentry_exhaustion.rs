@@ -42,3 +42,44 @@ fn a_full_host_is_told_and_survived() {
     );
     assert_eq!(with_descriptors(&world, 500, &script), "many Too many open files in system alive");
 }
+
+/// Runs a script behind the sentry in a group that may have so much memory.
+fn with_memory(world: &World, most: &str, more: &[&str], script: &str) -> String {
+    let asked = [&["--isolation", "sentry", "run", "-m", most], more, &["--", "bash", "-c", script]].concat();
+    let run = output(Command::new(world.words()[0].clone()).args(&world.words()[1..]).args(asked));
+    assert!(run.status.success(), "{}", told(&run));
+    stdout(&run).to_owned()
+}
+
+#[test]
+fn what_is_written_over_the_hosts_files_has_half_of_the_memory() {
+    let Some(world) = World::new() else { return };
+    let script = r#"df --output=size -m / | tail -1 | tr -d " "
+        LC_ALL=C dd if=/dev/zero of=/tmp/much bs=1M count=600 2>&1 | grep -o 'No space.*'
+        stat -c %s /tmp/much; rm /tmp/much; dd if=/dev/zero of=/tmp/less bs=1M count=100 status=none && echo again"#;
+    assert_eq!(with_memory(&world, "256m", &[], script), "128\nNo space left on device\n134217728\nagain\n");
+}
+
+#[test]
+fn a_tmpfs_without_a_size_has_half_of_the_memory() {
+    let Some(world) = World::new() else { return };
+    let script = "LC_ALL=C dd if=/dev/zero of=/t/much bs=1M count=600 2>&1 | grep -o 'No space.*'
+        (( $(stat -c %s /t/much) < 128 << 20 )) && df --output=avail /t | tail -1";
+    assert_eq!(with_memory(&world, "256m", &["--tmpfs", "/t"], script).split_whitespace().last(), Some("0"));
+}
+
+#[test]
+fn who_wants_more_memory_than_there_is_is_killed_alone() {
+    let Some(world) = World::new() else { return };
+    // Each may have its half, but not both and the program's memory beside.
+    let script = r#"dd if=/dev/zero of=/tmp/layer bs=1M count=100 status=none
+        python3 -c "bytearray(600 << 20); print(0)"; echo $?
+        python3 -c 'import os; f = os.memfd_create("m")
+try:
+    while True: os.write(f, bytes(1 << 20))
+except OSError as error: print(error.strerror)'
+        rm /tmp/layer; python3 -c "bytearray(180 << 20); print('yes')"
+        awk '$1 == "MemTotal:" { print ($2 < 256 * 1024 && $2 > 200 * 1024) ? "less" : $2 }' /proc/meminfo"#;
+    let said = with_memory(&world, "256m", &[], script);
+    assert_eq!(said, "137\nCannot allocate memory\nyes\nless\n");
+}

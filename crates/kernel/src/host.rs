@@ -79,8 +79,18 @@ pub trait Entropy: Send + Sync {
 ///
 /// Offsets that the kernel passes lie within [`size`](Memory::size): it gives out all of them itself.
 pub trait Memory: Send + Sync {
-    /// Bytes that may be used.
+    /// Bytes that may be given out: those that nobody touches take none of the host's.
     fn size(&self) -> u64;
+
+    /// Bytes of the host's that all of it may take at one time: what programs see as the machine's memory.
+    fn limit(&self) -> u64 {
+        self.size()
+    }
+
+    /// How many bytes more it may take now.
+    fn left(&self) -> u64 {
+        u64::MAX
+    }
 
     /// Copies out of it.
     fn read(&self, at: u64, into: &mut [u8]);

@@ -68,6 +68,20 @@ pub struct Memory {
     pub check_before_update: Option<bool>,
 }
 
+impl Resources {
+    /// Bytes of memory that all processes may have together, if that is limited.
+    pub fn memory_limit(&self) -> Option<u64> {
+        let unified = self.unified.get("memory.max").and_then(|text| text.trim().parse().ok());
+        let limits = [self.memory.limit.and_then(|limit| u64::try_from(limit).ok()), unified];
+        limits.into_iter().flatten().filter(|limit| *limit > 0).min()
+    }
+
+    /// Bytes that a program may write where that stays in memory: half of what it may have, as a tmpfs has half of a machine's, tmpfs(5).
+    pub fn layer_limit(&self) -> Option<u64> {
+        self.memory_limit().map(|limit| limit / 2)
+    }
+}
+
 /// Processor limits.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

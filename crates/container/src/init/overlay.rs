@@ -37,8 +37,10 @@ struct Layers {
 }
 
 impl Layers {
-    fn new(anchor: &Path, keep: Option<&Path>, of_user: bool) -> Result<Layers, Error> {
-        let scratch = mount::make("tmpfs", "insula", &["mode=700".into()], attr::NOSUID | attr::NODEV).map_err(failed)?;
+    fn new(anchor: &Path, keep: Option<&Path>, most: Option<u64>, of_user: bool) -> Result<Layers, Error> {
+        // Who fills it hears that it is full; otherwise the group's limit would end processes.
+        let options = ["mode=700".to_owned()].into_iter().chain(most.map(|most| format!("size={most}")));
+        let scratch = mount::make("tmpfs", "insula", &options.collect::<Vec<_>>(), attr::NOSUID | attr::NODEV).map_err(failed)?;
         let anchor_dir = mount::open_place(anchor, OFlags::DIRECTORY).on("open", anchor.display()).map_err(failed)?;
         mount::attach(&scratch, &anchor_dir).on("mount on", anchor.display()).map_err(failed)?;
         place(&scratch, "root", 0o755)?;
@@ -72,9 +74,9 @@ impl Layers {
     }
 }
 
-/// One overlay for each file system.
-pub(super) fn privileged(anchor: &Path, keep: Option<&Path>) -> Result<OwnedFd, Error> {
-    let mut layers = Layers::new(anchor, keep, false)?;
+/// One overlay for each file system. What isn't kept may take `most` bytes of memory.
+pub(super) fn privileged(anchor: &Path, keep: Option<&Path>, most: Option<u64>) -> Result<OwnedFd, Error> {
+    let mut layers = Layers::new(anchor, keep, most, false)?;
     let seen = Seen::look(anchor, keep)?;
     for (number, lower) in seen.with_files.iter().enumerate() {
         layers.add(lower, Some(lower).filter(|_| number > 0).map(PathBuf::as_path), 0o755)?;
@@ -83,12 +85,12 @@ pub(super) fn privileged(anchor: &Path, keep: Option<&Path>) -> Result<OwnedFd, 
 }
 
 /// Overlays as a plain user can have them.
-pub(super) fn in_user_namespace(anchor: &Path, keep: Option<&Path>) -> Result<OwnedFd, Error> {
+pub(super) fn in_user_namespace(anchor: &Path, keep: Option<&Path>, most: Option<u64>) -> Result<OwnedFd, Error> {
     // Nothing is mounted here by others any more while we look.
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     rustix::mount::mount_change("/", private).on("cut off", "the mounts of the host").map_err(failed)?;
     let seen = Seen::look(anchor, keep)?;
-    let mut layers = Layers::new(anchor, keep, true)?;
+    let mut layers = Layers::new(anchor, keep, most, true)?;
     place(&layers.scratch, "skeleton", 0o755)?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let skeleton =

@@ -27,10 +27,11 @@ pub(super) fn change(
 ) -> Result<Option<OwnedFd>, Error> {
     keep_mounts_from_host(plan.propagation)?;
     let covered = mounts::open_covered(plan, anchor)?;
+    let most = plan.resources.layer_limit();
     let root = match &plan.root.source {
         RootSource::Dir(path) => directory(path, plan, mapped.root.take())?,
-        RootSource::Host { keep } if in_user_namespace(plan) => overlay::in_user_namespace(anchor, keep.as_deref())?,
-        RootSource::Host { keep } => overlay::privileged(anchor, keep.as_deref())?,
+        RootSource::Host { keep } if in_user_namespace(plan) => overlay::in_user_namespace(anchor, keep.as_deref(), most)?,
+        RootSource::Host { keep } => overlay::privileged(anchor, keep.as_deref(), most)?,
         RootSource::Over { lower, keep } => overlay::over(lower, keep)?,
     };
     make_working_directory(&root, plan);

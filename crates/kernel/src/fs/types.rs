@@ -54,7 +54,7 @@ impl Default for FileSystems {
 }
 
 fn tmpfs(kernel: &Arc<Kernel>, _: &[u8], data: &[u8]) -> Result<Arc<dyn Inode>> {
-    Ok(Tmpfs::root(kernel, &Options::parse(data, kernel.host.memory.size())?))
+    Ok(Tmpfs::root(kernel, &Options::parse(data, kernel.host.memory.limit())?))
 }
 
 fn ramfs(kernel: &Arc<Kernel>, _: &[u8], _: &[u8]) -> Result<Arc<dyn Inode>> {
@@ -128,7 +128,7 @@ impl FileSystems {
         let found = core::str::from_utf8(kind).ok().and_then(|kind| self.types.lock().get_key_value(kind).map(|(k, m)| (*k, *m)));
         let (kind, make) = found.ok_or(Errno::ENODEV)?;
         let root = make(kernel, source, data)?;
-        let shown = if kind == "tmpfs" { Options::parse(data, kernel.host.memory.size())?.show() } else { data.to_vec() };
+        let shown = if kind == "tmpfs" { Options::parse(data, kernel.host.memory.limit())?.show() } else { data.to_vec() };
         Ok(Mount::new(self.root(kind, root), flags, source, &shown))
     }
 

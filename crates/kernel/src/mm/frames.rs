@@ -28,7 +28,12 @@ struct State {
     extra: RangeMap<Extra>,
     /// Bytes given out.
     used: u64,
+    /// Bytes that may be given out before the host is asked again how much is left.
+    credit: u64,
 }
+
+/// A part of what is left that is given out before the host is asked again: most of what is given out is touched soon, but not all.
+const CREDIT: u64 = 16;
 
 /// Most parts that are kept warm, and the most bytes of one: giving a page back to the host and getting another costs more than to clear it.
 const WARM: usize = 32;
@@ -86,6 +91,7 @@ impl Frames {
     /// A part, and whether it holds anything.
     fn take(&self, len: u64) -> Result<(u64, bool)> {
         let mut state = self.state.lock();
+        state.afford(len, &*self.memory)?;
         if let Some(index) = state.warm.iter().rposition(|part| part.end - part.start == len) {
             let part = state.warm.remove(index);
             state.used += len;
@@ -144,6 +150,19 @@ impl Frames {
 }
 
 impl State {
+    /// Whether the host has `len` bytes more for us.
+    fn afford(&mut self, len: u64, memory: &dyn Memory) -> Result<()> {
+        if self.credit < len {
+            let left = memory.left();
+            if left < len {
+                return Err(Errno::ENOMEM);
+            }
+            self.credit = (left / CREDIT).max(len);
+        }
+        self.credit -= len;
+        Ok(())
+    }
+
     /// Keeps a part warm; answers one that isn't any more: the one that nobody wanted for the longest time.
     fn keep_warm(&mut self, part: Range<u64>) -> Option<Range<u64>> {
         let cold = (self.warm.len() >= WARM).then(|| self.warm.remove(0));

@@ -106,7 +106,7 @@ fn set_name(cx: &mut Cx<'_>, name: u64, len: u64, which: fn(&mut Utsname) -> &mu
 }
 
 fn sysinfo(cx: &mut Cx<'_>, [address, ..]: Args) -> SysResult {
-    let total = cx.kernel.host.memory.size();
+    let total = cx.kernel.host.memory.limit();
     let info = Sysinfo {
         uptime: (cx.kernel.host.clock.monotonic() / SECOND) as i64,
         totalram: total,

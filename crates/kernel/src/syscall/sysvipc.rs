@@ -51,7 +51,7 @@ fn shmget(cx: &mut Cx<'_>, [key, size, flags, ..]: Args) -> SysResult {
         }
         // More than all there is can't ever be used.
         let pages = size.next_multiple_of(PAGE);
-        if pages > cx.kernel.host.memory.size() {
+        if pages > cx.kernel.host.memory.limit() {
             return Err(Errno::ENOSPC);
         }
         let memory = Object::new(&cx.kernel.frames, pages);

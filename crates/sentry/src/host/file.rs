@@ -1,6 +1,6 @@
 //! Files of the host's, by descriptors the gofer gave.
 
-use super::errno;
+use super::{Room, errno};
 use crate::platform::Memory;
 use insula_kernel::{Result, host};
 use rustix::fd::{AsRawFd, OwnedFd};
@@ -12,12 +12,22 @@ use std::sync::Arc;
 pub struct HostDescriptor {
     fd: OwnedFd,
     memory: Arc<Memory>,
+    /// For a file whose contents are in memory of the sandbox's.
+    room: Option<Arc<Room>>,
 }
 
 impl HostDescriptor {
     /// Takes the descriptor over; data can move between it and `memory` directly.
-    pub fn new(fd: OwnedFd, memory: &Arc<Memory>) -> Self {
-        HostDescriptor { fd, memory: memory.clone() }
+    pub fn new(fd: OwnedFd, memory: &Arc<Memory>, room: Option<&Arc<Room>>) -> Self {
+        HostDescriptor { fd, memory: memory.clone(), room: room.cloned() }
+    }
+
+    /// Whether so many bytes may be written.
+    ///
+    /// # Errors
+    /// `ENOSPC`: its contents are in memory, and that is full.
+    pub fn may_write(&self, bytes: u64) -> Result<()> {
+        self.room.as_ref().map_or(Ok(()), |room| room.write(bytes))
     }
 
     /// The descriptor.
@@ -36,6 +46,7 @@ impl host::HostFile for HostDescriptor {
     }
 
     fn write_at(&self, at: u64, from: &[u8]) -> Result<usize> {
+        self.may_write(from.len() as u64)?;
         rustix::io::retry_on_intr(|| rustix::io::pwrite(&self.fd, from, at)).map_err(errno)
     }
 
@@ -44,6 +55,7 @@ impl host::HostFile for HostDescriptor {
     }
 
     fn write_from(&self, at: u64, pieces: &[Range<u64>]) -> Result<usize> {
+        self.may_write(pieces.iter().map(|piece| piece.end - piece.start).sum())?;
         self.memory.write_file(&self.fd, at, pieces).map_err(errno)
     }
 

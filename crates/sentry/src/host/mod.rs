@@ -5,18 +5,21 @@
 //! | `clock` | time, and the thread that waits for the next alarm |
 //! | `file` | files of the host's, by descriptors the gofer gave |
 //! | `relay` | bytes between a terminal of the host's and one of the kernel's |
+//! | `room` | how much memory there may be |
 //! | `stream` | standard streams: pipes, terminals and sockets that the launcher gave |
 //! | `terminal` | what programs ask of those that are terminals |
 
 mod clock;
 mod file;
 mod relay;
+mod room;
 mod stream;
 mod terminal;
 
 pub use clock::HostClock;
 pub use file::HostDescriptor;
 pub use relay::{Alert, Relay};
+pub use room::Room;
 pub(crate) use stream::ready_for;
 pub use stream::{Stream, Watcher};
 
@@ -50,11 +53,19 @@ impl host::Entropy for HostEntropy {
 
 /// The platform's memory, as the kernel's. The kernel gives out all offsets itself, so none is out of range; one that is reads as zeros.
 #[derive(Debug)]
-pub struct HostMemory(pub Arc<Memory>);
+pub struct HostMemory(pub Arc<Memory>, pub Arc<Room>);
 
 impl host::Memory for HostMemory {
     fn size(&self) -> u64 {
         self.0.size()
+    }
+
+    fn limit(&self) -> u64 {
+        self.1.limit()
+    }
+
+    fn left(&self) -> u64 {
+        self.1.left()
     }
 
     fn read(&self, at: u64, into: &mut [u8]) {

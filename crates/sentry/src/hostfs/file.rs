@@ -142,6 +142,9 @@ impl File for HostOpen {
 
     fn allocate(&self, mode: u32, at: u64, len: u64) -> Result<()> {
         let flags = FallocateFlags::from_bits(mode).ok_or(Errno::EOPNOTSUPP)?;
+        if !flags.contains(FallocateFlags::PUNCH_HOLE) {
+            self.descriptor.may_write(len)?;
+        }
         self.inode.forget();
         rustix::fs::fallocate(self.descriptor.fd(), flags, at, len).map_err(errno)
     }

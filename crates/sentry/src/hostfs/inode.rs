@@ -11,6 +11,7 @@ use insula_kernel::fs::inode::SetTime;
 use insula_kernel::fs::{Attributes, Changes, File, FileType, Inode, NewFile, Opening};
 use insula_kernel::sync::Mutex;
 use insula_kernel::{Errno, Result};
+use rustix::fd::OwnedFd;
 use std::any::Any;
 use std::sync::{Arc, Weak};
 
@@ -37,6 +38,11 @@ struct Open {
 }
 
 impl HostFs {
+    /// An open file.
+    fn open(&self, fd: OwnedFd) -> Arc<HostDescriptor> {
+        Arc::new(HostDescriptor::new(fd, &self.memory, self.room.as_ref()))
+    }
+
     /// The inode of what a handle stands for; the one in use, if there is one.
     pub(super) fn inode(self: &Arc<Self>, handle: Handle, attr: &Attr) -> Arc<HostInode> {
         let attributes = attributes(attr);
@@ -82,7 +88,7 @@ impl HostInode {
     fn descriptor(&self, flags: OpenFlags) -> Result<Arc<HostDescriptor>> {
         let open_anew = || {
             let fd = self.handle.open(flags).map_err(errno)?;
-            Ok(Arc::new(HostDescriptor::new(fd, &self.fs.memory)))
+            Ok(self.fs.open(fd))
         };
         let plain = OpenFlags::WRONLY | OpenFlags::RDWR;
         if !plain.contains(flags) {
@@ -97,7 +103,7 @@ impl HostInode {
         }
         if writes {
             let both = self.handle.open(OpenFlags::RDWR).map_err(errno)?;
-            let writer = Arc::new(HostDescriptor::new(both, &self.fs.memory));
+            let writer = self.fs.open(both);
             open.writer = Some(writer.clone());
             return Ok(writer);
         }
@@ -188,7 +194,7 @@ impl Inode for HostInode {
                 let (handle, attr, fd) = created;
                 self.forget();
                 let inode = self.fs.inode(handle, &attr);
-                inode.open.lock().writer = Some(Arc::new(HostDescriptor::new(fd, &self.fs.memory)));
+                inode.open.lock().writer = Some(self.fs.open(fd));
                 return Ok(inode);
             }
             _ => {
@@ -204,7 +210,7 @@ impl Inode for HostInode {
         let made = self.handle.create_unnamed(OpenFlags::RDWR, new.mode & 0o7777, owner, false);
         let (handle, attr, fd) = made.map_err(errno)?;
         let inode = self.fs.inode(handle, &attr);
-        inode.open.lock().writer = Some(Arc::new(HostDescriptor::new(fd, &self.fs.memory)));
+        inode.open.lock().writer = Some(self.fs.open(fd));
         Ok(inode)
     }
 

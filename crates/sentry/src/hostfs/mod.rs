@@ -18,7 +18,7 @@ mod inode;
 
 pub use inode::HostInode;
 
-use crate::host::{Watcher, errno};
+use crate::host::{Room, Watcher, errno};
 use crate::platform::Memory;
 use insula_abi::time::Timespec;
 use insula_gofer::{Attr, Client, Device};
@@ -31,6 +31,8 @@ use std::sync::{Arc, Weak};
 /// One export.
 pub struct HostFs {
     memory: Arc<Memory>,
+    /// For what is kept in memory of the sandbox's.
+    room: Option<Arc<Room>>,
     /// Others change it too.
     shared: bool,
     /// Devices in it are the host's; who waits for them waits with this.
@@ -40,14 +42,20 @@ pub struct HostFs {
 }
 
 impl HostFs {
-    /// The root of an export, by its number. With `devices`, those in it are opened on the host.
+    /// The root of an export, by its number. With `devices`, those in it are opened on the host; with `room`, what is written counts as memory.
     ///
     /// # Errors
     /// The gofer can't be asked.
-    pub fn attach(client: &Client, export: u32, memory: &Arc<Memory>, devices: Option<Arc<Watcher>>) -> Result<Arc<HostInode>> {
+    pub fn attach(
+        client: &Client,
+        export: u32,
+        memory: &Arc<Memory>,
+        room: Option<&Arc<Room>>,
+        devices: Option<Arc<Watcher>>,
+    ) -> Result<Arc<HostInode>> {
         let attached = client.attach(export).map_err(errno)?;
         let inodes = Mutex::new(BTreeMap::new());
-        let fs = Arc::new(HostFs { memory: memory.clone(), shared: attached.shared, devices, inodes });
+        let fs = Arc::new(HostFs { memory: memory.clone(), room: room.cloned(), shared: attached.shared, devices, inodes });
         Ok(fs.inode(attached.root, &attached.attr))
     }
 }

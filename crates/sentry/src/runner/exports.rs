@@ -6,7 +6,7 @@ use super::tree;
 use insula_gofer::Export;
 use insula_kernel::fs::tree::MountFlags;
 use insula_spec::Plan;
-use insula_spec::plan::MountKind;
+use insula_spec::plan::{MountKind, RootSource};
 use insula_sys::host::cgroup::parse_mountinfo;
 use std::path::{Path, PathBuf};
 
@@ -19,12 +19,15 @@ pub(super) struct Exported {
     pub(super) at: PathBuf,
     /// What holds for all of it.
     pub(super) flags: MountFlags,
+    /// What is written there stays in memory.
+    pub(super) in_memory: bool,
 }
 
 /// All of them, each before those that lie in it. This process must be in the container's root.
 pub(super) fn find(plan: &Plan) -> std::io::Result<Vec<Exported>> {
     let text = std::fs::read_to_string("/proc/self/mountinfo")?;
     let mut found: Vec<Exported> = Vec::new();
+    let thrown_away = matches!(plan.root.source, RootSource::Host { keep: None });
     for mounted in parse_mountinfo(&text) {
         let at = mounted.mount_point;
         let shared =
@@ -36,15 +39,17 @@ pub(super) fn find(plan: &Plan) -> std::io::Result<Vec<Exported>> {
         let flags = flags(&mounted.options);
         let read_only = flags.contains(MountFlags::READ_ONLY);
         let export = Export { read_only, recursive: false, shared, pipes: shared, ..Export::new(&at) };
+        let in_memory = thrown_away && !shared && mounted.fs_type == "overlay";
         // What is mounted later in the same place covers what was there.
         found.retain(|known| known.at != at);
-        found.push(Exported { export, at, flags });
+        found.push(Exported { export, at, flags, in_memory });
     }
     for device in plan.devices.iter().filter(|device| device.kind != 'p') {
         // A single file. Whether it may be opened is for the container's rules of devices to say, which hold for the gofer.
         let export = Export { devices: true, recursive: false, ..Export::new(&device.path) };
         found.retain(|known| known.at != device.path);
-        found.push(Exported { export, at: device.path.clone(), flags: MountFlags::NO_SUID | MountFlags::NO_EXEC });
+        let flags = MountFlags::NO_SUID | MountFlags::NO_EXEC;
+        found.push(Exported { export, at: device.path.clone(), flags, in_memory: false });
     }
     found.sort_by_key(|exported| exported.at.components().count());
     Ok(found)

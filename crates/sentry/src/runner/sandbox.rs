@@ -6,7 +6,7 @@ use super::policy::Filter;
 use super::signals::Switchboard;
 use super::streams::{self, Front};
 use super::{describe, host_errno, tree};
-use crate::host::{Alert, HostClock, HostEntropy, HostMemory, Watcher};
+use crate::host::{Alert, HostClock, HostEntropy, HostMemory, Room, Watcher};
 use crate::hostfs::HostFs;
 use crate::hostnet::{self, HostNetwork};
 use crate::platform::Memory;
@@ -16,6 +16,7 @@ use insula_boundary::Error;
 use insula_container::runner::{Inside, Started};
 use insula_gofer::net::Net;
 use insula_gofer::{Client, Confinement};
+use insula_kernel::fs::Inode as _;
 use insula_kernel::host::{Host, Machine, Network};
 use insula_kernel::task::boot::{Boot, Manner};
 use insula_kernel::task::{Credentials, Limits, Task};
@@ -68,6 +69,7 @@ fn failed(what: &str) -> impl FnOnce(std::io::Error) -> Error + '_ {
 /// What was made while there still were privileges.
 struct Parts {
     memory: Arc<Memory>,
+    room: Arc<Room>,
     platform: Ptrace,
     seed: Seed,
     /// What new address spaces are made from.
@@ -109,12 +111,13 @@ fn make_parts(inside: &Inside<'_>) -> Result<Parts, Error> {
     starting.ready().map_err(gofer)?;
     let platform = |error: crate::platform::Error| Error::Failed(format!("the platform ptrace: {error}"));
     let memory = Arc::new(Memory::new(MEMORY).map_err(platform)?);
+    let room = Room::new(inside.plan.resources.memory_limit(), &memory);
     let ptrace = Ptrace::new(memory.clone()).map_err(platform)?;
     confine::leave_root().map_err(host)?;
     confine::give_up_privileges().map_err(host)?;
     let seed = ptrace.first().map_err(platform)?;
     let nursery = ptrace.first().map_err(platform)?;
-    Ok(Parts { memory, platform: ptrace, seed, nursery, client, outside, exported, signals, watcher, ended, alert })
+    Ok(Parts { memory, room, platform: ptrace, seed, nursery, client, outside, exported, signals, watcher, ended, alert })
 }
 
 /// Where the program is to have the host's network (or one that was made for it by others), the process that stands in it; this one leaves it.
@@ -147,14 +150,14 @@ fn confine_all(attached: bool) -> Result<(), Error> {
 
 /// Runs the program, and stays until it has ended.
 fn serve(parts: Parts, inside: &mut Inside<'_>) -> Result<Infallible, Error> {
-    let Parts { memory, platform, seed, nursery, client, outside, exported, signals, watcher, ended, alert } = parts;
+    let Parts { memory, room, platform, seed, nursery, client, outside, exported, signals, watcher, ended, alert } = parts;
     let clock = Arc::new(HostClock::default());
     let (net, seen) = outside.unzip();
     let network = net.map(|net| Arc::new(hostnet::Network(HostNetwork::new(net, &watcher))) as Arc<dyn Network>);
     let kernel = Kernel::new(Host {
         clock: clock.clone(),
         entropy: Arc::new(HostEntropy),
-        memory: Arc::new(HostMemory(memory.clone())),
+        memory: Arc::new(HostMemory(memory.clone(), room.clone())),
         machine: machine(&platform),
         network,
     });
@@ -164,7 +167,7 @@ fn serve(parts: Parts, inside: &mut Inside<'_>) -> Result<Infallible, Error> {
     name(&kernel, inside.plan).map_err(|errno| Error::Failed(format!("can't name the sandbox: {errno}")))?;
     clock.serve(&kernel).map_err(failed("start the timer"))?;
     watcher.serve().map_err(failed("watch the standard streams"))?;
-    let (task, regs, front) = boot(&kernel, &watcher, &client, &memory, &exported, alert, inside)?;
+    let (task, regs, front) = boot(&kernel, &watcher, &client, (&memory, &room), &exported, alert, inside)?;
     let filter = inside.filter.as_deref().map(Filter::new);
     let refused = |errno| Error::Failed(format!("can't load the filter of linux.seccomp: {}", describe(errno)));
     filter.as_ref().map_or(Ok(()), |filter| filter.confine(&task)).map_err(refused)?;
@@ -208,18 +211,23 @@ fn boot(
     kernel: &Arc<Kernel>,
     watcher: &Arc<Watcher>,
     client: &Client,
-    memory: &Arc<Memory>,
+    (memory, room): (&Arc<Memory>, &Arc<Room>),
     exported: &[Exported],
     alert: Option<Alert>,
     inside: &mut Inside<'_>,
 ) -> Result<(Arc<Task>, insula_kernel::Regs, Front), Error> {
     let roots = (0..).zip(exported).map(|(number, exported)| {
         let devices = exported.export.devices.then(|| watcher.clone());
-        HostFs::attach(client, number, memory, devices)
+        HostFs::attach(client, number, memory, exported.in_memory.then_some(room), devices)
     });
     let roots: Result<Vec<_>, Errno> = roots.collect();
     let kernel_said = |what: &'static str| move |errno: Errno| Error::Failed(format!("can't {what}: {}", describe(errno)));
     let roots = roots.map_err(kernel_said("reach the file server"))?;
+    // All layers are in one file system: any tells how full it is.
+    if let Some((_, layer)) = exported.iter().zip(&roots).find(|(exported, _)| exported.in_memory) {
+        let layer = layer.clone();
+        room.set_layer(Box::new(move || layer.statfs().map(|fs| fs.blocks.saturating_sub(fs.bfree) * fs.frsize.max(0) as u64)));
+    }
     let fs = tree::build(kernel, exported, roots, inside).map_err(Error::Failed)?;
     let std = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
     let streams = match alert {

@@ -3,7 +3,7 @@
 use super::prelude::*;
 
 tests!("mounts":
-    tmpfs_mounts, bind_mounts, readonly_remounts, mount_arguments, umount_flags, mounts_need_rights, propagation, pivot_root_changes_the_root, overlays_cover, proc_mounts_anew, new_mount_interface, open_tree_and_move, mount_attributes, nosuid_noexec_nodev, size_limits_of_tmpfs, rename_across_mounts, statmount_and_listmount,
+    tmpfs_mounts, bind_mounts, readonly_remounts, mount_arguments, umount_flags, mounts_need_rights, propagation, pivot_root_changes_the_root, overlays_cover, proc_mounts_anew, new_mount_interface, open_tree_and_move, mount_attributes, nosuid_noexec_nodev, size_limits_of_tmpfs, removed_files_make_room, rename_across_mounts, statmount_and_listmount,
 );
 
 /// Goes into a mount namespace of our own, cut off from the host's; else the test is skipped.
@@ -363,6 +363,36 @@ fn size_limits_of_tmpfs() {
     let map = works!(mmap(0, 8 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0));
     let faults = (0..8).filter(|page| write_at(map + page * PAGE, 1).is_err_and(|fault| fault.signal == SIGBUS)).count();
     eq!(faults, 4);
+}
+
+fn removed_files_make_room() {
+    own_mounts();
+    gives!(mkdir(c"m", 0o755) => 0);
+    gives!(mount(c"none", c"m", c"tmpfs", 0, c"size=1m") => 0);
+    let most = vec![b'x'; 800 << 10];
+    let (mut fs, mut after): (statfs, statfs) = (zeroed(), zeroed());
+    gives!(statfs(c"m", &mut fs) => 0);
+    eq!((fs.f_blocks, fs.f_bfree), (256, 256));
+    for _ in 0..3 {
+        works!(close(file(c"m/most", &most)));
+        let other = works!(openat(AT_FDCWD, c"m/other", O_RDWR | O_CREAT, 0o600));
+        fails!(fallocate(other, 0, 0, 800i64 << 10) => ENOSPC);
+        works!(close(other));
+        gives!(unlink(c"m/most") => 0);
+        // What another file takes the name of makes room, too.
+        works!(close(file(c"m/most", &most)));
+        gives!(rename(c"m/other", c"m/most") => 0);
+        gives!(statfs(c"m", &mut after) => 0);
+        eq!(after.f_bfree, 256);
+    }
+    // Not before nobody has it open any more.
+    let open = file(c"m/open", &most);
+    gives!(unlink(c"m/open") => 0);
+    gives!(statfs(c"m", &mut after) => 0);
+    eq!(after.f_bfree, 56);
+    works!(close(open));
+    gives!(statfs(c"m", &mut after) => 0);
+    eq!(after.f_bfree, 256);
 }
 
 fn rename_across_mounts() {

@@ -67,7 +67,7 @@ pub fn register(kernel: &Kernel) {
 }
 
 fn devtmpfs(kernel: &Arc<Kernel>, _: &[u8], data: &[u8]) -> Result<Arc<dyn Inode>> {
-    let options = Options { mode: 0o755, ..Options::parse(data, kernel.host.memory.size())? };
+    let options = Options { mode: 0o755, ..Options::parse(data, kernel.host.memory.limit())? };
     let root: Arc<dyn Inode> = Tmpfs::root(kernel, &options);
     populate(&root)?;
     Ok(root)

@@ -100,7 +100,7 @@ fn features(bits: u64) -> String {
 }
 
 fn memory(kernel: &Kernel) -> String {
-    let total = kernel.host.memory.size() / 1024;
+    let total = kernel.host.memory.limit() / 1024;
     let used = kernel.frames.used() / 1024;
     let free = total.saturating_sub(used);
     [

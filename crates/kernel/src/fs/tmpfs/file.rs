@@ -9,7 +9,10 @@ use crate::mm::{Object, Source, UserBuf};
 use crate::sync::Mutex;
 use crate::{Errno, Result};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::ops::Range;
 use core::sync::atomic::{AtomicU32, Ordering};
+use insula_abi::PAGE;
 use insula_abi::general as c;
 
 /// What is in a regular file.
@@ -134,6 +137,25 @@ impl Contents {
         self.write(at, |_| Ok(from.len() as u64), copy).map(|(done, _)| done)
     }
 
+    /// Makes all of a range, or nothing.
+    fn reserve(&self, range: Range<u64>) -> Result<()> {
+        let (mut done, mut made) = (range.start, Vec::new());
+        while done < range.end {
+            let is_new = self.object.find(done).is_err();
+            match self.object.locate_for(done, range.end - done) {
+                Ok((_, together)) => {
+                    made.extend(is_new.then_some(done & !(PAGE - 1)..done + together));
+                    done += together;
+                }
+                Err(errno) => {
+                    made.into_iter().for_each(|part| self.object.discard(part));
+                    return Err(errno);
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// fallocate(2), as far as Linux's tmpfs has it.
     fn allocate(&self, mode: u32, at: u64, len: u64) -> Result<()> {
         let _io = self.io.lock();
@@ -150,11 +172,7 @@ impl Contents {
                 if mode == 0 && end > self.object.size() && self.sealed(c::F_SEAL_GROW) {
                     return Err(Errno::EPERM);
                 }
-                let mut done = at;
-                while done < end {
-                    let (_, together) = self.object.locate_for(done, end - done)?;
-                    done += together;
-                }
+                self.reserve(at..end)?;
                 if mode == 0 {
                     self.object.reach(end);
                     self.object.grow(end);

@@ -135,7 +135,7 @@ impl Tmpfs {
 
     /// One without a topmost directory, for files that never get a name (memfd_create(2)).
     pub fn make(kernel: &Kernel, options: &Options) -> Arc<Self> {
-        let memory = kernel.host.memory.size();
+        let memory = kernel.host.memory.limit();
         // No size, or zero, is no limit but memory (tmpfs(5)).
         let most = match options.size {
             None => memory / 2,

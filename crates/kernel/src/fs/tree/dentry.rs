@@ -13,10 +13,10 @@ use crate::fs::notify::Watches;
 use crate::sync::{Mutex, MutexGuard};
 use crate::{Errno, Result};
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use insula_abi::file::Statfs;
 use insula_abi::general as c;
 
@@ -32,11 +32,37 @@ pub struct FileSystem {
 
 /// Dentries that were used lately.
 pub struct Cache {
-    /// Oldest first; who was used since it came here gets a second turn.
-    ring: Mutex<VecDeque<Arc<Dentry>>>,
+    ring: Mutex<Ring>,
     most: usize,
     /// What stands for a file that isn't there.
     absent: Arc<dyn Inode>,
+}
+
+/// Dentries by their turns, oldest first; who was used since it came here gets a second turn.
+#[derive(Default)]
+struct Ring {
+    turns: BTreeMap<u64, Arc<Dentry>>,
+    last: u64,
+}
+
+impl Ring {
+    fn push(&mut self, dentry: Arc<Dentry>) {
+        self.last += 1;
+        dentry.turn.store(self.last, Ordering::Relaxed);
+        self.turns.insert(self.last, dentry);
+    }
+
+    fn take(&mut self, turn: u64) -> Option<Arc<Dentry>> {
+        let taken = self.turns.remove(&turn)?;
+        taken.turn.store(0, Ordering::Relaxed);
+        Some(taken)
+    }
+
+    fn take_oldest(&mut self) -> Option<Arc<Dentry>> {
+        let (turn, _) = self.turns.first_key_value()?;
+        let turn = *turn;
+        self.take(turn)
+    }
 }
 
 /// A name of a file, or the knowledge that there is none.
@@ -49,6 +75,8 @@ pub struct Dentry {
     gone: AtomicBool,
     linkable: AtomicBool,
     used: AtomicBool,
+    /// Its turn in the cache, changed under the cache's lock; zero if it isn't there.
+    turn: AtomicU64,
     /// How many open files it is.
     opens: AtomicU32,
     /// How many mounts cover it, in all namespaces.
@@ -101,15 +129,19 @@ impl Cache {
         Arc::new(Cache { ring: Mutex::default(), most, absent: Arc::new(Absent) })
     }
 
-    /// Keeps this one for a while.
+    /// Keeps this one for a while, unless its name is gone.
     fn keep(&self, dentry: Arc<Dentry>) {
         let mut ring = self.ring.lock();
-        ring.push_back(dentry);
+        if dentry.is_gone() || dentry.turn.load(Ordering::Relaxed) != 0 {
+            drop(ring);
+            return;
+        }
+        ring.push(dentry);
         let mut evicted = Vec::new();
         // Each turn ends: a second meeting finds the mark gone.
-        while ring.len() > self.most {
-            match ring.pop_front() {
-                Some(old) if old.used.swap(false, Ordering::Relaxed) => ring.push_back(old),
+        while ring.turns.len() > self.most {
+            match ring.take_oldest() {
+                Some(old) if old.used.swap(false, Ordering::Relaxed) => ring.push(old),
                 old => evicted.extend(old),
             }
         }
@@ -117,9 +149,23 @@ impl Cache {
         drop(ring);
     }
 
+    /// Forgets one whose name is gone: nobody finds it any more, and what its file holds is to be free as soon as nobody uses that.
+    fn forget(&self, dentry: &Dentry) {
+        let forgotten = {
+            let mut ring = self.ring.lock();
+            let turn = dentry.turn.load(Ordering::Relaxed);
+            ring.take(turn)
+        };
+        drop(forgotten);
+    }
+
     /// Forgets all that nobody uses (`/proc/sys/vm/drop_caches`, and umount of a file system).
     pub fn clear(&self) {
-        let all = core::mem::take(&mut *self.ring.lock());
+        let all = {
+            let mut ring = self.ring.lock();
+            ring.turns.values().for_each(|dentry| dentry.turn.store(0, Ordering::Relaxed));
+            core::mem::take(&mut ring.turns)
+        };
         drop(all);
     }
 }
@@ -135,6 +181,7 @@ impl Dentry {
             gone: AtomicBool::new(false),
             linkable: AtomicBool::new(false),
             used: AtomicBool::new(false),
+            turn: AtomicU64::new(0),
             opens: AtomicU32::new(0),
             mounts: AtomicU32::new(0),
             uses: Uses::default(),
@@ -335,6 +382,9 @@ impl Dentry {
         });
         drop(names);
         self.fs.keep(kept);
+        if let Ok(child) = &removed {
+            self.fs.cache.forget(child);
+        }
         removed
     }
 
@@ -405,6 +455,9 @@ impl Dentry {
         drop((first, second));
         self.fs.keep(kept);
         self.fs.keep(kept_target);
+        if let Some(target) = target.as_ref().filter(|target| target.is_gone()) {
+            self.fs.cache.forget(target);
+        }
         outcome.map(|_| (moved, target))
     }
 

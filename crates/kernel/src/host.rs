@@ -110,6 +110,10 @@ pub trait Memory: Send + Sync {
     /// Puts `new` in place of `old` in one piece, if `old` is there; answers what was.
     fn compare_exchange(&self, at: u64, old: u32, new: u32) -> u32;
 
+    /// A barrier on every processor that runs a program of the sandbox: what each has read and written before is so for all, membarrier(2).
+    /// Whether the host can do that.
+    fn order(&self) -> bool;
+
     /// The parts of `range`, whole pages, that take memory of the host's, in order: those that were ever touched. A host that doesn't know says
     /// that all do.
     fn present(&self, range: Range<u64>) -> Vec<Range<u64>> {

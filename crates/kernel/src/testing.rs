@@ -79,6 +79,10 @@ impl Default for Bytes {
 }
 
 impl Memory for Bytes {
+    fn order(&self) -> bool {
+        true
+    }
+
     fn size(&self) -> u64 {
         MEMORY as u64
     }

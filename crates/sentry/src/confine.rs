@@ -100,6 +100,7 @@ pub const CALLS: &[Allowed] = &[
     allow(Sysno::gettid, "threads begin"),
     allow(Sysno::clock_gettime, "time, where the host's vDSO has none"),
     allow(Sysno::clock_nanosleep, "a moment's sleep"),
+    allow(Sysno::membarrier, "barriers on guests' processors"),
     allow(Sysno::getcpu, "which processor this is"),
 ];
 

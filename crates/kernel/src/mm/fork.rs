@@ -54,6 +54,7 @@ impl Mm {
     /// `ENOMEM`.
     pub fn fork(&self) -> Result<Arc<Mm>> {
         let child = Mm::new(&self.frames, self.layout());
+        child.add_barriers(self.barriers());
         let mut ours = self.state.lock();
         let mut theirs = child.state.lock();
         (theirs.brk, theirs.image) = (ours.brk.clone(), ours.image);

@@ -44,7 +44,7 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use area::Private;
 use core::ops::Range;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use frames::{Frames, Hold};
 use ranges::{Piece, RangeMap};
 
@@ -66,6 +66,8 @@ pub struct Mm {
     this: Weak<Mm>,
     /// Tasks that run in it.
     users: AtomicUsize,
+    /// Which barriers it has registered for, membarrier(2).
+    barriers: AtomicU32,
 }
 
 /// What an address space is.
@@ -118,6 +120,7 @@ impl Mm {
             frames: frames.clone(),
             this: this.clone(),
             users: AtomicUsize::new(0),
+            barriers: AtomicU32::new(0),
             state: Mutex::new(State {
                 areas: RangeMap::default(),
                 private: RangeMap::default(),
@@ -133,6 +136,16 @@ impl Mm {
                 habits: Arc::default(),
             }),
         })
+    }
+
+    /// Which barriers it has registered for: commands of membarrier(2).
+    pub fn barriers(&self) -> u32 {
+        self.barriers.load(Ordering::Relaxed)
+    }
+
+    /// It registers for one more; so do copies of it from now on.
+    pub fn add_barriers(&self, command: u32) {
+        self.barriers.fetch_or(command, Ordering::Relaxed);
     }
 
     /// One task more runs in it.

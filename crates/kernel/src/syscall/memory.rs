@@ -6,6 +6,7 @@ use crate::fs::tree::MountFlags;
 use crate::mm::{Access, Area, MapRequest, Object, Place, Protection, Source, Traits};
 use crate::task::pidfd::Pidfd;
 use crate::{Errno, Flow, Result, SysResult};
+use alloc::sync::Arc;
 use insula_abi::general as c;
 use insula_abi::memory::Iovec;
 use insula_abi::{PAGE, Sysno};
@@ -20,6 +21,7 @@ pub(super) const CALLS: &[Entry] = &[
     full(Sysno::msync, msync),
     full(Sysno::mincore, mincore),
     full(Sysno::mseal, mseal),
+    full(Sysno::remap_file_pages, remap_file_pages),
     partial(Sysno::process_madvise, "as madvise", process_madvise),
     partial(Sysno::mlock, "all memory of a sandbox may be paged out by the host", |cx, [start, len, ..]| lock(cx, start, len, 0)),
     partial(Sysno::mlock2, "as mlock", |cx, [start, len, flags, ..]| lock(cx, start, len, flags)),
@@ -166,6 +168,33 @@ fn mremap(cx: &mut Cx<'_>, [old, old_len, new_len, flags, new, ..]: Args) -> Sys
         _ => None,
     };
     Ok(Flow::Done(cx.task.mm().remap(old..end, new_len, to, keep)?))
+}
+
+/// Another part of a shared file in place of what is mapped there: Linux itself makes a mapping of it.
+fn remap_file_pages(cx: &mut Cx<'_>, [start, len, protection, page, ..]: Args) -> SysResult {
+    let (start, len) = (start & !(PAGE - 1), len & !(PAGE - 1));
+    let end = start.checked_add(len).filter(|end| *end > start).ok_or(Errno::EINVAL)?;
+    let offset = page.checked_mul(PAGE).filter(|offset| offset.checked_add(end - start).is_some()).ok_or(Errno::EINVAL)?;
+    if protection != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let mm = cx.task.mm();
+    let parts = mm.areas_of(start, len).map_err(|_| Errno::EINVAL)?;
+    let (_, area) = parts.first().ok_or(Errno::EINVAL)?;
+    let alike = |other: &Area| {
+        let same = match (&area.source, &other.source) {
+            (Source::Object(one), Source::Object(other)) => Arc::ptr_eq(one, other),
+            (Source::Host(one), Source::Host(other)) => Arc::ptr_eq(one, other),
+            _ => false,
+        };
+        same && other.is_shared() && (area.protection, area.traits) == (other.protection, other.traits)
+    };
+    if !parts.iter().all(|(_, other)| alike(other)) {
+        return Err(Errno::EINVAL);
+    }
+    let area = Area { offset, ..area.clone() };
+    mm.map(MapRequest { place: Place::Replace(start), len, area })?;
+    Ok(Flow::Done(0))
 }
 
 fn madvise(cx: &mut Cx<'_>, [start, len, advice, ..]: Args) -> SysResult {

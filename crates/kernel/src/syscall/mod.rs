@@ -19,10 +19,12 @@ mod events;
 pub(crate) mod exec;
 mod fcntl;
 mod futex;
+mod handles;
 pub(crate) mod identity;
 mod inotify;
 mod io;
 pub(crate) mod limits;
+mod membarrier;
 mod memfd;
 mod memory;
 mod message;
@@ -103,9 +105,11 @@ pub const FAMILIES: &[&[Entry]] = &[
     exec::CALLS,
     fcntl::CALLS,
     futex::CALLS,
+    handles::CALLS,
     identity::CALLS,
     inotify::CALLS,
     io::CALLS,
+    membarrier::CALLS,
     memfd::CALLS,
     limits::CALLS,
     memory::CALLS,

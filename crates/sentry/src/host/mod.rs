@@ -95,6 +95,10 @@ impl host::Memory for HostMemory {
         word.compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst).unwrap_or_else(|found| found)
     }
 
+    fn order(&self) -> bool {
+        self.0.order()
+    }
+
     fn present(&self, range: Range<u64>) -> Vec<Range<u64>> {
         self.0.present(range)
     }

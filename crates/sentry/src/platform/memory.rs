@@ -25,6 +25,8 @@ pub struct Memory {
     file: OwnedFd,
     base: *mut u8,
     size: u64,
+    /// Guests, as copies of this process, take part in barriers.
+    ordered: bool,
 }
 
 // SAFETY: the mapping lives as long as the value, and every access through it is an atomic or opaque to the compiler.
@@ -48,12 +50,19 @@ impl Memory {
         let (prot, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED | MapFlags::NORESERVE);
         // SAFETY: a new mapping at an address that the kernel chooses.
         let base = unsafe { rustix::mm::mmap(std::ptr::null_mut(), length, prot, flags, &file, 0) }.tried("map guest memory")?;
-        Ok(Memory { file, base: base.cast(), size })
+        const REGISTER_GLOBAL_EXPEDITED: u64 = 4;
+        Ok(Memory { file, base: base.cast(), size, ordered: membarrier(REGISTER_GLOBAL_EXPEDITED) })
     }
 
     /// Its size in bytes.
     pub fn size(&self) -> u64 {
         self.size
+    }
+
+    /// A barrier on every processor that runs a guest; whether the host can make one. Source: membarrier(2).
+    pub fn order(&self) -> bool {
+        const GLOBAL_EXPEDITED: u64 = 2;
+        self.ordered && membarrier(GLOBAL_EXPEDITED)
     }
 
     /// Bytes of the host's that it takes.
@@ -231,6 +240,12 @@ unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
     unsafe {
         asm!("rep movsb", inout("rcx") len => _, inout("rdi") to => _, inout("rsi") from => _, options(nostack, preserves_flags));
     }
+}
+
+/// A command of membarrier(2), without flags; whether it was done.
+fn membarrier(command: u64) -> bool {
+    // SAFETY: it takes no pointer.
+    unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) == 0 }
 }
 
 /// Why the last call of the C library's failed.

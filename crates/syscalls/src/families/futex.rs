@@ -513,6 +513,14 @@ fn membarrier_orders() {
     fails!(membarrier(8, 0, 0) => EPERM);
     gives!(membarrier(16, 0, 0) => 0);
     gives!(membarrier(8, 0, 0) => 0);
+    // A copy has it, too.
+    in_child(|| gives!(membarrier(8, 0, 0) => 0));
+    gives!(membarrier(4, 0, 0) => 0);
+    gives!(membarrier(2, 0, 0) => 0);
+    if known & 512 != 0 {
+        gives!(membarrier(512, 0, 0) => 4 | 16);
+    }
+    fails!(membarrier(8 | 16, 0, 0) => EINVAL);
     fails!(membarrier(0, 1, 0) => EINVAL);
     fails!(membarrier(1 << 30, 0, 0) => EINVAL);
 }

@@ -7,7 +7,7 @@ use std::ffi::CString;
 tests!("names":
     hard_links, linkat_flags, symbolic_links, readlink_cuts, unlink_and_rmdir, rename_replaces, rename_errors, renameat2_flags,
     mkdir_and_umask, mknod_kinds, reading_directories, directory_seeks, getdents_arguments, chdir_and_getcwd, chroot_confines,
-    openat2_resolves, openat2_arguments, dots_and_slashes, long_names, file_handles,
+    openat2_resolves, openat2_arguments, dots_and_slashes, long_names, file_handles, handles_without_rights,
 );
 
 fn hard_links() {
@@ -475,6 +475,31 @@ fn long_names() {
     works!(openat(AT_FDCWD, &*path(4095), O_RDONLY));
     fails!(openat(AT_FDCWD, &*path(4096), O_RDONLY) => ENAMETOOLONG);
     fails!(symlink(&*path(4096), c"link") => ENAMETOOLONG);
+}
+
+fn handles_without_rights() {
+    works!(close(file(c"file", b"text")));
+    let mut handle = [0u32; 34];
+    let mut mount = 0i32;
+    handle[0] = 128;
+    fails!(name_to_handle_at(AT_FDCWD, c"file", &mut handle, &mut mount, 1 << 20) => EINVAL);
+    fails!(name_to_handle_at(AT_FDCWD, c"missing", &mut handle, &mut mount, 0) => ENOENT);
+    fails!(name_to_handle_at(-1, c"file", &mut handle, &mut mount, 0) => EBADF);
+    fails!(name_to_handle_at(AT_FDCWD, BAD, &mut handle, &mut mount, 0) => EFAULT);
+    need_root();
+    in_child(|| {
+        handle[0] = 8;
+        gives!(setuid(1000) => 0);
+        fails!(open_by_handle_at(AT_FDCWD, &handle, O_RDONLY) => EPERM);
+    });
+    handle[0] = 0;
+    fails!(open_by_handle_at(AT_FDCWD, &handle, O_RDONLY) => EINVAL);
+    handle[0] = 129;
+    fails!(open_by_handle_at(AT_FDCWD, &handle, O_RDONLY) => EINVAL);
+    fails!(open_by_handle_at(AT_FDCWD, BAD, O_RDONLY) => EFAULT);
+    // Of a kind that nobody has made.
+    (handle[0], handle[1]) = (8, 0x77);
+    fails!(open_by_handle_at(AT_FDCWD, &handle, O_RDONLY) => ESTALE);
 }
 
 fn file_handles() {

@@ -79,6 +79,11 @@ fn target(cx: &Cx<'_>, pid: u64) -> Result<Arc<Task>> {
     }
 }
 
+/// The same for calls about processors, to which a number below zero is nobody's.
+fn target_of_affinity(cx: &Cx<'_>, pid: u64) -> Result<Arc<Task>> {
+    target(cx, pid).map_err(|_| Errno::ESRCH)
+}
+
 /// The lowest and the highest priority of a policy.
 fn priorities(policy: u32) -> Result<(i32, i32)> {
     match policy {
@@ -212,7 +217,7 @@ fn setaffinity(cx: &mut Cx<'_>, [pid, len, mask, ..]: Args) -> SysResult {
     let mut bits = [0; 8];
     let len = (len as u32 as usize).min(bits.len());
     cx.task.mm().read(mask, &mut bits[..len])?;
-    let task = target(cx, pid)?;
+    let task = target_of_affinity(cx, pid)?;
     check_owner(&cx.task.credentials(), &task)?;
     let processors = u64::from_ne_bytes(bits) & all(cx);
     if processors == 0 {
@@ -227,7 +232,7 @@ fn getaffinity(cx: &mut Cx<'_>, [pid, len, mask, ..]: Args) -> SysResult {
     if u64::from(len) * 8 < u64::from(cx.kernel.host.machine.processors) || !len.is_multiple_of(8) {
         return Err(Errno::EINVAL);
     }
-    let processors = target(cx, pid)?.scheduling.lock().processors & all(cx);
+    let processors = target_of_affinity(cx, pid)?.scheduling.lock().processors & all(cx);
     cx.task.mm().put(mask, &processors)?;
     Ok(Flow::Done(8))
 }

@@ -7,7 +7,7 @@ tests!("descriptors":
     tables_are_copied_by_fork, pipe_size, fionread_and_fionbio, ioctl_arguments, owner_of_signals, sigio_comes,
     limit_of_descriptors, flock_shared_and_exclusive, flock_blocks, flock_belongs_to_the_open_file, posix_locks_conflict,
     posix_locks_split_and_merge, posix_locks_arguments, posix_locks_go_at_close, posix_locks_wait, posix_deadlock, ofd_locks,
-    locks_show, leases, memfd, memfd_seals, memfd_seal_of_writes, fd_links,
+    locks_show, leases, unwatched_directories, memfd, memfd_seals, memfd_seal_of_writes, fd_links,
 );
 
 fn dup_takes_the_lowest() {
@@ -461,6 +461,16 @@ fn locks_show() {
     let wanted = format!("POSIX  ADVISORY  WRITE {} ", process::id());
     is!(contents("/proc/locks").lines().any(|line| line.contains(&wanted) && line.ends_with(" 3 6")), "/proc/locks to list it");
     is!(contents(&format!("/proc/self/fdinfo/{fd}")).contains("lock:\t"), "fdinfo to list it");
+}
+
+fn unwatched_directories() {
+    const DN_ACCESS: u32 = 1;
+    const DN_MULTISHOT: u32 = 1 << 31;
+    // What isn't watched can be told to be watched no more.
+    let fd = works!(openat(AT_FDCWD, c".", O_RDONLY));
+    gives!(fcntl(fd, F_NOTIFY, 0) => 0);
+    gives!(fcntl(fd, F_NOTIFY, DN_MULTISHOT) => 0);
+    fails!(fcntl(file(c"file", b""), F_NOTIFY, DN_ACCESS) => ENOTDIR | EINVAL);
 }
 
 fn leases() {

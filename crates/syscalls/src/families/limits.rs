@@ -231,6 +231,8 @@ fn affinity_arguments() {
     let mut mask = [0u64; 16];
     fails!(sched_getaffinity(0, 1, &mut mask) => EINVAL);
     fails!(sched_getaffinity(0, 7, &mut mask) => EINVAL);
+    fails!(sched_getaffinity(-1, 128, &mut mask) => ESRCH);
+    fails!(sched_setaffinity(-1, 128, &mask) => ESRCH);
     fails!(sched_getaffinity(0, 128, BAD) => EFAULT);
     fails!(sched_getaffinity(0x3f_ffff, 128, &mut mask) => ESRCH);
     fails!(sched_setaffinity(0, 128, &[0u64; 16]) => EINVAL);

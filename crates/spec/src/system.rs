@@ -112,6 +112,18 @@ pub fn mounts() -> Vec<Mount> {
     ]
 }
 
+/// Those that an init with privilege mounts besides, by a program for each, which takes it time: so they are there when it begins, as far as
+/// they are among these that the host's kernel knows.
+pub fn privileged_mounts(known: &[String]) -> Vec<Mount> {
+    use attr::{NODEV, NOEXEC, NOSUID};
+    let all = [
+        fs("/dev/hugepages", "hugetlbfs", &[], NOSUID | NODEV),
+        fs("/sys/fs/fuse/connections", "fusectl", &[], NOSUID | NODEV | NOEXEC),
+    ];
+    let has = |name: &str| known.iter().any(|known| known == name);
+    all.into_iter().filter(|mount| matches!(&mount.kind, MountKind::Fs { name, .. } if has(name))).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,6 +132,16 @@ mod tests {
     fn every_name_is_a_capability() {
         assert_eq!(capabilities(true).numbers().count(), CAPABILITIES.len() + 1);
         assert!(!capabilities(false).has("NET_ADMIN"), "the host's network isn't the system's");
+    }
+
+    #[test]
+    fn what_the_host_has_not_is_not_mounted() {
+        let paths = |known: &[&str]| {
+            let known: Vec<String> = known.iter().map(|name| (*name).to_owned()).collect();
+            privileged_mounts(&known).into_iter().map(|mount| mount.target).collect::<Vec<_>>()
+        };
+        assert_eq!(paths(&["proc", "fusectl"]), [PathBuf::from("/sys/fs/fuse/connections")]);
+        assert_eq!((paths(&[]).len(), paths(&["fusectl", "hugetlbfs"]).len()), (0, 2));
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub(super) fn field<'t>(text: &'t str, key: &str) -> Option<&'t str> {
 }
 
 /// The file systems the kernel knows now (`/proc/filesystems`); one that is an unloaded module isn't among them.
-pub(super) fn filesystems() -> Vec<String> {
+pub fn filesystems() -> Vec<String> {
     let table = text("/proc/filesystems").unwrap_or_default();
     table.lines().filter_map(|line| line.split_whitespace().last()).map(str::to_owned).collect()
 }

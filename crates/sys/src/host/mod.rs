@@ -35,6 +35,7 @@ pub mod rehearsal;
 pub mod security;
 pub mod trial;
 
+pub use files::filesystems;
 pub use trial::Trial;
 
 use serde::Serialize;

@@ -56,7 +56,7 @@ fn of_words(args: &Args, system: bool) -> anyhow::Result<Plan> {
     let caps = capabilities(args, if system { system::capabilities(args) } else { CapSet::DEFAULT })?;
     let mut resources = limits(args)?;
     let given = devices(args, caps, &mut resources)?;
-    let mut mounts = if system { insula_spec::system::mounts() } else { defaults::mounts() };
+    let mut mounts = if system { system::mounts(args) } else { defaults::mounts() };
     if args.rootfs.is_none() {
         // Sockets of the host's services lie there.
         mounts.push(defaults::fs("/run", "tmpfs", &["mode=755"], attr::NOSUID | attr::NODEV));

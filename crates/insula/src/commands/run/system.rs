@@ -3,7 +3,7 @@
 use super::network::Network;
 use super::options::Args;
 use anyhow::{bail, ensure};
-use insula_spec::plan::{Namespace, Plan, RootSource, System};
+use insula_spec::plan::{Mount, Namespace, Plan, RootSource, System};
 use insula_spec::{CapSet, system};
 use std::path::PathBuf;
 
@@ -32,6 +32,15 @@ pub(super) fn check(args: &Args) -> anyhow::Result<()> {
 /// What an init may do by default.
 pub(super) fn capabilities(args: &Args) -> CapSet {
     system::capabilities(args.network != Network::Host)
+}
+
+/// The file systems of the system.
+pub(super) fn mounts(args: &Args) -> Vec<Mount> {
+    let mut mounts = system::mounts();
+    if args.userns == "host" {
+        mounts.extend(system::privileged_mounts(&insula_sys::host::filesystems()));
+    }
+    mounts
 }
 
 /// Turns the plan of a container into that of a system.

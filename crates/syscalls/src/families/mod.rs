@@ -26,6 +26,7 @@ mod pipes;
 mod poll;
 mod proc;
 mod process;
+mod remap;
 mod signal;
 mod system;
 mod tasks;
@@ -57,6 +58,7 @@ pub(crate) fn all() -> impl Iterator<Item = Test> {
         memory::TESTS,
         advice::TESTS,
         process::TESTS,
+        remap::TESTS,
         tasks::TESTS,
         signal::TESTS,
         handlers::TESTS,

@@ -57,8 +57,8 @@ struct Way {
     gone: bool,
     /// What the receiver is told, once, when it has read all there was.
     error: Option<Errno>,
-    /// Where in the ring the byte lies that is urgent (`MSG_OOB`), from its first byte on.
-    urgent: Option<(usize, u8)>,
+    /// Where in the ring the byte lies that is urgent (`MSG_OOB`), from its first byte on, and that byte until it is read. The place stays after that.
+    urgent: Option<(usize, Option<u8>)>,
     /// Whether that byte stays among the others (`SO_OOBINLINE`).
     inline: bool,
     /// Bytes that ever went this way.
@@ -309,7 +309,7 @@ impl Connection {
         let mut bytes = count;
         if urgent && count == all {
             // The last byte goes beside the others, unless they are wanted together.
-            way.urgent = Some((way.ring.len() - 1, way.ring.last().unwrap_or_default()));
+            way.urgent = Some((way.ring.len() - 1, way.ring.last()));
             if !way.inline {
                 way.ring.truncate(before + count - 1);
                 bytes -= 1;
@@ -379,14 +379,15 @@ impl Connection {
     /// The urgent byte of what goes to `side` (`MSG_OOB`).
     ///
     /// # Errors
-    /// `EINVAL`: there is none.
+    /// `EINVAL`: there is none, or it was read.
     pub fn urgent(&self, side: usize, peek: bool) -> Result<u8> {
         let mut state = self.state.lock();
-        let (_, byte) = state[side].urgent.ok_or(Errno::EINVAL)?;
+        let (_, byte) = state[side].urgent.as_mut().ok_or(Errno::EINVAL)?;
+        let urgent = byte.ok_or(Errno::EINVAL)?;
         if !peek {
-            state[side].urgent = None;
+            *byte = None;
         }
-        Ok(byte)
+        Ok(urgent)
     }
 
     /// Whether the urgent byte for `side` stays among the others (`SO_OOBINLINE`).
@@ -460,7 +461,7 @@ impl Connection {
         if mine.error.is_some() {
             events |= Events::ERR;
         }
-        if mine.urgent.is_some() {
+        if mine.urgent.is_some_and(|(_, byte)| byte.is_some()) {
             events |= Events::PRI;
         }
         if theirs.is_writable(self.rules) || no_write && self.rules == Rules::Tcp {

@@ -5,7 +5,7 @@ use crate::sys::sockets::{IP4, IP6, ip4, ip6, message, need_loopback, option, po
 
 tests!("tcp":
     socket_arguments, tcp4_connects, tcp6_connects, refused, nonblocking_connect, nonblocking_connect_refused,
-    connect_arguments, ports_are_chosen, addresses_in_use, reuse_address, reuse_port, names_of_both_sides,
+    connect_arguments, ports_are_chosen, addresses_in_use, first_to_listen, reads_stop_at_urgent, reuse_address, reuse_port, names_of_both_sides,
     accept_inherits_nothing, half_close, reset_on_unread_data, linger_resets, shutdown_of_listeners, listening_is_needed,
     backlog, peeking_and_waiting, large_transfers, out_of_room, interrupted_accept, dual_stack, only_ipv6, mapped_addresses,
     unspecified_address_is_loopback, listening_shows_in_proc, sendfile_over_tcp, poll_of_tcp,
@@ -232,6 +232,49 @@ fn reuse_address() {
     let other = tcp(AF_INET);
     gives!(setsockopt(other, SOL_SOCKET, SO_REUSEADDR, &1i32, 4) => 0);
     eq!(bind4(other, port), Err(Errno::EADDRINUSE));
+}
+
+fn first_to_listen() {
+    need_loopback(AF_INET);
+    let named = |port: u16| {
+        let fd = tcp(AF_INET);
+        gives!(setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &1i32, 4) => 0);
+        eq!(bind4(fd, port), Ok(0));
+        fd
+    };
+    let one = named(0);
+    let two = named(port(one));
+    gives!(listen(two, 1) => 0);
+    fails!(listen(one, 1) => EADDRINUSE);
+    works!(close(two));
+    gives!(listen(one, 1) => 0);
+}
+
+fn reads_stop_at_urgent() {
+    const SIOCATMARK: u32 = 0x8905;
+    let (server, port) = server4();
+    let client = tcp(AF_INET);
+    eq!(connect4(client, port), Ok(0));
+    let accepted = works!(accept(server, 0, 0));
+    gives!(sendto(client, b"hello", 5, MSG_OOB, 0, 0) => 5);
+    gives!(sendto(client, b"world", 5, 0, 0, 0) => 5);
+    let mut poll_one = pollfd { fd: accepted as i32, events: POLLPRI, revents: 0 };
+    gives!(poll(&mut poll_one, 1, -1) => 1);
+    let mut buffer = [0u8; 10];
+    gives!(recvfrom(accepted, &mut buffer, 10, MSG_OOB, 0, 0) => 1);
+    eq!(buffer[0], b'o');
+    // It is urgent no more, but reads still stop where it was.
+    gives!(poll(&mut poll_one, 1, 0) => 0);
+    fails!(recvfrom(accepted, &mut buffer, 10, MSG_OOB, 0, 0) => EINVAL);
+    gives!(read(accepted, &mut buffer, 10) => 4);
+    eq!(&buffer[..4], b"hell");
+    let mut mark = 0i32;
+    gives!(ioctl(accepted, SIOCATMARK, &mut mark) => 0);
+    eq!(mark, 1);
+    gives!(read(accepted, &mut buffer, 10) => 5);
+    eq!(&buffer[..5], b"world");
+    gives!(ioctl(accepted, SIOCATMARK, &mut mark) => 0);
+    eq!(mark, 0);
 }
 
 fn reuse_port() {

@@ -87,7 +87,8 @@ impl Claim {
         if !self.local.overlaps(&other.local) {
             return false;
         }
-        let listens = rules == Rules::Tcp && (self.receives || other.receives);
+        // Two that only have the name go together, and the first of them to listen may; Linux: `inet_csk_bind_conflict`.
+        let listens = rules == Rules::Tcp && other.receives;
         let shared = self.reuse_address && other.reuse_address && !listens;
         let together = self.reuse_port && other.reuse_port && self.uid == other.uid;
         !(shared || together)

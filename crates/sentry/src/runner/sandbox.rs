@@ -103,7 +103,9 @@ fn make_parts(inside: &Inside<'_>) -> Result<Parts, Error> {
     let outside = network(inside.plan)?;
     confine::raise_descriptors();
     insula_sys::process::limit_arenas(ARENAS);
-    let signals = SignalFd::new(signals::blockable().filter(|signal| !OWN_FAULTS.contains(signal))).map_err(host)?;
+    // That a stub ended, its thread hears by wait4: nobody has to wake up for the signal.
+    let passed_on = signals::blockable().filter(|signal| !OWN_FAULTS.contains(signal) && *signal != libc::SIGCHLD);
+    let signals = SignalFd::new(passed_on).map_err(host)?;
     let watcher = Watcher::new().map_err(failed("watch the standard streams"))?;
     let ended = Ended::new().map_err(failed("wait for the program"))?;
     let alert = inside.terminal.then(Alert::new).transpose();

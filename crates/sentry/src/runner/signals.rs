@@ -26,7 +26,6 @@ impl Switchboard<'_> {
     pub(super) fn pass_on(&self, received: Received) {
         let signal = received.signal;
         match (signal as u32, self.front) {
-            (c::SIGCHLD, _) => {}
             (c::SIGWINCH, Front::Own(relay)) => relay.resize(),
             (c::SIGWINCH, Front::Shared(tty, _)) => tty.signal_foreground(signal),
             (c::SIGHUP, Front::Shared(tty, _)) if received.from_kernel => tty.hang_up(),

@@ -57,6 +57,18 @@ pub fn unsent(socket: impl AsFd) -> rustix::io::Result<usize> {
     Errno::result(i64::from(result)).map(|_| count.max(0) as usize)
 }
 
+/// Whether the next byte of a connection is the one that was sent as urgent, sockatmark(3).
+///
+/// # Errors
+/// `ENOTTY`, `EINVAL`: it is no socket that knows of such bytes.
+pub fn at_mark(socket: impl AsFd) -> rustix::io::Result<bool> {
+    const SIOCATMARK: libc::c_ulong = 0x8905;
+    let mut mark: libc::c_int = 0;
+    // SAFETY: the request writes this number, which lives through the call.
+    let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), SIOCATMARK, &raw mut mark) };
+    Errno::result(i64::from(result)).map(|_| mark != 0)
+}
+
 /// What [`receive`] has received.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Message {

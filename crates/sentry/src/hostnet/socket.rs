@@ -12,7 +12,7 @@ use insula_kernel::socket::{Address, Common, Connect, Incoming, Outgoing, Receiv
 use insula_kernel::sync::Mutex;
 use insula_kernel::task::Task;
 use insula_kernel::wait::{Events, Observer, Pollable, Registration};
-use insula_kernel::{Errno, Kernel, Result};
+use insula_kernel::{Errno, Flow, Kernel, Result, SysResult};
 use rustix::fd::OwnedFd;
 use rustix::net::SocketFlags;
 use std::net::SocketAddr;
@@ -250,6 +250,15 @@ impl Socket for HostSocket {
 
     fn unsent(&self) -> Result<usize> {
         insula_sys::net::unsent(&self.fd).map_err(errno)
+    }
+
+    fn ioctl(&self, task: &Arc<Task>, request: u32, argument: u64) -> SysResult {
+        if request != insula_abi::ioctl::SIOCATMARK {
+            return Err(Errno::ENOTTY);
+        }
+        let mark = insula_sys::net::at_mark(&self.fd).map_err(errno)?;
+        task.mm().put(argument, &i32::from(mark))?;
+        Ok(Flow::Done(0))
     }
 
     fn set_option(&self, _: &Arc<Task>, level: u32, name: u32, value: &[u8]) -> Result<()> {

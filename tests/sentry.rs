@@ -108,6 +108,13 @@ fn more_processes_join() {
     assert_eq!(world.ok(["exec", "-u", "nobody", "s", "id", "-un"]), "nobody\n");
     // One that was started by exec sees the others.
     assert!(world.ok(["exec", "s", "cat", "/proc/1/cmdline"]).contains("sleep"));
+    // With options of ps(1), as far as the kernel inside can tell.
+    let usual = world.ok(["ps", "s"]);
+    assert!(usual.starts_with("UID") && usual.contains("sleep 1000"), "{usual}");
+    assert_eq!(world.ok(["ps", "s", "-ef"]).lines().count(), usual.lines().count());
+    assert_eq!(world.ok(["ps", "s", "-o", "pid,comm"]).lines().take(2).collect::<Vec<_>>(), ["    PID COMMAND", "      1 sh"]);
+    assert!(world.fails(1, ["ps", "s", "-o", "pid,nonsense"]).contains("no column nonsense"));
+    assert!(world.fails(1, ["ps", "s", "-Z"]).contains("-Z"));
     world.ok(["delete", "--force", "s"]);
 }
 

@@ -55,27 +55,88 @@ pub(crate) fn main(global: &Global, args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Processes that ps(1) can't see: with the columns of `ps -ef`, as far as they say anything.
+/// Processes that ps(1) can't see: what it would print of them, as far as their kernel tells that.
 fn inside(list: &[Summary], options: &[String], format: Format) -> anyhow::Result<ExitCode> {
     if format == Format::Json {
         let pids: Vec<i32> = list.iter().map(|process| process.pid).collect();
         show(format!("{}\n", serde_json::to_string(&pids)?))?;
         return Ok(ExitCode::SUCCESS);
     }
-    ensure!(
-        options.is_empty(),
-        "options for ps(1): it doesn't see the processes of another kernel; leave {} out",
-        options.join(" ")
-    );
-    let mut table = "UID          PID    PPID     AGE TTY          TIME CMD\n".to_owned();
-    for process in list {
-        let Summary { pid, parent, uid, .. } = process;
-        let terminal = process.terminal.map_or("?".to_owned(), |number| format!("pts/{number}"));
-        let (age, time) = (clock(process.age), clock(process.time));
-        table += &format!("{uid:<8} {pid:>7} {parent:>7} {age:>9} {terminal:<8} {time} {}\n", printable(&process.command));
-    }
+    let columns = columns(options)?;
+    // The last isn't filled up, as with ps(1).
+    let line = |cells: Vec<String>| {
+        let filled = |(index, (cell, column)): (usize, (&String, &&Column))| match column.width {
+            _ if index + 1 == columns.len() => cell.clone(),
+            width @ 0.. => format!("{cell:>0$}", width as usize),
+            width => format!("{cell:<0$}", width.unsigned_abs()),
+        };
+        cells.iter().zip(&columns).enumerate().map(filled).collect::<Vec<_>>().join(" ") + "\n"
+    };
+    let mut table = line(columns.iter().map(|column| column.head.to_owned()).collect());
+    list.iter().for_each(|process| table += &line(columns.iter().map(|column| (column.cell)(process)).collect()));
     show(table)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// A column: what ps(1) calls it with `-o`, its head, its width (below zero: to the left), and what is in it.
+struct Column {
+    names: &'static [&'static str],
+    head: &'static str,
+    width: isize,
+    cell: fn(&Summary) -> String,
+}
+
+const fn column(names: &'static [&'static str], head: &'static str, width: isize, cell: fn(&Summary) -> String) -> Column {
+    Column { names, head, width, cell }
+}
+
+/// The usual ones in their order, and those that are only there for who asks.
+const COLUMNS: &[Column] = &[
+    column(&["uid", "euid", "user", "euser"], "UID", -8, |process| process.uid.to_string()),
+    column(&["pid", "tgid"], "PID", 7, |process| process.pid.to_string()),
+    column(&["ppid"], "PPID", 7, |process| process.parent.to_string()),
+    column(&["etime"], "AGE", 9, |process| clock(process.age)),
+    column(&["tty", "tt", "tname"], "TTY", -8, |process| {
+        process.terminal.map_or("?".to_owned(), |number| format!("pts/{number}"))
+    }),
+    column(&["time", "cputime"], "TIME", 8, |process| clock(process.time)),
+    column(&["args", "cmd", "command"], "CMD", -27, |process| printable(&process.command).to_string()),
+    column(&["comm", "ucmd", "ucomm"], "COMMAND", -15, |process| printable(name(&process.command)).to_string()),
+    column(&["etimes"], "ELAPSED", 7, |process| process.age.as_secs().to_string()),
+];
+const USUAL: usize = 7;
+
+/// The columns that options of ps(1) ask for. Which processes they choose doesn't matter: those of the sandbox are shown.
+fn columns(options: &[String]) -> anyhow::Result<Vec<&'static Column>> {
+    let mut chosen: Vec<&'static Column> = Vec::new();
+    let mut words = options.iter();
+    while let Some(word) = words.next() {
+        let (flags, list) = match word.strip_prefix("--format=").or_else(|| word.strip_prefix("o=")) {
+            Some(list) => ("", Some(list)),
+            None => word.split_once('o').map_or((&**word, None), |(flags, list)| (flags, Some(list))),
+        };
+        let unknown = flags.trim_start_matches('-').chars().find(|flag| !"eAfadxuwFl".contains(*flag));
+        ensure!(
+            unknown.is_none(),
+            "the option {word} of ps(1): a kernel of ours shows its processes itself, and knows -e, -f, -A, aux and -o; leave it out"
+        );
+        let Some(list) = list else { continue };
+        let list = if list.is_empty() { words.next().context("ps: -o wants columns: -o pid,args")? } else { list };
+        for name in list.split([',', ' ']).filter(|name| !name.is_empty()) {
+            let known = COLUMNS.iter().find(|column| column.names.contains(&name));
+            let all = || COLUMNS.iter().map(|column| column.names[0]).collect::<Vec<_>>().join(", ");
+            chosen.push(
+                known.with_context(|| format!("ps: no column {name} of processes behind the sentry; there are {}", all()))?,
+            );
+        }
+    }
+    Ok(if chosen.is_empty() { COLUMNS[..USUAL].iter().collect() } else { chosen })
+}
+
+/// What a command is called: its file's name, without arguments.
+fn name(command: &str) -> &str {
+    let program = command.split(' ').next().unwrap_or_default();
+    program.rsplit('/').next().unwrap_or_default()
 }
 
 /// Hours, minutes and seconds.

@@ -74,9 +74,9 @@ fn who_wants_more_memory_than_there_is_is_killed_alone() {
     // Each may have its half, but not both and the program's memory beside.
     let script = r#"dd if=/dev/zero of=/tmp/layer bs=1M count=100 status=none
         python3 -c "bytearray(600 << 20); print(0)"; echo $?
-        python3 -c 'import os; f = os.memfd_create("m")
+        python3 -c 'import os; f, part = os.memfd_create("m"), bytes(1 << 20)
 try:
-    while True: os.write(f, bytes(1 << 20))
+    while True: os.write(f, part)
 except OSError as error: print(error.strerror)'
         rm /tmp/layer; python3 -c "bytearray(180 << 20); print('yes')"
         awk '$1 == "MemTotal:" { print ($2 < 256 * 1024 && $2 > 200 * 1024) ? "less" : $2 }' /proc/meminfo"#;

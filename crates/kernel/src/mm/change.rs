@@ -72,7 +72,8 @@ impl Mm {
         }
         let zeros =
             matches!(area.source, Source::Zero) && !area.protection.is_empty() && !area.traits.contains(Traits::GROWS_DOWN);
-        let frame = if zeros && len <= AT_ONCE { Some(self.frames.allocate(len)?) } else { None };
+        // What there is no room for now may never be touched; whoever touches it then hears of it, as on Linux.
+        let frame = if zeros && len <= AT_ONCE { self.frames.allocate(len).ok() } else { None };
         if let Source::Object(object) = &area.source {
             object.mapped_by(&self.this);
         }

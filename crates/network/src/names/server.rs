@@ -118,17 +118,20 @@ impl Service for Resolver {
             directory: Directory::new(self.net, self.ipv6, Path::new("/").join(LEASES), self.number),
             resolvers: Resolvers::new(&self.resolv_conf),
         };
-        // They begin when this process is confined, and they with it.
+        // They begin when this process is confined, and they with it; and by then each must be there: a thread's first steps take calls that are
+        // refused later.
         let gate = Arc::new(Barrier::new(STREAMS + 1));
         for _ in 0..STREAMS {
             let (gate, streams, knowledge) = (gate.clone(), streams.clone(), knowledge());
             let thread = std::thread::Builder::new().stack_size(128 << 10).spawn(move || {
                 insula_sys::seccomp::name_thread(Resolver::NAME);
                 gate.wait();
+                gate.wait();
                 stream::serve(&streams, client, knowledge);
             });
             thread.on("make", "a thread")?;
         }
+        gate.wait();
         let datagrams = Datagrams { socket: datagrams, client, knowledge: knowledge(), waiting: Vec::new() };
         Ok(Box::new(move || {
             gate.wait();

@@ -40,7 +40,8 @@ fn words<'a>(first: &[&'a str], script: &'a str, rest: &[&'a str]) -> Vec<&'a st
 #[track_caller]
 fn serve(world: &World, name: &str, options: &[&str]) {
     let first = [&["run", "-d", "--name", name], options].concat();
-    world.hands_off(words(&first, SERVER, &[]));
+    // Its output is read to the end here: nothing that goes on may hold it.
+    world.ok(words(&first, SERVER, &[]));
     eventually("the server is ready", || {
         let said = stdout(&world.output(["logs", name])).to_owned();
         assert!(said.is_empty() || said.contains("ready"), "{said}");
@@ -83,11 +84,12 @@ fn hear_datagram(at: &str) -> String {
     String::from_utf8_lossy(&heard[..length]).into_owned()
 }
 
-/// A machine beside ours, by a cable: it has 198.51.100.2 and 2001:db8:1::2, we have .1.
-struct Neighbour(Child);
+/// A process beside the test, which ends with it.
+struct Beside(Child);
 
-impl Neighbour {
-    fn new() -> Neighbour {
+impl Beside {
+    /// A machine by a cable: it has 198.51.100.2 and 2001:db8:1::2, we have .1.
+    fn neighbour() -> Beside {
         let child = Command::new("unshare").args(["-n", "sleep", "1000"]).stdin(Stdio::null()).spawn().unwrap();
         let pid = child.id();
         let own = std::fs::read_link("/proc/thread-self/ns/net").unwrap();
@@ -101,11 +103,11 @@ impl Neighbour {
             $inside ip addr add 198.51.100.2/24 dev cable; $inside ip -6 addr add 2001:db8:1::2/64 dev cable nodad
             $inside ip route add default via 198.51.100.1; $inside ip -6 route add default via 2001:db8:1::1"
         ));
-        Neighbour(child)
+        Beside(child)
     }
 }
 
-impl Drop for Neighbour {
+impl Drop for Beside {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -158,7 +160,7 @@ fn sandboxes_on_a_bridge_reach_each_other_by_name_and_the_world() {
     let Some(world) = World::new() else { return };
     let before = inventory();
     resolver(&world);
-    let neighbour = Neighbour::new();
+    let neighbour = Beside::neighbour();
     let with_cable = inventory();
     serve(&world, "web", &["--network", "bridge"]);
     let bridge = ["--network", "bridge"];
@@ -180,11 +182,10 @@ fn sandboxes_on_a_bridge_reach_each_other_by_name_and_the_world() {
     assert!(reverse.trim().ends_with("web"), "{reverse}");
     assert_eq!(world.state("web")["network"]["addresses"], serde_json::json!(["10.83.0.2", "fd69:6e73:756c:1::2"]));
     // Elsewhere, they bear the host's address; and from there they aren't reached by their own.
-    let server = format!("perl {} -e '{SERVER}'", MODULES.join(" "));
     let mut elsewhere = Command::new("nsenter");
-    elsewhere.args(["-t", &neighbour.0.id().to_string(), "-n", "sh", "-c", &server]).stdout(Stdio::piped());
-    let mut elsewhere = elsewhere.spawn().unwrap();
-    elsewhere.stdout.as_mut().unwrap().read_exact(&mut [0; 5]).unwrap();
+    elsewhere.args(["-t", &neighbour.0.id().to_string(), "-n", "perl"]).args(MODULES).args(["-e", SERVER]).stdout(Stdio::piped());
+    let mut elsewhere = Beside(elsewhere.spawn().unwrap());
+    elsewhere.0.stdout.as_mut().unwrap().read_exact(&mut [0; 5]).unwrap();
     assert_eq!(hear(&world, &bridge, &["tcp", "4", "198.51.100.2", "80"]), "stream from ::ffff:198.51.100.1: hello\n");
     assert_eq!(hear(&world, &bridge, &["tcp", "6", "2001:db8:1::2", "80"]), "stream from 2001:db8:1::1: hello\n");
     assert_eq!(hear(&world, &bridge, &["udp", "4", "198.51.100.2", "80"]), "datagram: hello\n");
@@ -192,8 +193,7 @@ fn sandboxes_on_a_bridge_reach_each_other_by_name_and_the_world() {
         let refused = hear_from(&neighbour.0, &["tcp", family, address, "80"]);
         assert!(!refused.status.success(), "{}", told(&refused));
     }
-    let _ = elsewhere.kill();
-    let _ = elsewhere.wait();
+    drop(elsewhere);
     world.ok(["delete", "--force", "web"]);
     assert_as(&with_cable, "delete");
     drop(neighbour);
@@ -205,7 +205,7 @@ fn sandboxes_on_a_bridge_reach_each_other_by_name_and_the_world() {
 fn published_ports_are_reached_from_everywhere() {
     let Some(()) = island::enter() else { return };
     let Some(world) = World::new() else { return };
-    let neighbour = Neighbour::new();
+    let neighbour = Beside::neighbour();
     let before = inventory();
     let ports = ["-p", "8080:80", "-p", "8080:80/udp", "-p", "127.0.0.1:8081:80", "-p", "[2001:db8::1]:8082:80"];
     serve(&world, "web", &[&["--network", "bridge"], &ports[..]].concat());

@@ -25,7 +25,8 @@ fn seal_early() {
 
 fn main() -> ExitCode {
     let began = Instant::now();
-    if insula_sys::process::is_privileged_by_file() && insula_sys::defence::stands("no-set-user-id") {
+    // Whoever can't find out isn't to go on either.
+    if insula_sys::process::is_privileged_by_file().unwrap_or(true) && insula_sys::defence::stands("no-set-user-id") {
         let advice = "whoever runs it would be root on this host: chmod u-s,g-s, or setcap -r, on it";
         crate::show::warn(format_args!("insula: this program's file is set-user-ID, or has capabilities, and mustn't: {advice}"));
         return ExitCode::from(125);

@@ -44,6 +44,23 @@ pub fn get() -> Result<(u64, u64, u64)> {
     Ok((sets.effective.bits(), sets.permitted.bits(), sets.inheritable.bits()))
 }
 
+/// The ambient set.
+///
+/// # Errors
+/// None that a Linux since 4.3 gives.
+pub fn ambient() -> Result<u64> {
+    let mut set = 0;
+    for number in 0..64 {
+        match rustix::thread::capability_is_in_ambient_set(CapabilitySet::from_bits_retain(1 << number)) {
+            Ok(has) => set |= u64::from(has) << number,
+            // No such capability, nor one above it.
+            Err(Errno::INVAL) => break,
+            Err(errno) => return Err(errno).on("read", "ambient capabilities"),
+        }
+    }
+    Ok(set)
+}
+
 /// Makes the ambient set exactly this.
 ///
 /// # Errors

@@ -345,11 +345,19 @@ pub fn close_all_except(mut first: u32, keep: &[BorrowedFd<'_>]) {
 }
 
 /// Whether this program was started with rights that its caller hasn't: its file is set-user-ID or set-group-ID, or has capabilities.
-/// Source: getauxval(3), `AT_SECURE`.
-#[must_use]
-pub fn is_privileged_by_file() -> bool {
+/// Source: getauxval(3), `AT_SECURE`, which a security module sets, too, where a program begins another domain; capabilities(7).
+///
+/// # Errors
+/// None that a Linux since 4.3 gives.
+pub fn is_privileged_by_file() -> Result<bool> {
+    use rustix::process::{getegid, geteuid, getgid, getuid};
     // SAFETY: it reads a value that the kernel has left in this process's memory.
-    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+    if unsafe { libc::getauxval(libc::AT_SECURE) } == 0 {
+        return Ok(false);
+    }
+    let becomes_other = getuid() != geteuid() || getgid() != getegid();
+    // Who isn't root keeps over an exec what is ambient; all else is the file's.
+    Ok(becomes_other || !geteuid().is_root() && crate::capability::get()?.1 & !crate::capability::ambient()? != 0)
 }
 
 /// Leaves what a process that serves a sandbox has from who forked it: signals, terminal, standard input and output, the mask of new files, and all

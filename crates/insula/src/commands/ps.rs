@@ -115,7 +115,7 @@ fn columns(options: &[String]) -> anyhow::Result<Vec<&'static Column>> {
             Some(list) => ("", Some(list)),
             None => word.split_once('o').map_or((&**word, None), |(flags, list)| (flags, Some(list))),
         };
-        let unknown = flags.trim_start_matches('-').chars().find(|flag| !"eAfadxuwFl".contains(*flag));
+        let unknown = flags.trim_start_matches('-').chars().find(|flag| !"eAfaxuw".contains(*flag));
         ensure!(
             unknown.is_none(),
             "the option {word} of ps(1): a kernel of ours shows its processes itself, and knows -e, -f, -A, aux and -o; leave it out"

@@ -118,7 +118,7 @@ fn sockets_of_the_hosts_are_linuxs() {
     let suite = suite();
     // The kernel lists its own in /proc/net.
     let known = ["tcp.listening_shows_in_proc"];
-    for family in ["tcp", "udp", "options", "netlink"] {
+    for family in ["tcp", "ports", "udp", "options", "netlink"] {
         let filter = format!("{family}.");
         let native = output(Command::new(&suite).args(["run", &filter]).current_dir(world.path("")).stdin(Stdio::null()));
         let native = outcomes(stdout(&native));

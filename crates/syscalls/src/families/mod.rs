@@ -24,6 +24,7 @@ mod options;
 mod passing;
 mod pipes;
 mod poll;
+mod ports;
 mod proc;
 mod process;
 mod remap;
@@ -71,6 +72,7 @@ pub(crate) fn all() -> impl Iterator<Item = Test> {
         descriptors::TESTS,
         pipes::TESTS,
         poll::TESTS,
+        ports::TESTS,
         epoll::TESTS,
         futex::TESTS,
         time::TESTS,

@@ -30,7 +30,17 @@ fn main() -> ExitCode {
     match Cli::parse().chore {
         Chore::Figures(args) => figures::main(&args),
         Chore::Lab(args) => lab::main(&args),
-        Chore::Systems(args) => systems::main(&args),
-        Chore::Weakened(args) => weakened::main(&args),
+        Chore::Systems(args) => ended(systems::run(&args)),
+        Chore::Weakened(args) => ended(weakened::run(&args)),
+    }
+}
+
+fn ended(outcome: anyhow::Result<()>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Measure how long a system takes to start, beside LXC (on this host, as root: package lxc).
@@ -28,17 +28,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(60);
 const NAME: &str = "xtask-systems";
 
-pub(crate) fn main(args: &Args) -> ExitCode {
-    match measure(args) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("xtask: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn measure(args: &Args) -> Result<()> {
+pub(crate) fn run(args: &Args) -> Result<()> {
     let scratch = std::env::temp_dir().join(format!("xtask-systems-{}", std::process::id()));
     std::fs::create_dir_all(&scratch).context("make a directory for both stores")?;
     let done = by_turns(args, &scratch);

@@ -4,7 +4,7 @@
 //! `weakened`, in which a variable names the one defence it goes without (`insula_sys::defence`).
 
 use anyhow::{Context, Result, bail, ensure};
-use std::process::{Command, ExitCode, Output};
+use std::process::{Command, Output};
 
 /// Show that tests of defences fail where their defence is missing (on this host, as root).
 #[derive(clap::Args)]
@@ -26,17 +26,7 @@ struct Row {
     defence: String,
 }
 
-pub(crate) fn main(args: &Args) -> ExitCode {
-    match run(args) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("xtask: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn run(args: &Args) -> Result<()> {
+pub(crate) fn run(args: &Args) -> Result<()> {
     ensure!(rustix::process::geteuid().is_root(), "the tests make containers, which needs root");
     let text = std::fs::read_to_string(TABLE).with_context(|| format!("read {TABLE} (run this in the project's directory)"))?;
     let mut rows = rows(&text)?;

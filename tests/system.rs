@@ -1,7 +1,11 @@
 //! Whole systems in containers: Debian with systemd, and busybox's init, booted, used, and switched off from inside and out.
 
+#[path = "support/island.rs"]
+mod island;
 mod support;
 
+use island::{assert_as, inventory};
+use std::io::{Read, Write};
 use support::pty::Terminal;
 use support::system::{booted, busybox, debian, debian_copied};
 use support::{World, eventually, read, signal};
@@ -335,8 +339,9 @@ fn the_list_is_started_and_stopped_in_order() {
 #[test]
 fn what_makes_no_sense_for_a_system_is_refused() {
     let Some((world, root)) = busybox() else { return };
-    let refused: [(&[&str], &str); 9] = [
-        (&["--rootfs", &root, "--network", "bridge"], "--network"),
+    let refused: [(&[&str], &str); 10] = [
+        (&["--rootfs", &root, "--network", "container:other"], "--network container"),
+        (&["--rootfs", &root, "--userns", "100000:65536", "--network", "user"], "--network user"),
         (&["--rootfs", &root, "--user", "web"], "--user"),
         (&["--rootfs", &root, "--workdir", "/x"], "--workdir"),
         (&["--keep", "out"], "--keep"),
@@ -357,4 +362,134 @@ fn what_makes_no_sense_for_a_system_is_refused() {
     let text = world.fails(125, ["run", "--userns", "auto", "--", "true"]);
     assert!(text.contains("--userns"), "{text}");
     assert_eq!(world.ok(["list", "--quiet"]), "");
+}
+
+/// The same with a network: the process that serves it keeps what we give it for errors.
+#[track_caller]
+fn boot_linked(world: &World, name: &str, root: &str, more: &[&str]) {
+    world.hands_off([&["run", "--isolation", "system", "--rootfs", root, "-d", "--name", name], more].concat());
+}
+
+/// Has a system's busybox answer at port 80 with what it is sent.
+#[track_caller]
+fn serve_echo(world: &World, name: &str) {
+    world.hands_off(["exec", "-d", name, "busybox", "nc", "-ll", "-p", "80", "-e", "/bin/cat"]);
+    eventually("it listens", || world.ok(["exec", name, "cat", "/proc/net/tcp", "/proc/net/tcp6"]).contains(":0050 "));
+}
+
+/// What such a server sends back.
+#[track_caller]
+fn echoed(at: &str) -> String {
+    let mut stream = std::net::TcpStream::connect(at).unwrap_or_else(|error| panic!("{at}: {error}"));
+    stream.set_read_timeout(Some(support::PATIENCE)).unwrap();
+    stream.write_all(b"echo\n").unwrap();
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut heard = String::new();
+    stream.read_to_string(&mut heard).unwrap();
+    heard
+}
+
+/// A system's address on its bridge.
+fn address(world: &World, name: &str) -> String {
+    world.state(name)["network"]["addresses"][0].as_str().unwrap_or_default().to_owned()
+}
+
+/// One with users of its own, whose network is its own root's, and one without.
+#[test]
+fn on_a_bridge_it_is_reached_and_finds_others() {
+    if island::enter().is_none() {
+        return;
+    }
+    let Some((world, root)) = busybox() else { return };
+    std::fs::write(root.join("etc/resolv.conf"), "nameserver 203.0.113.9\n").unwrap();
+    // The kernel keeps what it was told of forwarding.
+    island::must("echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding");
+    let before = inventory();
+    for users in [&[][..], &["--userns", "100000:65536"]] {
+        boot_linked(&world, "linked", &root, &[&["--network", "bridge", "-p", "8080:80"], users].concat());
+        serve_echo(&world, "linked");
+        assert_eq!(echoed("127.0.0.1:8080"), "echo\n", "{users:?}");
+        let first = address(&world, "linked");
+        assert_eq!(echoed(&format!("{first}:80")), "echo\n", "{users:?}");
+        // Others find it by name, and it finds them.
+        assert_eq!(
+            world.ok(["run", "--network", "bridge", "--", "getent", "ahostsv4", "linked"]).split(' ').next(),
+            Some(&first[..])
+        );
+        world.hands_off(["run", "-d", "--name", "peer", "--network", "bridge", "--", "sleep", "1000"]);
+        let found = world.ok(["exec", "linked", "busybox", "nslookup", "peer"]);
+        assert!(found.contains(&address(&world, "peer")), "{found}");
+        world.ok(["delete", "--force", "peer"]);
+        // The card is its own root's to set.
+        world.ok(["exec", "linked", "busybox", "ip", "addr", "add", "192.0.2.77/32", "dev", "eth0"]);
+
+        // Each start has a network anew, at the address it had.
+        let pid = world.state("linked")["pid"].clone();
+        world.ok(["exec", "-d", "linked", "reboot"]);
+        eventually("another first process", || {
+            let state = world.state("linked");
+            state["status"] == "running" && state["pid"] != pid
+        });
+        let own = world.ok(["exec", "linked", "busybox", "ip", "addr"]);
+        assert!(own.contains(&first) && !own.contains("192.0.2.77"), "{own}");
+        world.ok(["stop", "linked"]);
+        world.until("linked", "stopped");
+        assert_as(&before, "its stop");
+        world.hands_off(["start", "linked"]);
+        assert_eq!(address(&world, "linked"), first);
+        serve_echo(&world, "linked");
+        assert_eq!(echoed("127.0.0.1:8080"), "echo\n", "after another start");
+
+        // Who stays with it is killed: what it had is gone with the next that looks.
+        let status = read(format!("/proc/{}/status", world.state("linked")["pid"]));
+        let keeper = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().to_owned();
+        signal("KILL", keeper);
+        world.until("linked", "stopped");
+        world.hands_off(["start", "linked"]);
+        assert_eq!(address(&world, "linked"), first, "it starts again");
+        world.ok(["delete", "--force", "linked"]);
+        assert_as(&before, "its removal");
+    }
+    assert_eq!(read(root.join("etc/resolv.conf")), "nameserver 203.0.113.9\n", "its file stays as it was");
+}
+
+#[test]
+fn a_service_of_its_own_keeps_the_list_of_resolvers() {
+    if island::enter().is_none() {
+        return;
+    }
+    let Some((world, root)) = busybox() else { return };
+    std::os::unix::fs::symlink("../run/resolved/stub", root.join("etc/resolv.conf")).unwrap();
+    boot_linked(&world, "resolved", &root, &["--network", "bridge"]);
+    world.ok(["exec", "resolved", "sh", "-c", "busybox mkdir /run/resolved; echo own > /run/resolved/stub"]);
+    assert_eq!(content(&world, "resolved", "/etc/resolv.conf"), "own\n");
+    world.ok(["delete", "--force", "resolved"]);
+}
+
+#[test]
+fn other_networks_of_a_system() {
+    if island::enter().is_none() {
+        return;
+    }
+    let Some((world, root)) = busybox() else { return };
+    // One that is there: nothing of it is made or removed.
+    let file = world.file("namespace", "");
+    let path = file.display();
+    island::must(&format!("unshare --net={path} ip link add card type veth peer name other"));
+    boot_linked(&world, "there", &root, &["--network", &format!("ns:{path}")]);
+    assert!(world.ok(["exec", "there", "busybox", "ip", "link"]).contains("card"));
+    world.ok(["stop", "there"]);
+    world.hands_off(["start", "there"]);
+    assert!(world.ok(["exec", "there", "busybox", "ip", "link"]).contains("card"));
+    world.ok(["delete", "--force", "there"]);
+    island::must(&format!("nsenter --net={path} ip link show card; umount {path}"));
+
+    boot_linked(&world, "user", &root, &["--network", "user", "-p", "8081:80"]);
+    for when in ["at first", "after another start"] {
+        serve_echo(&world, "user");
+        assert_eq!(echoed("127.0.0.1:8081"), "echo\n", "{when}");
+        world.ok(["stop", "user"]);
+        world.hands_off(["start", "user"]);
+    }
+    world.ok(["delete", "--force", "user"]);
 }

@@ -29,7 +29,7 @@ pub(crate) fn create(store: &Store, runner: Option<Arc<dyn Runner>>, plan: Plan,
     hooks::check(&plan.hooks)?;
     check_labels(&plan.process)?;
     let joins = open_namespaces(&plan)?;
-    let mapped = init::map_all(runner.as_ref().map_or(&plan, |(_, container)| container))?;
+    let mapped = init::map_all(runner.as_ref().map_or(&plan, |(_, container)| container), store.root())?;
     let console = connect_console(&plan, options.console_socket.as_deref())?;
     let listener = connect_listener(&plan.process)?;
     let again = options.again.then(|| Container::make_room(store, &plan.id)).transpose()?;
@@ -61,7 +61,7 @@ pub(crate) fn create(store: &Store, runner: Option<Arc<dyn Runner>>, plan: Plan,
     let owner = rustix::process::getuid().as_raw();
     let cgroups = parts.groups.paths();
     let entry = match &before {
-        Some(before) => Entry { cgroups, ..before.clone() },
+        Some(before) => Entry { cgroups, plan, ..before.clone() },
         None => Entry { boundary, created, plan, cgroups, remove: parts.options.remove, owner },
     };
     let mut container = Container::made(slot, entry, console, first, before);

@@ -9,6 +9,7 @@ use crate::netlink::{Netlink, Refused};
 use crate::state::{Bridge, Lease, Process, Records, State, remove_file};
 use crate::{Attachment, Wish, forwarding, links, rules};
 use insula_sys::{Context, Errno};
+use rustix::fd::OwnedFd;
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -19,23 +20,44 @@ pub(crate) fn join(root: &Path, wish: &Wish) -> Result<Attachment> {
     }
     rules::program()?;
     let making = namespace::make(|| Ok(()))?;
+    let joined = in_records(root, wish, |joining| {
+        let place = joining.reserve(wish)?;
+        let Namespace { file, netlink, .. } = making.wait()?;
+        place.connect(&mut joining.netlink, &file, netlink)?;
+        Ok((place, Some(file)))
+    });
+    joined.map(|(attachment, _)| attachment)
+}
+
+/// The same for a container that makes its namespace itself: the link comes later, by [`Place::connect`].
+pub(crate) fn reserve(root: &Path, wish: &Wish) -> Result<(Attachment, Place)> {
+    if let Some(refused) = wish.publish.iter().find_map(rules::refused) {
+        return Err(Error::Failed(refused));
+    }
+    rules::program()?;
+    in_records(root, wish, |joining| Ok((joining.reserve(wish)?, None)))
+}
+
+/// Puts a container on the bridge with the records locked; if that fails, nothing is left.
+fn in_records(
+    root: &Path,
+    wish: &Wish,
+    join: impl FnOnce(&mut Joining) -> Result<(Place, Option<OwnedFd>)>,
+) -> Result<(Attachment, Place)> {
     let records = Records::make(root)?;
     let here = Records::here()?;
     let mut joining =
         Joining { here, netlink: Netlink::open()?, state: records.read(here)?, records, attendant: None, notes: vec![] };
-    let joined = joining.join(wish, making);
+    let joined = join(&mut joining);
     let Joining { records, attendant, notes, .. } = joining;
-    drop(records);
+    let resolv_conf = |number: u16| records.resolv_conf(here, &number.to_string());
     match joined {
-        Ok((namespace, resolv_conf)) => Ok(Attachment {
-            root: root.to_owned(),
-            id: wish.id.clone(),
-            namespace: Some(namespace),
-            resolv_conf,
-            notes,
-            attendant,
-        }),
+        Ok((place, namespace)) => {
+            let resolv_conf = resolv_conf(place.number);
+            Ok((Attachment { root: root.to_owned(), id: wish.id.clone(), namespace, resolv_conf, notes, attendant }, place))
+        }
         Err(error) => {
+            drop(records);
             if let Some(attendant) = attendant {
                 attendant.end();
             }
@@ -57,10 +79,12 @@ struct Joining {
 }
 
 impl Joining {
-    fn join(&mut self, wish: &Wish, making: namespace::Making<()>) -> Result<(rustix::fd::OwnedFd, std::path::PathBuf)> {
+    /// Takes a place: all of it but the link.
+    fn reserve(&mut self, wish: &Wish) -> Result<Place> {
         let ports_left = collect(&self.records, self.here, &mut self.netlink, &mut self.state, |lease| !lease.owner.lives())?;
         crate::check_free(&self.state, &wish.id)?;
-        let number = self.state.free_number().ok_or_else(|| Error::Failed("all addresses of the network are in use".into()))?;
+        let number = self.state.free_number(wish.keeps_address.then_some(&wish.id));
+        let number = number.ok_or_else(|| Error::Failed("all addresses of the network are in use".into()))?;
         let lease = Lease {
             id: wish.id.clone(),
             hostname: wish.hostname.clone(),
@@ -70,10 +94,11 @@ impl Joining {
             attendant: None,
         };
         self.state.leases.push(lease);
-        self.state.next = number + 1;
+        if !wish.keeps_address {
+            self.state.next = number + 1;
+        }
         let (bridge, new) = self.bridge()?;
         let net = Subnet(bridge.number);
-        let Namespace { file, netlink: mut inside, .. } = making.wait()?;
         let resolver = Resolver {
             net,
             ipv6: bridge.ipv6,
@@ -95,18 +120,10 @@ impl Joining {
         } else if ports_left || !wish.publish.is_empty() {
             rules::publish(net, bridge.ipv6, &self.state.leases)?;
         }
-        self.link(net, number, &file)?;
-        let mut addresses = vec![(IpAddr::from(net.container(number)), PREFIX)];
-        let mut gateways = vec![IpAddr::from(net.gateway())];
-        if bridge.ipv6 {
-            addresses.push((net.container6(number).into(), PREFIX6));
-            gateways.push(net.gateway6().into());
-        }
-        links::set_card(&mut inside, &addresses, &gateways, None)?;
         let path = self.records.resolv_conf(self.here, &number.to_string());
         let hosts = std::fs::read_to_string(&wish.resolv_conf).unwrap_or_default();
         std::fs::write(&path, resolv_conf(&hosts, net.resolver(number))).on("write", path.display())?;
-        Ok((file, path))
+        Ok(Place { net, number, ipv6: bridge.ipv6 })
     }
 
     /// The bridge, and whether it had to be made. The record is written in any case, before anything is made.
@@ -146,16 +163,35 @@ impl Joining {
             "--network bridge: none of the subnets 10.83.0.0/21 to 10.83.248.0/21 is free; the host has routes to each".into(),
         ))
     }
+}
 
-    fn link(&mut self, net: Subnet, number: u16, namespace: &rustix::fd::OwnedFd) -> Result<()> {
-        match links::make_link(&mut self.netlink, net, number, namespace) {
+/// A container's place on a bridge.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    net: Subnet,
+    number: u16,
+    ipv6: bool,
+}
+
+impl Place {
+    /// Links a namespace to the bridge, and gives its card the addresses; `inside` is a socket in it.
+    pub(crate) fn connect(self, netlink: &mut Netlink, namespace: &OwnedFd, mut inside: Netlink) -> Result<()> {
+        let Place { net, number, ipv6 } = self;
+        match links::make_link(netlink, net, number, namespace) {
             // Left by somebody whose record was lost.
             Err(Refused { errno: Errno::EXIST, .. }) => {
-                links::remove(&mut self.netlink, &net.link(number))?;
-                Ok(links::make_link(&mut self.netlink, net, number, namespace)?)
+                links::remove(netlink, &net.link(number))?;
+                links::make_link(netlink, net, number, namespace)?;
             }
-            made => Ok(made?),
+            made => made?,
         }
+        let mut addresses = vec![(IpAddr::from(net.container(number)), PREFIX)];
+        let mut gateways = vec![IpAddr::from(net.gateway())];
+        if ipv6 {
+            addresses.push((net.container6(number).into(), PREFIX6));
+            gateways.push(net.gateway6().into());
+        }
+        links::set_card(&mut inside, &addresses, &gateways, None)
     }
 }
 

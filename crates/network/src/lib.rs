@@ -49,6 +49,7 @@ use attendant::Attendant;
 use insula_sys::Context;
 use netlink::Netlink;
 use rustix::fd::{AsRawFd, OwnedFd};
+use rustix::fs::{Mode, OFlags};
 use serde::Serialize;
 use state::{LEASES, Lease, Process, Records, State};
 use std::net::IpAddr;
@@ -75,6 +76,8 @@ pub struct Wish {
     pub publish: Vec<Publish>,
     /// Where it says whom the host asks for names, resolv.conf(5).
     pub resolv_conf: PathBuf,
+    /// It is to have the same address whenever it comes, if that is free: a whole system that is started again.
+    pub keeps_address: bool,
 }
 
 /// A container's place in a network, for the process that stays with it.
@@ -147,31 +150,46 @@ fn record_user(root: &Path, wish: &Wish) -> Result<PathBuf> {
     written.inspect_err(|_: &Error| drop(remove_own(root, &wish.id)))
 }
 
-/// A network without privilege for a sandbox that makes its namespaces itself, in a user namespace: nobody else may make them, or enter them.
+/// A network for a sandbox that makes its namespaces itself, in a user namespace whose root they belong to.
 #[derive(Debug)]
 pub struct Expected {
     attachment: Attachment,
-    config: insula_usernet::Config,
-    /// Where the card's other end comes.
-    socket: OwnedFd,
+    card: Card,
+}
+
+/// What is missing of it until there is the sandbox.
+#[derive(Debug)]
+enum Card {
+    /// The sandbox makes a tap, whose other end comes by this socket.
+    Tap(insula_usernet::Config, OwnedFd),
+    /// We put one there.
+    Link(bridge::Place),
 }
 
 /// Begins such a network; what is given beside is to be done in the sandbox's network namespace.
 ///
 /// # Errors
 /// As [`join`].
-pub fn expect(root: &Path, wish: &Wish) -> Result<(Expected, impl FnOnce() -> Result<()> + use<>)> {
-    let config = user_config(wish);
-    let (socket, inside) = passing::pair()?;
-    let resolv_conf = record_user(root, wish)?;
-    let attachment =
-        Attachment { root: root.to_owned(), id: wish.id.clone(), namespace: None, resolv_conf, notes: vec![], attendant: None };
-    let wanted = config.clone();
+pub fn expect(root: &Path, kind: Kind, wish: &Wish) -> Result<(Expected, impl FnOnce() -> Result<()> + use<>)> {
+    let (attachment, card, inside) = match kind {
+        Kind::Bridge => {
+            let (attachment, place) = bridge::reserve(root, wish)?;
+            (attachment, Card::Link(place), None)
+        }
+        Kind::User => {
+            let (socket, inside) = passing::pair()?;
+            let resolv_conf = record_user(root, wish)?;
+            let (root, id) = (root.to_owned(), wish.id.clone());
+            let attachment = Attachment { root, id, namespace: None, resolv_conf, notes: vec![], attendant: None };
+            let config = user_config(wish);
+            (attachment, Card::Tap(config.clone(), socket), Some((inside, config)))
+        }
+    };
     let make = move || {
         namespace::set_up()?;
-        passing::send(&inside, user::make_card(&wanted)?)
+        inside.map_or(Ok(()), |(socket, config)| passing::send(&socket, user::make_card(&config)?))
     };
-    Ok((Expected { attachment, config, socket }, make))
+    Ok((Expected { attachment, card }, make))
 }
 
 impl Expected {
@@ -180,19 +198,29 @@ impl Expected {
         self.attachment.resolv_conf()
     }
 
-    /// Serves the card, once the sandbox has made it.
+    /// As [`Attachment::notes`].
+    pub fn notes(&self) -> &[String] {
+        self.attachment.notes()
+    }
+
+    /// Serves the card, or makes it, once there is the sandbox, whose first process is `pid` and waits for us.
     ///
     /// # Errors
     /// A port is taken, or the sandbox has ended. Then nothing is left.
-    pub fn complete(self) -> Result<Attachment> {
-        let Expected { attachment, config, socket } = self;
-        match passing::receive(socket) {
-            Ok(tap) => attachment.attended(user::Gateway::new(tap, config)),
-            Err(error) => {
-                let _ = attachment.leave();
-                Err(error)
-            }
-        }
+    pub fn complete(self, pid: i32) -> Result<Attachment> {
+        let Expected { attachment, card } = self;
+        let failed = match card {
+            Card::Tap(config, socket) => match passing::receive(socket) {
+                Ok(tap) => return attachment.attended(user::Gateway::new(tap, config)),
+                Err(error) => error,
+            },
+            Card::Link(place) => match connect(place, pid) {
+                Ok(()) => return Ok(attachment),
+                Err(error) => error,
+            },
+        };
+        let _ = attachment.leave();
+        Err(failed)
     }
 
     /// Gives it up.
@@ -256,6 +284,13 @@ impl Attachment {
         drop(self.namespace);
         remove_own(&self.root, &self.id)
     }
+}
+
+/// Links the namespace of a process to the bridge.
+fn connect(place: bridge::Place, pid: i32) -> Result<()> {
+    let path = format!("/proc/{pid}/ns/net");
+    let namespace = rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).on("open", path)?;
+    place.connect(&mut Netlink::open()?, &namespace, namespace::enter(&namespace)?)
 }
 
 /// Refuses a name that somebody has.

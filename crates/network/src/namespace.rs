@@ -35,6 +35,18 @@ pub(crate) fn make<T: Send + 'static>(open: impl FnOnce() -> Result<T> + Send + 
     Ok(Making(thread.on("make", "a thread")?))
 }
 
+/// A socket to configure a namespace of somebody else's through, made by a thread that is there for a moment.
+pub(crate) fn enter(namespace: &OwnedFd) -> Result<Netlink> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(128 << 10).spawn_scoped(scope, || {
+            process::join_namespace(namespace, Spaces::NET).on("join", "the sandbox's network namespace")?;
+            Netlink::open()
+        });
+        let thread = thread.on("make", "a thread")?;
+        thread.join().unwrap_or_else(|_| Err(Error::Failed("the thread that joins a network namespace has failed".into())))
+    })
+}
+
 /// Settings of a network namespace that is a container's own, by a thread in it: every port is there for every user, as nobody else's server can
 /// be meant; and what a neighbour says of routers is nothing to go by (CVE-2020-13401). A host without IPv6 has no such setting.
 pub(crate) fn set_up() -> Result<()> {

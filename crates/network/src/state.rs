@@ -109,10 +109,15 @@ impl State {
         self.leases.iter().find(|lease| lease.id == id)
     }
 
-    /// A number that nobody has; none if there is none.
-    pub(crate) fn free_number(&self) -> Option<u16> {
+    /// A number that nobody has; none if there is none. For one that is to keep its address, the search begins where its name says: it comes to the
+    /// same number again, unless another has it.
+    pub(crate) fn free_number(&self, named: Option<&String>) -> Option<u16> {
         use crate::addresses::{FIRST, LAST};
-        let begin = self.next.clamp(FIRST, LAST);
+        // FNV-1a: spread over the numbers, and the same tomorrow.
+        let hash =
+            |name: &String| name.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+        let of_name = |name| FIRST + (hash(name) % u32::from(LAST - FIRST + 1)) as u16;
+        let begin = named.map_or(self.next, of_name).clamp(FIRST, LAST);
         let taken = |number: &u16| self.leases.iter().any(|lease| lease.number == Some(*number));
         (begin..=LAST).chain(FIRST..begin).find(|number| !taken(number))
     }
@@ -289,13 +294,17 @@ mod tests {
     #[test]
     fn a_number_is_used_again_as_late_as_can_be() {
         let mut state = State { next: LAST, ..State::default() };
-        assert_eq!(state.free_number(), Some(LAST));
+        assert_eq!(state.free_number(None), Some(LAST));
         state.leases.push(lease(Some(LAST)));
-        assert_eq!(state.free_number(), Some(FIRST));
+        assert_eq!(state.free_number(None), Some(FIRST));
         state.leases.extend((FIRST..LAST).map(|number| lease(Some(number))));
-        assert_eq!(state.free_number(), None);
+        assert_eq!(state.free_number(None), None);
         state.leases.retain(|lease| lease.number != Some(77));
-        assert_eq!(state.free_number(), Some(77));
+        assert_eq!(state.free_number(None), Some(77));
+        let empty = State::default();
+        let of = |name: &str| empty.free_number(Some(&name.to_owned()));
+        assert_eq!(of("web"), of("web"));
+        assert!(of("web").is_some_and(|number| (FIRST..=LAST).contains(&number)) && of("web") != of("db"));
     }
 
     #[test]

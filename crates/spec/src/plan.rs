@@ -66,6 +66,18 @@ pub struct Plan {
 pub struct System {
     /// How its init is asked to shut the system down.
     pub shutdown: Shutdown,
+    /// The network that is made for it at each start; none if it has none, or one that is there.
+    #[serde(default)]
+    pub network: Option<MadeNetwork>,
+}
+
+/// A network that is made for a sandbox.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MadeNetwork {
+    /// On a bridge with others; else one of its own, without privilege.
+    pub bridge: bool,
+    /// Ports of the host's that lead to it, as `insula run --publish` has them.
+    pub publish: Vec<String>,
 }
 
 /// How an init is asked to shut its system down.

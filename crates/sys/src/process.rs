@@ -344,6 +344,17 @@ pub fn close_all_except(mut first: u32, keep: &[BorrowedFd<'_>]) {
     }
 }
 
+/// What kind of namespace an open file stands for, wherever it is mounted.
+///
+/// # Errors
+/// It stands for none. Source: ioctl_ns(2), `NS_GET_NSTYPE`.
+pub fn namespace_kind(file: impl AsFd) -> rustix::io::Result<Spaces> {
+    const NS_GET_NSTYPE: libc::c_ulong = 0xb703;
+    // SAFETY: the descriptor is open; the request takes no argument and answers with a number.
+    let kind = unsafe { libc::ioctl(file.as_fd().as_raw_fd(), NS_GET_NSTYPE as _) };
+    Errno::result(kind.into()).map(|kind| Spaces::from_bits_retain(kind as _))
+}
+
 /// Whether this program was started with rights that its caller hasn't: its file is set-user-ID or set-group-ID, or has capabilities.
 /// Source: getauxval(3), `AT_SECURE`, which a security module sets, too, where a program begins another domain; capabilities(7).
 ///

@@ -6,7 +6,7 @@ use crate::channel::failed;
 use insula_boundary::Error;
 use insula_spec::Plan;
 use insula_spec::defaults::attr;
-use insula_spec::plan::{IdMapped, Mount, MountKind, RootSource};
+use insula_spec::plan::{IdMapped, Mount, MountKind, Namespace, RootSource};
 use insula_sys::mount::{self, Change};
 use insula_sys::{Context, Errno, defence};
 use rustix::fd::OwnedFd;
@@ -23,13 +23,23 @@ pub(crate) struct Mapped {
 }
 
 /// Makes what only the caller can: to map a mount's IDs takes a right over its file system, which a container's user namespace hasn't,
-/// and a user namespace whose process the host's `/proc` shows.
-pub(crate) fn map_all(plan: &Plan) -> Result<Mapped, Error> {
+/// and a user namespace whose process the host's `/proc` shows. And what lies in the store, root's users can't get at.
+pub(crate) fn map_all(plan: &Plan, store: &Path) -> Result<Mapped, Error> {
+    let shut = plan.namespaces.creates(Namespace::User) && rustix::process::geteuid().is_root();
     let make = |(index, mount): (usize, &Mount)| {
-        let (Some(mapped), MountKind::Bind { source, recursive }) = (&mount.id_map, &mount.kind) else { return Ok(None) };
+        let MountKind::Bind { source, recursive } = &mount.kind else { return Ok(None) };
+        if mount.id_map.is_none() && !(shut && source.starts_with(store)) {
+            return Ok(None);
+        }
         let copy = mount::copy(CWD, source, *recursive).map_err(|errno| missing_source(source, errno));
-        let copy = copy.and_then(|copy| map_ids(&copy, plan, mapped).map(|()| copy));
-        copy.map(|copy| Some((index, copy))).map_err(|error| in_place(index, mount, &error))
+        let ready = |copy: OwnedFd| {
+            match &mount.id_map {
+                Some(mapped) => map_ids(&copy, plan, mapped)?,
+                None => cut_off(&copy)?,
+            }
+            Ok(Some((index, copy)))
+        };
+        copy.and_then(ready).map_err(|error| in_place(index, mount, &error))
     };
     let mounts = plan.mounts.iter().enumerate().map(make).filter_map(Result::transpose).collect::<Result<_, _>>()?;
     let root = match &plan.root.source {
@@ -37,6 +47,13 @@ pub(crate) fn map_all(plan: &Plan) -> Result<Mapped, Error> {
         _ => None,
     };
     Ok(Mapped { root, mounts })
+}
+
+/// Has a copy of a mount pass nothing on to the one it was made of.
+fn cut_off(copy: &OwnedFd) -> Result<(), Error> {
+    let propagation = u64::from(rustix::mount::MountPropagationFlags::PRIVATE.bits());
+    let change = Change { propagation, recursive: true, ..Change::default() };
+    mount::set_attributes(copy, change).on("cut off", "the mount").map_err(failed)
 }
 
 /// The root directory with owners as the container numbers them.
@@ -51,9 +68,10 @@ fn map_root(path: &Path, plan: &Plan) -> Result<OwnedFd, Error> {
 }
 
 /// Opens what lies in the store and is to be bound in, before an overlay's layers cover it.
-pub(super) fn open_covered(plan: &Plan, anchor: &Path) -> Result<Vec<(usize, OwnedFd)>, Error> {
+pub(super) fn open_covered(plan: &Plan, mapped: &Mapped, anchor: &Path) -> Result<Vec<(usize, OwnedFd)>, Error> {
+    let made = |wanted: usize| mapped.mounts.iter().any(|(index, _)| *index == wanted);
     let covered = plan.mounts.iter().enumerate().filter_map(|(index, mount)| match &mount.kind {
-        MountKind::Bind { source, .. } if source.starts_with(anchor) => Some((index, source)),
+        MountKind::Bind { source, .. } if source.starts_with(anchor) && !made(index) => Some((index, source)),
         _ => None,
     });
     let open = |(index, source): (usize, &PathBuf)| {

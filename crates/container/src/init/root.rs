@@ -26,7 +26,7 @@ pub(super) fn change(
     no_pivot: bool,
 ) -> Result<Option<OwnedFd>, Error> {
     keep_mounts_from_host(plan.propagation)?;
-    let covered = mounts::open_covered(plan, anchor)?;
+    let covered = mounts::open_covered(plan, &mapped, anchor)?;
     let most = plan.resources.layer_limit();
     let root = match &plan.root.source {
         RootSource::Dir(path) => directory(path, plan, mapped.root.take())?,

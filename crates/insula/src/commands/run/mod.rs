@@ -1,6 +1,6 @@
 //! `insula run`: a command, a root directory or a bundle, in the foreground or not.
 
-mod network;
+pub(crate) mod network;
 mod options;
 mod plan;
 mod rootless;
@@ -64,7 +64,7 @@ fn foreground(global: &Global, args: &Args, mut plan: Plan) -> anyhow::Result<Ex
         in_network: network.in_network(),
     };
     let mut sandbox = global.containers().create(plan, options)?;
-    network.complete(sandbox.as_mut())?;
+    network.complete(global, sandbox.as_mut())?;
     let job = started(global, sandbox.as_mut(), args)?;
     let outcome = attendant.stay(job, Output::Ours);
     sandbox.delete(true)?;
@@ -139,7 +139,7 @@ fn stay(global: &Global, args: &Args, mut plan: Plan, ready: Ready) -> anyhow::R
     };
     let containers = global.containers();
     let mut sandbox = containers.create(plan, options)?;
-    network.complete(sandbox.as_mut())?;
+    network.complete(global, sandbox.as_mut())?;
     let job = started(global, sandbox.as_mut(), args)?;
     let slot = containers.store().find(&id)?;
     let file = std::fs::File::create(slot.path("output")).context("can't keep the program's output")?;

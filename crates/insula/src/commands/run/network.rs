@@ -8,8 +8,9 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use insula_boundary::{Boundary, Entry, InNetwork, Sandbox, Status};
 use insula_network::{Attachment, Expected, Kind, Wish};
 use insula_spec::defaults::{self, attr};
-use insula_spec::plan::{MountKind, Namespace, Plan};
+use insula_spec::plan::{MountKind, Namespace, Plan, RootSource};
 use insula_spec::{Id, plan};
+use insula_sys::process::Spaces;
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::process::Pid;
@@ -103,9 +104,11 @@ pub(super) fn check(args: &Args, plan: &Plan) -> anyhow::Result<()> {
         Network::Made(Kind::Bridge) if !root => {
             bail!("--network bridge takes root; use --network user, which takes no privilege")
         }
+        // It is made by who has the right, and linked when the system's namespace is there.
+        Network::Made(Kind::Bridge) if plan.system.is_some() => {}
         _ if !root => bail!("--network: to join another's network takes root; use --network user"),
         _ if plan.namespaces.has(Namespace::User) => bail!(
-            "--network: the bundle has a user namespace (linux.namespaces), whose root has no right to a network from outside; use user, none or host"
+            "--network: the sandbox has a user namespace, whose root has no right to a network from outside; use user, none or host"
         ),
         _ => {}
     }
@@ -114,7 +117,7 @@ pub(super) fn check(args: &Args, plan: &Plan) -> anyhow::Result<()> {
 
 /// A network that is joined: given back when this goes, or with a word on how that went.
 #[derive(Debug, Default)]
-pub(super) struct Joined {
+pub(crate) struct Joined {
     made: Option<Attachment>,
     /// One that the sandbox makes a part of, and what that does for it.
     expected: Option<Expected>,
@@ -125,23 +128,26 @@ pub(super) struct Joined {
 
 impl Joined {
     /// Gives it back.
-    pub(super) fn leave(mut self) -> anyhow::Result<()> {
+    pub(crate) fn leave(mut self) -> anyhow::Result<()> {
         self.made.take().map_or(Ok(()), |made| Ok(made.leave()?))
     }
 
     /// What the sandbox has to do for it.
-    pub(super) fn in_network(&mut self) -> Option<InNetwork> {
+    pub(crate) fn in_network(&mut self) -> Option<InNetwork> {
         self.in_network.take()
     }
 
     /// Has it served, where the sandbox had to make a part first.
-    pub(super) fn complete(&mut self, sandbox: &mut dyn Sandbox) -> anyhow::Result<()> {
+    pub(crate) fn complete(&mut self, global: &Global, sandbox: &mut dyn Sandbox) -> anyhow::Result<()> {
         let Some(expected) = self.expected.take() else { return Ok(()) };
         if let Err(error) = sandbox.ready() {
             expected.abandon();
             return Err(error.into());
         }
-        self.made = Some(expected.complete().inspect_err(|_| drop(sandbox.delete(true)))?);
+        let id = sandbox.entry().plan.id.clone();
+        let init = global.containers().store().find(&id)?.read_init();
+        let pid = init.map_or(0, |init| init.pid);
+        self.made = Some(expected.complete(pid).inspect_err(|_| drop(sandbox.delete(true)))?);
         Ok(())
     }
 }
@@ -163,26 +169,11 @@ pub(super) fn join(global: &Global, args: &Args, plan: &mut Plan) -> anyhow::Res
     match &args.network {
         Network::None | Network::Host | Network::Path(_) => Ok(Joined::default()),
         Network::Made(kind) => {
-            if global.containers().store().find(&plan.id).is_ok() {
-                return Err(insula_boundary::Error::Exists(plan.id.clone()).into());
-            }
+            check_name(global, plan, false)?;
             let id = plan.id.to_string();
             let hostname = plan.hostname.clone().filter(|name| *name != id);
-            let wish = Wish { id, hostname, publish: args.publish.clone(), resolv_conf: RESOLV_CONF.into() };
-            if plan.namespaces.has(Namespace::User) {
-                ensure!(!global.behind_sentry(), "--network user: behind the sentry it takes root; use none or host");
-                let (expected, make) = insula_network::expect(&global.root(), &wish)?;
-                show_resolvers(plan, expected.resolv_conf());
-                let make = InNetwork::new(|| make().map_err(|error| insula_boundary::Error::Failed(error.to_string())));
-                return Ok(Joined { made: None, expected: Some(expected), in_network: Some(make), _held: None });
-            }
-            let made = insula_network::join(&global.root(), *kind, &wish)?;
-            for note in made.notes() {
-                crate::show::warn(format_args!("insula: {note}"));
-            }
-            plan.namespaces.list.insert(Namespace::Net, made.namespace());
-            show_resolvers(plan, made.resolv_conf());
-            Ok(Joined { made: Some(made), expected: None, in_network: None, _held: None })
+            let (publish, resolv_conf) = (args.publish.clone(), RESOLV_CONF.into());
+            make(global, *kind, &Wish { id, hostname, publish, resolv_conf, keeps_address: false }, plan)
         }
         Network::Container(id) => {
             let namespace = of_container(global, id).with_context(|| format!("--network container:{id}"))?;
@@ -195,10 +186,53 @@ pub(super) fn join(global: &Global, args: &Args, plan: &mut Plan) -> anyhow::Res
     }
 }
 
+/// Makes the network of a system that is about to start: `again`, if it is on record, and its plan one of an earlier start.
+pub(crate) fn of_system(global: &Global, plan: &mut Plan, again: bool) -> anyhow::Result<Joined> {
+    let Some(network) = plan.system.as_ref().and_then(|system| system.network.clone()) else { return Ok(Joined::default()) };
+    check_name(global, plan, again)?;
+    let root = global.root();
+    // What that one had is gone, or is about to be.
+    plan.namespaces.list.insert(Namespace::Net, None);
+    plan.mounts.retain(|mount| match &mount.kind {
+        MountKind::Bind { source, .. } => mount.target != Path::new(RESOLV_CONF) || !source.starts_with(&root),
+        _ => true,
+    });
+    let publish = network.publish.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
+    let kind = if network.bridge { Kind::Bridge } else { Kind::User };
+    let (id, hostname) = (plan.id.to_string(), plan.hostname.clone().filter(|name| *name != plan.id.as_str()));
+    make(global, kind, &Wish { id, hostname, publish, resolv_conf: RESOLV_CONF.into(), keeps_address: true }, plan)
+}
+
+/// Refuses a new name that somebody has, before anything is made for it.
+fn check_name(global: &Global, plan: &Plan, again: bool) -> anyhow::Result<()> {
+    if !again && global.containers().store().find(&plan.id).is_ok() {
+        return Err(insula_boundary::Error::Exists(plan.id.clone()).into());
+    }
+    Ok(())
+}
+
+/// Makes a network, and puts it into the plan.
+fn make(global: &Global, kind: Kind, wish: &Wish, plan: &mut Plan) -> anyhow::Result<Joined> {
+    let say = |notes: &[String]| notes.iter().for_each(|note| crate::show::warn(format_args!("insula: {note}")));
+    if plan.namespaces.has(Namespace::User) {
+        ensure!(!global.behind_sentry(), "--network user: behind the sentry it takes root; use none or host");
+        let (expected, make) = insula_network::expect(&global.root(), kind, wish)?;
+        say(expected.notes());
+        show_resolvers(plan, expected.resolv_conf());
+        let make = InNetwork::new(|| make().map_err(|error| insula_boundary::Error::Failed(error.to_string())));
+        return Ok(Joined { made: None, expected: Some(expected), in_network: Some(make), _held: None });
+    }
+    let made = insula_network::join(&global.root(), kind, wish)?;
+    say(made.notes());
+    plan.namespaces.list.insert(Namespace::Net, made.namespace());
+    show_resolvers(plan, made.resolv_conf());
+    Ok(Joined { made: Some(made), expected: None, in_network: None, _held: None })
+}
+
 /// Has the sandbox ask these for names, unless it brings its own word on that.
 fn show_resolvers(plan: &mut Plan, file: &Path) {
     let target = Path::new(RESOLV_CONF);
-    if plan.mounts.iter().any(|mount| mount.target == target) {
+    if plan.mounts.iter().any(|mount| mount.target == target) || plan.system.is_some() && is_link(plan, target) {
         return;
     }
     let source = file.to_owned();
@@ -206,6 +240,21 @@ fn show_resolvers(plan: &mut Plan, file: &Path) {
     // What it would write there, it would write into our records.
     mount.set = attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;
     plan.mounts.push(mount);
+}
+
+/// Whether a file of a system's is a link: then one of its services keeps it (systemd-resolved, resolvconf), and is to go on doing so.
+fn is_link(plan: &Plan, path: &Path) -> bool {
+    let tops = match &plan.root.source {
+        RootSource::Dir(root) => vec![root.clone()],
+        RootSource::Over { lower, keep } => vec![keep.join("upper"), lower.clone()],
+        RootSource::Host { .. } => vec![],
+    };
+    let look = |top: PathBuf| {
+        let root = insula_sys::mount::open_place(&top, OFlags::DIRECTORY).ok()?;
+        let file = insula_sys::mount::open_inside(root, path, OFlags::PATH | OFlags::NOFOLLOW).ok()?;
+        Some(rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(file).ok()?.st_mode).is_symlink())
+    };
+    tops.into_iter().find_map(look).unwrap_or(false)
 }
 
 /// The network namespace of another sandbox.
@@ -243,8 +292,7 @@ fn check_has_own(global: &Global, entry: &Entry) -> anyhow::Result<()> {
 fn open_namespace(path: &Path) -> anyhow::Result<OwnedFd> {
     let file = rustix::fs::openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty());
     let file = file.with_context(|| format!("can't open {}", path.display()))?;
-    // A file of nsfs is called by its kind, wherever it is mounted: namespaces(7).
-    let name = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap_or_default();
-    ensure!(name.to_string_lossy().starts_with("net:["), "{} is no network namespace", path.display());
+    let kind = insula_sys::process::namespace_kind(&file);
+    ensure!(kind.is_ok_and(|kind| kind == Spaces::NET), "{} is no network namespace", path.display());
     Ok(file)
 }

@@ -3,7 +3,8 @@
 use super::network::Network;
 use super::options::Args;
 use anyhow::{bail, ensure};
-use insula_spec::plan::{Mount, Namespace, Plan, RootSource, System};
+use insula_network::Kind;
+use insula_spec::plan::{MadeNetwork, Mount, Namespace, Plan, RootSource, System};
 use insula_spec::{CapSet, system};
 use std::path::PathBuf;
 
@@ -21,9 +22,14 @@ pub(super) fn check(args: &Args) -> anyhow::Result<()> {
         bail!("{option}: not with --isolation system: {why}");
     }
     ensure!(args.rootfs.is_some(), "--isolation system needs --rootfs: the directory of the system, as debootstrap makes one");
-    let network = matches!(args.network, Network::None | Network::Host);
-    ensure!(network, "--network: a system has none or the host's in this version");
+    let others = matches!(args.network, Network::Container(_));
+    ensure!(
+        !others,
+        "--network container: not with --isolation system, which can be started when the other isn't there; use ns:PATH"
+    );
     let mapped = args.userns != "host";
+    let tap = mapped && args.network == Network::Made(Kind::User);
+    ensure!(!tap, "--network user: not with --userns: its root may not open /dev/net/tun; use --network bridge");
     let shared = mapped && args.network == Network::Host;
     ensure!(!shared, "--network host: not with --userns: a /sys can be mounted only by whose the network is; use --network none");
     Ok(())
@@ -47,7 +53,14 @@ pub(super) fn mounts(args: &Args) -> Vec<Mount> {
 pub(super) fn complete(args: &Args, plan: &mut Plan) -> anyhow::Result<()> {
     let RootSource::Dir(root) = &plan.root.source else { bail!("--isolation system needs --rootfs") };
     let init = plan.process.args.first().map_or(system::INIT, String::as_str);
-    plan.system = Some(System { shutdown: insula_container::shutdown_of(root, init)? });
+    let network = match &args.network {
+        Network::Made(kind) => {
+            let publish = args.publish.iter().map(ToString::to_string).collect();
+            Some(MadeNetwork { bridge: *kind == Kind::Bridge, publish })
+        }
+        _ => None,
+    };
+    plan.system = Some(System { shutdown: insula_container::shutdown_of(root, init)?, network });
     plan.writable_paths = system::WRITABLE_PATHS.map(PathBuf::from).to_vec();
     let process = &mut plan.process;
     process.reaper = false;

@@ -51,10 +51,14 @@ fn foreground(global: &Global, mut plan: Plan, args: &run::Args) -> anyhow::Resu
     let attendant = Attendant::new(Session::Own)?;
     let mut again = false;
     loop {
-        let options = Options { remove: true, again, ..options(args) };
-        let mut sandbox = global.containers().create(plan.clone(), options)?;
+        let mut made = plan.clone();
+        let mut network = run::network::of_system(global, &mut made, again)?;
+        let options = Options { remove: true, again, in_network: network.in_network(), ..options(args) };
+        let mut sandbox = global.containers().create(made, options)?;
+        network.complete(global, sandbox.as_mut())?;
         let job = run::started(global, sandbox.as_mut(), args)?;
         let outcome = attendant.stay_with_system(job, Output::Ours, &mut || end(sandbox.as_mut()));
+        network.leave()?;
         if outcome.as_ref().is_ok_and(|outcome| how(outcome) == How::Rebooted) {
             again = true;
             continue;
@@ -85,8 +89,12 @@ fn keep(global: &Global, life: Life<'_>, ready: Ready) -> anyhow::Result<()> {
     let mut ready = Some(ready);
     let containers = global.containers();
     loop {
-        let made = Options { remove, again, attached: true, ..args.map(options).unwrap_or_default() };
-        let mut sandbox = containers.create(plan.clone(), made)?;
+        let mut made = plan.clone();
+        let mut network = run::network::of_system(global, &mut made, again)?;
+        let in_network = network.in_network();
+        let options = Options { remove, again, attached: true, in_network, ..args.map(options).unwrap_or_default() };
+        let mut sandbox = containers.create(made, options)?;
+        network.complete(global, sandbox.as_mut())?;
         let job = match args {
             Some(args) => run::started(global, sandbox.as_mut(), args)?,
             None => {
@@ -105,6 +113,7 @@ fn keep(global: &Global, life: Life<'_>, ready: Ready) -> anyhow::Result<()> {
         }
         let output = Output::Console(log, visitors);
         let outcome = attendant.stay_with_system(job, output, &mut || end(sandbox.as_mut()))?;
+        network.leave()?;
         if how(&outcome) == How::Rebooted {
             again = true;
             continue;

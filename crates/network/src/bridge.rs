@@ -21,8 +21,7 @@ pub(crate) fn join(root: &Path, wish: &Wish) -> Result<Attachment> {
     rules::program()?;
     let making = namespace::make(|| Ok(()))?;
     let joined = in_records(root, wish, |joining| {
-        let place = joining.reserve(wish)?;
-        let Namespace { file, netlink, .. } = making.wait()?;
+        let (place, Namespace { file, netlink, .. }) = joining.reserve(wish, || making.wait())?;
         place.connect(&mut joining.netlink, &file, netlink)?;
         Ok((place, Some(file)))
     });
@@ -35,7 +34,7 @@ pub(crate) fn reserve(root: &Path, wish: &Wish) -> Result<(Attachment, Place)> {
         return Err(Error::Failed(refused));
     }
     rules::program()?;
-    in_records(root, wish, |joining| Ok((joining.reserve(wish)?, None)))
+    in_records(root, wish, |joining| Ok((joining.reserve(wish, || Ok(()))?.0, None)))
 }
 
 /// Puts a container on the bridge with the records locked; if that fails, nothing is left.
@@ -79,8 +78,9 @@ struct Joining {
 }
 
 impl Joining {
-    /// Takes a place: all of it but the link.
-    fn reserve(&mut self, wish: &Wish) -> Result<Place> {
+    /// Takes a place: all of it but the link. What is being made meanwhile is waited for before the attendant is: that is a copy of this process,
+    /// which must have one thread then.
+    fn reserve<T>(&mut self, wish: &Wish, wait: impl FnOnce() -> Result<T>) -> Result<(Place, T)> {
         let ports_left = collect(&self.records, self.here, &mut self.netlink, &mut self.state, |lease| !lease.owner.lives())?;
         crate::check_free(&self.state, &wish.id)?;
         let number = self.state.free_number(wish.keeps_address.then_some(&wish.id));
@@ -99,6 +99,7 @@ impl Joining {
         }
         let (bridge, new) = self.bridge()?;
         let net = Subnet(bridge.number);
+        let waited_for = wait()?;
         let resolver = Resolver {
             net,
             ipv6: bridge.ipv6,
@@ -123,7 +124,7 @@ impl Joining {
         let path = self.records.resolv_conf(self.here, &number.to_string());
         let hosts = std::fs::read_to_string(&wish.resolv_conf).unwrap_or_default();
         std::fs::write(&path, resolv_conf(&hosts, net.resolver(number))).on("write", path.display())?;
-        Ok(Place { net, number, ipv6: bridge.ipv6 })
+        Ok((Place { net, number, ipv6: bridge.ipv6 }, waited_for))
     }
 
     /// The bridge, and whether it had to be made. The record is written in any case, before anything is made.

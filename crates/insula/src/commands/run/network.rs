@@ -191,6 +191,10 @@ pub(crate) fn of_system(global: &Global, plan: &mut Plan, again: bool) -> anyhow
     let Some(network) = plan.system.as_ref().and_then(|system| system.network.clone()) else { return Ok(Joined::default()) };
     check_name(global, plan, again)?;
     let root = global.root();
+    if again && global.containers().open(&plan.id)?.status() == Status::Stopped {
+        // Who stayed with it may not have come to that yet.
+        insula_network::release(&root, plan.id.as_str())?;
+    }
     // What that one had is gone, or is about to be.
     plan.namespaces.list.insert(Namespace::Net, None);
     plan.mounts.retain(|mount| match &mount.kind {

@@ -7,7 +7,7 @@ mod support;
 use island::{assert_as, inventory};
 use std::io::{Read, Write};
 use support::pty::Terminal;
-use support::system::{booted, busybox, debian, debian_copied};
+use support::system::{Debian, booted, busybox, debian, debian_copied};
 use support::{World, eventually, read, signal};
 
 /// Starts a system in the background.
@@ -19,7 +19,7 @@ fn boot(world: &World, name: &str, root: &str, more: &[&str]) {
 
 #[test]
 fn debian_boots_runs_services_and_is_switched_off() {
-    let Some((world, root)) = debian() else { return };
+    let Some((world, root)) = debian(Debian::Systemd) else { return };
     let unit =
         "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sh -c 'echo the service says; cat /proc/self/cgroup'\n";
     std::fs::write(root.join("etc/systemd/system/probe.service"), unit).unwrap();
@@ -51,7 +51,7 @@ fn debian_boots_runs_services_and_is_switched_off() {
 
 #[test]
 fn a_console_is_logged_in_at_and_left() {
-    let Some((world, root)) = debian() else { return };
+    let Some((world, root)) = debian(Debian::Systemd) else { return };
     boot(&world, "console", &root, &[]);
     booted(&world, "console");
     let mut terminal = Terminal::new(&world);
@@ -89,7 +89,7 @@ fn a_console_is_logged_in_at_and_left() {
 
 #[test]
 fn a_reboot_starts_it_again() {
-    let Some((world, root)) = debian() else { return };
+    let Some((world, root)) = debian(Debian::Systemd) else { return };
     boot(&world, "again", &root, &[]);
     booted(&world, "again");
     let boot_id = || world.ok(["exec", "again", "cat", "/proc/sys/kernel/random/boot_id"]);
@@ -108,7 +108,7 @@ fn a_reboot_starts_it_again() {
 
 #[test]
 fn it_is_stopped_started_and_frozen_from_outside() {
-    let Some((world, root)) = debian() else { return };
+    let Some((world, root)) = debian(Debian::Systemd) else { return };
     boot(&world, "frozen", &root, &["--memory", "512m"]);
     booted(&world, "frozen");
     world.ok(["pause", "frozen"]);
@@ -133,7 +133,7 @@ fn it_is_stopped_started_and_frozen_from_outside() {
 
 #[test]
 fn without_privilege_its_root_is_nobody_on_the_host() {
-    let Some((world, root)) = debian_copied() else { return };
+    let Some((world, root)) = debian_copied(Debian::Systemd) else { return };
     boot(&world, "nobody", &root, &["--userns", "100000:65536"]);
     assert_eq!(booted(&world, "nobody"), "running");
     assert_eq!(world.ok(["exec", "nobody", "systemctl", "--failed", "--plain", "--no-legend"]), "");

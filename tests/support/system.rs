@@ -1,4 +1,4 @@
-//! Root directories of whole systems: a Debian with systemd, made once by debootstrap and kept below `target`, and one of busybox alone.
+//! Root directories of whole systems: Debians with one init or another, made once by debootstrap and kept below `target`, and one of busybox alone.
 
 use super::{PATIENCE, World, read};
 use rustix::fs::FlockOperation;
@@ -7,53 +7,97 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-/// What the Debian has beside what any has.
-const PACKAGES: &str = "systemd-sysv,dbus,libpam-systemd";
+/// A Debian, by the init it has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Debian {
+    Systemd,
+    /// With sysv-rc.
+    Sysvinit,
+    /// Both as the init (`/sbin/openrc-init`) and as what sysvinit starts services by.
+    OpenRc,
+}
 
-/// The Debian all tests start from; none where it can't be made.
-fn debian_for_all() -> Option<PathBuf> {
-    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("system");
-    // In the lab the host's is there, to be read.
-    if dir.join("debian").exists() {
-        return Some(dir.join("debian"));
+impl Debian {
+    /// The directory it is kept in.
+    fn name(self) -> &'static str {
+        match self {
+            Debian::Systemd => "debian",
+            Debian::Sysvinit => "sysvinit",
+            Debian::OpenRc => "openrc",
+        }
     }
-    std::fs::create_dir_all(&dir).unwrap();
-    let lock = std::fs::File::create(dir.join("lock")).unwrap();
-    // Made once, whoever else runs.
-    rustix::fs::flock(&lock, FlockOperation::LockExclusive).unwrap();
-    let root = dir.join("debian");
-    if root.exists() {
-        return Some(root);
+
+    /// The one all tests start from; none where it can't be made.
+    fn for_all(self) -> Option<PathBuf> {
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("system");
+        let root = dir.join(self.name());
+        // In the lab the host's is there, to be read.
+        if root.exists() {
+            return Some(root);
+        }
+        std::fs::create_dir_all(&dir).unwrap();
+        let lock = std::fs::File::create(dir.join(format!("{}.lock", self.name()))).unwrap();
+        // Made once, whoever else runs.
+        rustix::fs::flock(&lock, FlockOperation::LockExclusive).unwrap();
+        if root.exists() {
+            return Some(root);
+        }
+        let part = dir.join(format!("{}.part", self.name()));
+        let _ = std::fs::remove_dir_all(&part);
+        match self {
+            Debian::Systemd => bootstrap(&part, "systemd-sysv,dbus,libpam-systemd")?,
+            Debian::Sysvinit => bootstrap(&part, "sysvinit-core,sysv-rc")?,
+            Debian::OpenRc => {
+                // debootstrap would take sysv-rc, with which it conflicts.
+                copy(&Debian::Sysvinit.for_all()?, &part);
+                let install = "apt-get -qq update && apt-get -qq --yes --no-install-recommends install openrc";
+                let mut command = Command::new("chroot");
+                command.arg(&part).args(["sh", "-c", install]).env("DEBIAN_FRONTEND", "noninteractive");
+                done("apt-get", &mut command)?;
+            }
+        }
+        std::fs::rename(&part, &root).unwrap();
+        Some(root)
     }
+}
+
+/// Makes a Debian with these packages.
+fn bootstrap(root: &Path, packages: &str) -> Option<()> {
     let (Some(mirror), Some(suite)) = (mirror(), suite()) else {
         eprintln!("skipped: this host isn't a Debian with a package mirror");
         return None;
     };
-    let part = dir.join("debian.part");
-    let _ = std::fs::remove_dir_all(&part);
     let mut command = Command::new("debootstrap");
-    command.args(["--variant=minbase", &format!("--include={PACKAGES}"), &suite]).arg(&part).arg(mirror);
+    command.args(["--variant=minbase", &format!("--include={packages}"), &suite]).arg(root).arg(mirror);
+    done("debootstrap", &mut command)?;
+    // Root logs in without a password, and each copy gets a number of its own.
+    let shadow = read(root.join("etc/shadow"));
+    std::fs::write(root.join("etc/shadow"), shadow.replacen("root:*:", "root::", 1)).unwrap();
+    std::fs::write(root.join("etc/machine-id"), "").unwrap();
+    let _ = std::fs::remove_file(root.join("var/lib/dbus/machine-id"));
+    // The host's, else.
+    std::fs::remove_file(root.join("etc/hostname")).unwrap();
+    Some(())
+}
+
+/// Runs a command to its end; none if there is no such program, or it fails.
+fn done(program: &str, command: &mut Command) -> Option<()> {
     match command.output() {
-        Ok(output) if output.status.success() => {}
+        Ok(output) if output.status.success() => Some(()),
         Ok(output) => {
-            let said = String::from_utf8_lossy(&output.stdout);
-            eprintln!("skipped: debootstrap: {}", said.lines().last().unwrap_or_default());
-            return None;
+            eprintln!("skipped: {program}: {}", super::told(&output));
+            None
         }
         Err(_) => {
-            eprintln!("skipped: debootstrap isn't installed; `make tools` does it");
-            return None;
+            eprintln!("skipped: {program} isn't installed; `make tools` does it");
+            None
         }
     }
-    // Root logs in without a password, and each copy gets a number of its own.
-    let shadow = read(part.join("etc/shadow"));
-    std::fs::write(part.join("etc/shadow"), shadow.replacen("root:*:", "root::", 1)).unwrap();
-    std::fs::write(part.join("etc/machine-id"), "").unwrap();
-    std::fs::remove_file(part.join("var/lib/dbus/machine-id")).unwrap();
-    // The host's, else.
-    std::fs::remove_file(part.join("etc/hostname")).unwrap();
-    std::fs::rename(&part, &root).unwrap();
-    Some(root)
+}
+
+fn copy(from: &Path, to: &Path) {
+    let copied = Command::new("cp").args(["-a", "--reflink=auto"]).args([from, to]).status().unwrap();
+    assert!(copied.success());
 }
 
 /// Where this host has its packages from.
@@ -107,10 +151,10 @@ impl Drop for Root {
 }
 
 /// A world with a Debian of its own in it: what is written stays there.
-pub(crate) fn debian() -> Option<(World, Root)> {
+pub(crate) fn debian(kind: Debian) -> Option<(World, Root)> {
     let world = World::new()?;
-    let lower = debian_for_all()?;
-    let [root, upper, work] = ["debian", "upper", "work"].map(|name| world.directory(name));
+    let lower = kind.for_all()?;
+    let [root, upper, work] = [kind.name(), "upper", "work"].map(|name| world.directory(name));
     let options = format!("lowerdir={},upperdir={},workdir={}", lower.display(), upper.display(), work.display());
     let mount = Command::new("mount").args(["-t", "overlay", "-o", &options, "tests"]).arg(&root).status().unwrap();
     assert!(mount.success());
@@ -118,11 +162,10 @@ pub(crate) fn debian() -> Option<(World, Root)> {
 }
 
 /// The same as plain files: owners of an overlay's can't be mapped.
-pub(crate) fn debian_copied() -> Option<(World, Root)> {
+pub(crate) fn debian_copied(kind: Debian) -> Option<(World, Root)> {
     let world = World::new()?;
-    let root = world.path("debian");
-    let copy = Command::new("cp").args(["-a", "--reflink=auto"]).arg(debian_for_all()?).arg(&root).status().unwrap();
-    assert!(copy.success());
+    let root = world.path(kind.name());
+    copy(&kind.for_all()?, &root);
     Some((world, Root { path: root.to_str().unwrap().to_owned(), mounted: false }))
 }
 

@@ -32,7 +32,7 @@ mod system;
 mod userns;
 
 pub use hooks::state;
-pub use system::shutdown_of;
+pub use system::{container_name, shutdown_of};
 
 use insula_boundary::{Boundary, Entry, Error, Options, Result, Sandbox, Store, Support};
 use insula_spec::plan::{Capabilities, Namespace, User};

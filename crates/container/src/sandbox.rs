@@ -4,7 +4,7 @@ use crate::cgroup;
 use crate::channel::{Channel, Message, failed};
 use crate::create::{FirstProcess, start_address};
 use crate::runner::Runner;
-use crate::{exec, hooks, members, seccomp};
+use crate::{exec, hooks, members, seccomp, system};
 use insula_boundary::store::Slot;
 use insula_boundary::{Alarm, Entry, Error, ExecOptions, Init, Job, Processes, Result, Sandbox, Stats, Status, Store};
 use insula_spec::plan::{Namespace, Process, RootSource, Shutdown};
@@ -451,11 +451,12 @@ impl Sandbox for Container {
             None => self.signal(SIGTERM, false),
             Some(Shutdown::Signal(number)) => self.signal(number, false),
             Some(Shutdown::Program(args)) => {
+                let program = args.join(" ");
                 let process = Process { args, terminal: false, ..self.plan().process.clone() };
                 let null = || rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
                 let null = || null().on("open", "/dev/null").map_err(failed);
                 let options = ExecOptions { stdio: Some([null()?, null()?, null()?]), detached: true, ..ExecOptions::default() };
-                self.exec(process, options).map(drop)
+                system::await_asking(&self.exec(process, options)?, &program)
             }
         }
     }

@@ -75,7 +75,7 @@ pub(super) fn complete(args: &Args, plan: &mut Plan) -> anyhow::Result<()> {
     }
     // By this an init knows where it is: https://systemd.io/CONTAINER_INTERFACE.
     process.env.retain(|text| !text.starts_with("container="));
-    process.env.push("container=insula".to_owned());
+    process.env.push(format!("container={}", insula_container::container_name(root)?));
     if !process.env.iter().any(|text| text.starts_with("TERM=")) {
         process.env.push("TERM=linux".to_owned());
     }

@@ -5,7 +5,7 @@ OUT := $(abspath $(or $(CARGO_TARGET_DIR),target))/$(TARGET)
 INSULA := $(OUT)/release/insula
 PREFIX ?= /usr/local
 # Programs that are measured beside ours, and that tests compare with.
-PEERS := runc crun bubblewrap runsc
+PEERS := runc crun bubblewrap runsc lxc
 # Programs that only tests need.
 TOOLS := strace procps qemu-system-x86 busybox-static git perl python3 sqlite3 xz-utils nftables iproute2 uidmap debootstrap btrfs-progs
 # Programs that tests have our runtime driven by.

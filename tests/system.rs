@@ -493,3 +493,28 @@ fn other_networks_of_a_system() {
     }
     world.ok(["delete", "--force", "user"]);
 }
+
+#[test]
+fn the_benchmark_boots_systems_beside_lxc() {
+    let Some((world, root)) = debian(Debian::Systemd) else { return };
+    let rows = ["start.plain", "start.idle", "start.system", "sys.getppid"];
+    let mut args = vec!["bench", "--platforms", "container,system,lxc", "--runs", "1", "--format", "json", "--system", &root];
+    rows.iter().for_each(|row| args.extend(["--rows", row]));
+    let report: serde_json::Value = serde_json::from_str(&world.ok(args)).unwrap();
+    let cell = |row: usize, platform: &str| {
+        let cells = report["rows"][row]["cells"].as_array().unwrap();
+        cells.iter().find(|cell| cell["platform"] == platform).cloned().unwrap_or_default()
+    };
+    let lxc_is_absent = report["absent"].as_array().unwrap().iter().any(|missing| missing["name"] == "lxc");
+    let installed = std::process::Command::new("lxc-start").arg("--version").output().is_ok();
+    assert_eq!(installed, !lxc_is_absent, "{}", report["absent"]);
+    for platform in ["system", "lxc"].into_iter().filter(|&name| name != "lxc" || installed) {
+        for (row, name) in rows.iter().enumerate() {
+            let median = cell(row, platform)["summary"]["median"].as_f64();
+            assert!(median.is_some_and(|value| value > 0.0), "{name} on {platform}: {}", cell(row, platform));
+        }
+    }
+    assert_eq!(cell(2, "container")["reason"], "it boots no system");
+    let text = world.fails(1, ["bench", "--system", "/proc"]);
+    assert!(text.contains("--system /proc: not the root directory of a system"), "{text}");
+}

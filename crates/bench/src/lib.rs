@@ -40,6 +40,8 @@ pub struct Options {
     pub runs: Option<u32>,
     /// A directory in which the volume rows keep their files; else beside the root's.
     pub volume: Option<PathBuf>,
+    /// The root directory of a system with systemd, which is booted there, and writes to it.
+    pub system: Option<PathBuf>,
     /// Where the order of runs and the bootstrap begin; else drawn at random.
     pub seed: Option<u64>,
 }

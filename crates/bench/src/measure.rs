@@ -14,6 +14,7 @@ use crate::scratch::Scratch;
 use crate::{Error, Options, host};
 use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 use workload::launch::Usage;
@@ -36,6 +37,24 @@ pub(crate) struct Lane {
     /// Why it can't have limits.
     unlimited: Option<String>,
     failures: BTreeMap<Section, u32>,
+}
+
+impl Lane {
+    /// Removes a sandbox, whatever state it was left in.
+    fn remove(&self, id: &str) {
+        if let Some(argv) = self.platform.removal(id) {
+            quietly(&argv);
+        }
+    }
+
+    /// Why it can't do a job.
+    fn cannot(&self, job: &Job<'_>) -> Option<String> {
+        match job {
+            Job::Idle => self.platform.hidden().map(str::to_owned),
+            Job::System { .. } if !self.platform.boots() => Some("it boots no system".to_owned()),
+            job => self.unlimited.clone().filter(|_| job.limits()),
+        }
+    }
 }
 
 /// What one row gave on one platform.
@@ -83,6 +102,7 @@ pub(crate) fn measure(options: &Options, rows: &[Row]) -> Result<Measured, Error
         scratch: &scratch,
         interrupt: &interrupt,
         rows,
+        system: options.system.as_deref(),
     };
     let done = session.all(options, &host);
     session.farewell();
@@ -107,6 +127,8 @@ struct Session<'a> {
     scratch: &'a Scratch,
     interrupt: &'a Interrupt,
     rows: &'a [Row],
+    /// The directory of the system that is booted.
+    system: Option<&'a Path>,
 }
 
 impl Session<'_> {
@@ -189,7 +211,13 @@ impl Session<'_> {
             Err(reason) => return Ok(Err(reason)),
         };
         let reason = match lane.launcher.run(argv, matches!(job, Job::Idle), self.scratch, self.interrupt, timeout)? {
-            Outcome::Ended(usage) if usage.code == 0 => return Ok(Ok(usage)),
+            Outcome::Ended(usage) if usage.code == 0 => {
+                // A system runs on.
+                if matches!(job, Job::System { .. }) {
+                    lane.remove(&id);
+                }
+                return Ok(Ok(usage));
+            }
             Outcome::Ended(usage) => self.scratch.complaint(usage.code),
             Outcome::Failed(reason) => reason,
             Outcome::Late => format!("no end within {} s", timeout.as_secs()),
@@ -198,9 +226,7 @@ impl Session<'_> {
                 "stopped".into()
             }
         };
-        if let Some(argv) = lane.platform.removal(&id) {
-            quietly(&argv);
-        }
+        lane.remove(&id);
         Ok(Err(reason))
     }
 
@@ -273,17 +299,20 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Starts the program that does nothing, with and without limits, and the one that waits, in random order. Without a pass's number nothing is recorded.
+    /// Starts the program that does nothing, with and without limits, the one that waits, and a system, in random order. Without a pass's number nothing is
+    /// recorded.
     fn starts(&mut self, index: usize, pass: Option<u32>) -> Result<(), Error> {
-        let mut jobs: Vec<Job<'static>> = Vec::new();
-        for job in [Job::Noop { limits: true }, Job::Noop { limits: false }, Job::Idle] {
+        let mut jobs: Vec<Job<'_>> = Vec::new();
+        let system = self.system.map(|root| Job::System { root });
+        if system.is_none() {
+            self.lost(rows::SYSTEM, index, "no system is named; --system DIR does it".to_owned());
+        }
+        for job in [Job::Noop { limits: true }, Job::Noop { limits: false }, Job::Idle].into_iter().chain(system) {
             jobs.extend(start_rows(&job).iter().any(|row| self.chosen(row)).then_some(job));
         }
         self.rng.shuffle(&mut jobs);
         for job in jobs {
-            let lane = &self.lanes[index];
-            let hidden = lane.platform.hidden().filter(|_| matches!(job, Job::Idle)).map(str::to_owned);
-            if let Some(reason) = lane.unlimited.clone().filter(|_| job.limits()).or(hidden) {
+            if let Some(reason) = self.lanes[index].cannot(&job) {
                 start_rows(&job).iter().for_each(|row| self.lost(row, index, reason.clone()));
                 continue;
             }
@@ -391,6 +420,7 @@ fn start_rows(job: &Job<'_>) -> &'static [&'static str] {
         Job::Noop { limits: true } => &[rows::LIMITS],
         Job::Noop { limits: false } => &[rows::PLAIN, rows::MEMORY, rows::CPU],
         Job::Idle => &[rows::IDLE],
+        Job::System { .. } => &[rows::SYSTEM],
         Job::Rows { .. } => &[],
     }
 }

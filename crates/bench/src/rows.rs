@@ -58,6 +58,8 @@ pub(crate) const PLAIN: &str = "start.plain";
 pub(crate) const MEMORY: &str = "start.memory";
 /// Memory of a sandbox whose program waits.
 pub(crate) const IDLE: &str = "start.idle";
+/// Start of a whole system.
+pub(crate) const SYSTEM: &str = "start.system";
 /// CPU time of the plain start.
 pub(crate) const CPU: &str = "start.cpu";
 
@@ -65,12 +67,13 @@ const fn start(name: &'static str, unit: &'static str, about: &'static str) -> R
     Row { name, section: Section::Start, unit, better: Better::Lower, about }
 }
 
-const STARTS: [Row; 5] = [
+const STARTS: [Row; 6] = [
     start(LIMITS, "ms", "start to exit of a static no-op, with cgroup limits on memory, processes and CPU"),
     start(PLAIN, "ms", "start to exit of a static no-op, without cgroup limits"),
     start(MEMORY, "MiB", "greatest resident set of any process of the runtime, without limits"),
     start(IDLE, "MiB", "resident memory (Pss) of all processes of a sandbox in which a static program waits, without limits"),
     start(CPU, "ms", "CPU time of the runtime and all its children, without limits"),
+    start(SYSTEM, "ms", "start of the system in --system's directory until its systemd says that it runs"),
 ];
 
 /// Every row there is.
@@ -101,7 +104,7 @@ mod tests {
             choose(&patterns).map(|rows| rows.iter().map(|row| row.name).collect::<Vec<_>>()).map_err(|error| error.to_string())
         };
         assert_eq!(names(&["start.p*", "cpu.float"]), Ok(vec!["start.plain", "cpu.float"]));
-        assert_eq!(names(&[]).map(|names| names.len()), Ok(5 + ROWS.len()));
+        assert_eq!(names(&[]).map(|names| names.len()), Ok(STARTS.len() + ROWS.len()));
         assert!(names(&["cpu.*", "gpu.*"]).is_err_and(|message| message.contains("'gpu.*'")));
     }
 }

@@ -5,14 +5,17 @@
 
 mod bwrap;
 mod engine;
+mod lxc;
 mod native;
 mod oci;
+mod system;
 
 use crate::Error;
 use crate::host;
 use crate::interrupt::Interrupt;
 use crate::launcher::{Launcher, Outcome};
 use crate::scratch::Scratch;
+use std::path::Path;
 use std::time::Duration;
 
 /// The baseline.
@@ -20,15 +23,17 @@ pub(crate) const NATIVE: &str = "native";
 /// The baseline once more, as if it were a platform of its own: what differs between the two is noise.
 pub(crate) const AGAIN: &str = "native-again";
 /// Every platform, in the order of the report.
-pub const NAMES: [&str; 13] = [
+pub const NAMES: [&str; 15] = [
     NATIVE,
     AGAIN,
     "container",
+    "system",
     "sentry",
     "runc",
     "crun",
     "youki",
     "bwrap",
+    "lxc",
     "docker",
     "docker-insula",
     "podman",
@@ -48,6 +53,11 @@ pub(crate) enum Job<'a> {
     },
     /// The program that waits for the end of its input, without limits.
     Idle,
+    /// A whole system, until it says that it runs; it goes on then.
+    System {
+        /// Its root directory.
+        root: &'a Path,
+    },
     /// Rows of the workload, under limits where the platform has them.
     Rows {
         /// Their names.
@@ -65,7 +75,7 @@ impl Job<'_> {
     pub(crate) fn limits(&self) -> bool {
         match self {
             Job::Noop { limits } | Job::Rows { limits, .. } => *limits,
-            Job::Idle => false,
+            Job::Idle | Job::System { .. } => false,
         }
     }
 
@@ -74,6 +84,7 @@ impl Job<'_> {
         match self {
             Job::Noop { .. } => vec!["noop".into()],
             Job::Idle => vec!["idle".into()],
+            Job::System { .. } => Vec::new(),
             Job::Rows { rows, seconds, threads, .. } => {
                 let options =
                     ["--seconds", &seconds.to_string(), "--threads", &threads.to_string(), "--dir", dir, "--volume", volume];
@@ -92,7 +103,8 @@ impl Job<'_> {
 
 /// How a boundary is told to run the workload.
 pub(crate) trait Platform {
-    /// The command line that runs `job` as a sandbox called `id`, and ends when it ends; a reason if there is none.
+    /// The command line that runs `job` as a sandbox called `id`, and ends when it ends; a reason if there is none. It is asked for a system only
+    /// if it [boots](Self::boots) one.
     fn argv(&mut self, job: &Job<'_>, scratch: &Scratch, id: &str) -> Result<Vec<String>, String>;
 
     /// The command line that removes the sandbox `id`, whatever state it was left in; `None` if nothing can have been left.
@@ -108,6 +120,11 @@ pub(crate) trait Platform {
     /// Why the memory and CPU time of the runtime can't be told from the command's children.
     fn hidden(&self) -> Option<&'static str> {
         None
+    }
+
+    /// Whether it boots whole systems.
+    fn boots(&self) -> bool {
+        false
     }
 
     /// Why limits can't be set.
@@ -185,6 +202,14 @@ pub(crate) fn find(name: &str, errand: &mut Errand<'_>, host: &host::Host) -> Re
             let own = own_program(errand.scratch)?;
             let version = concat!("insula ", env!("CARGO_PKG_VERSION")).to_owned();
             Ok(found(Box::new(oci::Oci::new(name, vec![own, "--isolation".into(), name.into()])), version))
+        }
+        "system" => {
+            let version = concat!("insula ", env!("CARGO_PKG_VERSION")).to_owned();
+            Ok(found(Box::new(system::System { program: own_program(errand.scratch)? }), version))
+        }
+        "lxc" => {
+            let version = errand.version("lxc-execute")?;
+            Ok(found(Box::new(lxc::Lxc::new(errand.scratch, host.cgroups)), version))
         }
         "runsc" => {
             let version = errand.version(name)?;

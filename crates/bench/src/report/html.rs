@@ -318,7 +318,8 @@ fn figures(report: &Report, page: &mut String) -> fmt::Result {
                     let range = range(ratio.interval.low, ratio.interval.high);
                     write!(page, "<td>{}</td><td>{range}</td><td>{}</td></tr>", mark(ratio), ratio.verdict.words())?;
                 }
-                None => write!(page, "<td></td><td></td><td>baseline</td></tr>")?,
+                None if cell.platform == NATIVE => write!(page, "<td></td><td></td><td>baseline</td></tr>")?,
+                None => write!(page, "<td></td><td></td><td>nothing native beside it</td></tr>")?,
             }
         }
     }

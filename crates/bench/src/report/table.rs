@@ -76,12 +76,14 @@ fn line(report: &Report, row: &RowReport, out: &mut String) -> std::fmt::Result 
 }
 
 fn cell(row: &RowReport, cell: &Cell) -> (String, Style) {
-    let (Some(ratio), Some(summary)) = (&cell.ratio, cell.summary) else { return ("-".into(), DIM) };
-    // What a start costs is a thing of its own, and many times a plain process's; what work costs only compares.
-    let text = match row.row.section {
-        Section::Start => format!("{} {}", number(summary.median), row.row.unit),
-        Section::Work(_) => times(ratio.value),
+    let Some(summary) = cell.summary else { return ("-".into(), DIM) };
+    // What a start costs is a thing of its own, and many times a plain process's, which may have none; what work costs only compares.
+    let text = match (row.row.section, &cell.ratio) {
+        (Section::Start, _) => format!("{} {}", number(summary.median), row.row.unit),
+        (Section::Work(_), Some(ratio)) => times(ratio.value),
+        (Section::Work(_), None) => return ("-".into(), DIM),
     };
+    let Some(ratio) = &cell.ratio else { return (text, Style::new()) };
     match ratio.verdict {
         Verdict::Within => (format!("= {text}"), GREEN),
         Verdict::Noise => (format!("~ {text}"), DIM),

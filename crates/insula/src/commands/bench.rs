@@ -16,6 +16,7 @@ Examples:
   insula bench --html report.html               the full run, as a page with plots
   insula bench --platforms container,runc --rows 'start.*'
   insula bench --rows 'cpu.*' --rows 'mem.*' --runs 20 --seed 7
+  insula bench --platforms system,lxc --rows start.system --system /srv/debian
   insula bench --volume /mnt/data --rows 'volume.*' --format json > volume.json
 
 The baseline is a plain process, measured twice as if it were two platforms: what differs between the two is noise.
@@ -40,6 +41,9 @@ pub(crate) struct Args {
     /// Directory on the volume that the volume rows measure [default: beside the root file system]
     #[arg(long, value_name = "DIR")]
     volume: Option<PathBuf>,
+    /// Root directory of a system with systemd, for the row start.system; it is booted there, and writes to it
+    #[arg(long, value_name = "DIR")]
+    system: Option<PathBuf>,
     /// What goes to standard output
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
@@ -69,10 +73,13 @@ pub(crate) fn main(args: Args) -> anyhow::Result<ExitCode> {
     if let Some(volume) = args.volume.as_deref().filter(|volume| !volume.is_dir()) {
         bail!("--volume {}: not a directory; give one that exists on the volume to measure", volume.display());
     }
+    if let Some(system) = args.system.as_deref().filter(|system| !system.join("sbin").is_dir()) {
+        bail!("--system {}: not the root directory of a system; debootstrap makes one", system.display());
+    }
     // Before the minutes of measuring, not after them, is when a file that can't be written should be known.
     let page = args.html.as_deref().map(html::Page::at).transpose().context("--html")?;
-    let Args { quick, platforms, rows, runs, volume, seed, .. } = args;
-    let report = match insula_bench::run(&Options { quick, platforms, rows, runs, volume, seed }) {
+    let Args { quick, platforms, rows, runs, volume, system, seed, .. } = args;
+    let report = match insula_bench::run(&Options { quick, platforms, rows, runs, volume, system, seed }) {
         Err(error @ Error::Interrupted) => {
             eprintln!("insula: {error}");
             return Ok(ExitCode::from(INTERRUPTED));

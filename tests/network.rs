@@ -251,6 +251,75 @@ fn published_ports_are_reached_from_everywhere() {
 }
 
 #[test]
+fn datagrams_go_where_their_port_is_published_now() {
+    let Some(()) = island::enter() else { return };
+    let Some(world) = World::new() else { return };
+    // Somebody follows flows from the beginning.
+    serve(&world, "other", &["--network", "bridge"]);
+    // One client each, that keeps its port and so goes on with its flow.
+    let clients = ["127.0.0.1:8080", "192.0.2.1:8080", "[2001:db8::1]:8080"].map(|at| {
+        let client = datagrams(if at.starts_with('[') { "[::]:0" } else { "0.0.0.0:0" });
+        client.connect(at).unwrap();
+        client
+    });
+    let asks = |when: &str| {
+        for client in &clients {
+            // What is left of an error from before is taken first.
+            let _ = client.take_error();
+            client.send(b"hello\n").unwrap();
+            let mut heard = [0; 99];
+            let length = client.recv(&mut heard).unwrap_or_else(|error| panic!("{when}: {error}"));
+            assert_eq!(&heard[..length], b"datagram: hello\n", "{when}");
+        }
+    };
+    // Before there is anything to lead to, it is the host that refuses.
+    for client in &clients {
+        client.send(b"hello\n").unwrap();
+        assert_eq!(client.recv(&mut [0; 9]).unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
+    }
+    let publish = ["--network", "bridge", "-p", "8080:80/udp"];
+    serve(&world, "first", &publish);
+    asks("the port is published");
+    world.ok(["delete", "--force", "first"]);
+    serve(&world, "second", &publish);
+    asks("another container has it");
+    signal("KILL", owner(&world, "second"));
+    world.until("second", "stopped");
+    serve(&world, "third", &publish);
+    asks("the one before has crashed");
+    for name in ["third", "second", "other"] {
+        world.ok(["delete", "--force", name]);
+    }
+    let flows = read("/proc/thread-self/net/nf_conntrack");
+    let left: Vec<&str> = flows.lines().filter(|line| line.contains(" udp ") && line.contains("sport=80 ")).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn a_sentry_stands_on_a_bridge_as_others_do() {
+    let Some(()) = island::enter() else { return };
+    let Some(world) = World::new() else { return };
+    let before = inventory();
+    let sentry = ["--isolation", "sentry", "--network", "bridge"];
+    serve(&world, "inside", &[&sentry[..], &["-p", "8080:80", "-p", "8080:80/udp"]].concat());
+    assert!(hear_stream("127.0.0.1:8080").ends_with(": hello\n"));
+    assert!(hear_stream("[2001:db8::1]:8080").ends_with(": hello\n"));
+    assert_eq!(hear_datagram("192.0.2.1:8080"), "datagram: hello\n");
+    serve(&world, "web", &["--network", "bridge"]);
+    let bridge = &sentry[2..];
+    for (from, to) in [(bridge, "inside"), (&sentry, "web"), (&sentry, "inside")] {
+        for asked in [["tcp", "4"], ["tcp", "6"], ["udp", "4"], ["udp", "6"]] {
+            let heard = hear(&world, from, &[asked[0], asked[1], to, "80"]);
+            assert!(heard.ends_with(": hello\n"), "{asked:?} from {from:?} to {to}: {heard}");
+        }
+    }
+    assert_eq!(world.state("inside")["network"]["addresses"][0], "10.83.0.2");
+    world.ok(["delete", "--force", "inside"]);
+    world.ok(["delete", "--force", "web"]);
+    assert_as(&before, "delete");
+}
+
+#[test]
 fn a_network_without_privilege_reaches_what_the_host_reaches() {
     let Some(()) = island::enter() else { return };
     let Some(world) = World::new() else { return };

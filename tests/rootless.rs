@@ -105,6 +105,8 @@ fn the_verbs_of_the_specification() {
     let bundle = plain.bundle("bundle", "id -u; echo more >> /written; sleep 1000", |_| ());
     plain.ok(&["create", "--bundle", &bundle, "box"]);
     assert!(plain.ok(&["state", "box"]).contains("\"created\""));
+    let text = plain.fails(125, &["exec", "box", "true"]);
+    assert!(text.contains("can only be looked at by root; try again when its program runs"), "{text}");
     plain.ok(&["start", "box"]);
     eventually("it runs", || plain.home("bundle/rootfs/written").exists());
     assert_eq!(

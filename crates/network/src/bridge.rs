@@ -2,6 +2,7 @@
 
 use crate::addresses::{NETWORKS, PREFIX, PREFIX6, Subnet};
 use crate::attendant::Attendant;
+use crate::conntrack::Stale;
 use crate::error::{Error, Result};
 use crate::names::{Resolver, resolv_conf};
 use crate::namespace::{self, Namespace};
@@ -9,6 +10,7 @@ use crate::netlink::{Netlink, Refused};
 use crate::state::{Bridge, Lease, Process, Records, State, remove_file};
 use crate::{Attachment, Wish, forwarding, links, rules};
 use insula_sys::{Context, Errno};
+use insula_usernet::Transport;
 use rustix::fd::OwnedFd;
 use std::net::IpAddr;
 use std::path::Path;
@@ -81,7 +83,8 @@ impl Joining {
     /// Takes a place: all of it but the link. What is being made meanwhile is waited for before the attendant is: that is a copy of this process,
     /// which must have one thread then.
     fn reserve<T>(&mut self, wish: &Wish, wait: impl FnOnce() -> Result<T>) -> Result<(Place, T)> {
-        let ports_left = collect(&self.records, self.here, &mut self.netlink, &mut self.state, |lease| !lease.owner.lives())?;
+        let Left { ports, mut stale } =
+            collect(&self.records, self.here, &mut self.netlink, &mut self.state, |lease| !lease.owner.lives())?;
         crate::check_free(&self.state, &wish.id)?;
         let number = self.state.free_number(wish.keeps_address.then_some(&wish.id));
         let number = number.ok_or_else(|| Error::Failed("all addresses of the network are in use".into()))?;
@@ -118,9 +121,11 @@ impl Joining {
         self.records.write(self.here, &self.state)?;
         if new {
             rules::set_up(net, bridge.ipv6, &self.state.leases)?;
-        } else if ports_left || !wish.publish.is_empty() {
+        } else if ports || !wish.publish.is_empty() {
             rules::publish(net, bridge.ipv6, &self.state.leases)?;
         }
+        stale.published.clone_from(&wish.publish);
+        stale.forget()?;
         let path = self.records.resolv_conf(self.here, &number.to_string());
         let hosts = std::fs::read_to_string(&wish.resolv_conf).unwrap_or_default();
         std::fs::write(&path, resolv_conf(&hosts, net.resolver(number))).on("write", path.display())?;
@@ -204,37 +209,51 @@ fn made_up() -> Result<[u8; 6]> {
     Ok(mac)
 }
 
-/// Removes what some containers had here, and then them from the state. Whether one of them had published ports: then the rules aren't right
-/// any more.
+/// What containers that are gone have left, that isn't theirs alone.
+#[derive(Debug, Default)]
+pub(crate) struct Left {
+    /// One of them had published ports: the rules aren't right any more.
+    ports: bool,
+    stale: Stale,
+}
+
+/// Removes what some containers had here, and then them from the state.
 pub(crate) fn collect(
     records: &Records,
     here: u64,
     netlink: &mut Netlink,
     state: &mut State,
     gone: impl Fn(&Lease) -> bool,
-) -> Result<bool> {
-    let mut ports_left = false;
+) -> Result<Left> {
+    let mut left = Left::default();
     for lease in state.leases.iter().filter(|lease| gone(lease)) {
         lease.attendant.map_or(Ok(()), Process::end)?;
         let (Some(number), Some(bridge)) = (lease.number, state.bridge) else { continue };
         links::remove(netlink, &Subnet(bridge.number).link(number))?;
         remove_file(&records.resolv_conf(here, &number.to_string()))?;
-        ports_left |= !lease.publish.is_empty();
+        left.ports |= !lease.publish.is_empty();
+        if lease.publish.iter().any(|publish| publish.transport == Transport::Udp) {
+            let net = Subnet(bridge.number);
+            left.stale.gone.extend([IpAddr::from(net.container(number)), net.container6(number).into()]);
+        }
     }
     state.leases.retain(|lease| !gone(lease));
-    Ok(ports_left)
+    Ok(left)
 }
 
 /// Puts on record who is left; where nobody is, removes bridge, rules and record.
-pub(crate) fn settle(records: &Records, here: u64, netlink: &mut Netlink, state: &mut State, ports_left: bool) -> Result<()> {
+pub(crate) fn settle(records: &Records, here: u64, netlink: &mut Netlink, state: &mut State, left: &Left) -> Result<()> {
     if state.leases.iter().any(|lease| lease.number.is_some()) {
         records.write(here, state)?;
-        let bridge = state.bridge.filter(|_| ports_left);
-        return bridge.map_or(Ok(()), |bridge| rules::publish(Subnet(bridge.number), bridge.ipv6, &state.leases));
+        if let Some(bridge) = state.bridge.filter(|_| left.ports) {
+            rules::publish(Subnet(bridge.number), bridge.ipv6, &state.leases)?;
+        }
+        return left.stale.forget();
     }
     if let Some(bridge) = state.bridge {
         let net = Subnet(bridge.number);
         rules::remove(net)?;
+        left.stale.forget()?;
         // One of the name may be somebody else's by now.
         if links::mac(netlink, &net.bridge())?.as_deref() == Some(&bridge.mac[..]) {
             links::remove(netlink, &net.bridge())?;

@@ -19,6 +19,7 @@
 //! | `addresses` | which those are |
 //! | `namespace`, `links`, `netlink` | the container's namespace; devices, addresses, routes; how the kernel is asked for them |
 //! | `rules`, `forwarding` | the packet filter by nft(8), settings of the kernel |
+//! | `conntrack` | flows that the kernel is to forget when ports come and go |
 //! | `attendant` | the process, and what it gives up |
 //! | `names` | the resolver in it |
 //!
@@ -28,6 +29,7 @@
 mod addresses;
 mod attendant;
 mod bridge;
+mod conntrack;
 mod error;
 mod forwarding;
 mod links;
@@ -322,8 +324,8 @@ fn remove(root: &Path, gone: impl Fn(&Lease) -> bool) -> Result<()> {
     if records.namespaces().contains(&here) {
         let mut state = records.read(here)?;
         let mut netlink = Netlink::open()?;
-        let ports_left = bridge::collect(&records, here, &mut netlink, &mut state, gone)?;
-        bridge::settle(&records, here, &mut netlink, &mut state, ports_left)?;
+        let left = bridge::collect(&records, here, &mut netlink, &mut state, gone)?;
+        bridge::settle(&records, here, &mut netlink, &mut state, &left)?;
     }
     records.leave()
 }

@@ -159,3 +159,16 @@ fn version_control() {
                   git commit -qm first; git clone -q . ../c; cat ../c/f; git -C ../c log --format=%s";
     check(&["git"], script, "x\nfirst\n");
 }
+
+#[test]
+fn pings() {
+    let Some(world) = World::new() else { return };
+    if !installed(&["busybox"]) {
+        return;
+    }
+    let script =
+        "{ busybox ping -c 1 127.0.0.1; busybox ping6 -c 1 ::1; } | sed -n 's/.* ttl=/ttl=/; s/ time=.*//p; /received/p'";
+    let heard = "ttl=64\n1 packets transmitted, 1 packets received, 0% packet loss\n";
+    let run = world.ok(["--isolation", "sentry", "run", "--cap-add", "NET_RAW", "--", "sh", "-c", script]);
+    assert_eq!(run, format!("{heard}{heard}"));
+}

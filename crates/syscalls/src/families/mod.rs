@@ -27,6 +27,7 @@ mod poll;
 mod ports;
 mod proc;
 mod process;
+mod raw;
 mod remap;
 mod signal;
 mod system;
@@ -80,6 +81,7 @@ pub(crate) fn all() -> impl Iterator<Item = Test> {
         passing::TESTS,
         tcp::TESTS,
         udp::TESTS,
+        raw::TESTS,
         options::TESTS,
         netlink::TESTS,
         tty::TESTS,

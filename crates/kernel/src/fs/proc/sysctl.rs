@@ -1,4 +1,5 @@
-//! `/proc/sys`: how the kernel is set, sysctl(8). Nothing of it can be changed but the names of the sandbox.
+//! `/proc/sys`: how the kernel is set, sysctl(8). Nothing of it can be changed but the names of the sandbox, and who
+//! may ask for echoes.
 
 use crate::fs::pseudo::{Body, Fixed, Node};
 use crate::fs::{FileType, pipe};
@@ -139,9 +140,30 @@ fn net() -> Fixed {
         all.constant("ip_unprivileged_port_start", "1024\n")
             .constant("tcp_rmem", "4096\t131072\t6291456\n")
             .constant("tcp_wmem", "4096\t16384\t4194304\n")
+            .with("ping_group_range", FileType::Regular, |at, name| {
+                Node::make(at.child(name), 0o644, Body::Text(Box::new(echo_groups), Some(Box::new(set_echo_groups))))
+            })
     };
     Fixed::default()
         .directory("core", core)
         .directory("ipv4", ipv4)
         .directory("unix", || Fixed::default().constant("max_dgram_qlen", "10\n"))
+}
+
+fn echo_groups(task: &Arc<Task>) -> Result<Vec<u8>> {
+    let (first, last) = *task.kernel().sockets.inet.echo_groups.lock();
+    Ok(format!("{first}\t{last}\n").into_bytes())
+}
+
+/// Two numbers; if the first is the greater one, nobody may, icmp(7).
+fn set_echo_groups(task: &Arc<Task>, bytes: &[u8]) -> Result<()> {
+    if !task.credentials().has(c::CAP_NET_ADMIN) {
+        return Err(Errno::EPERM);
+    }
+    let text = core::str::from_utf8(bytes).map_err(|_| Errno::EINVAL)?;
+    let numbers: Vec<u32> =
+        text.split_ascii_whitespace().map(|word| word.parse().map_err(|_| Errno::EINVAL)).collect::<Result<_>>()?;
+    let [first, last] = numbers[..] else { return Err(Errno::EINVAL) };
+    *task.kernel().sockets.inet.echo_groups.lock() = if first <= last { (first, last) } else { (1, 0) };
+    Ok(())
 }

@@ -21,6 +21,10 @@ pub const FILES: &[Shown] = &[
     ("tcp6", |task| Ok(tcp(&task.kernel().sockets.inet, n::AF_INET6))),
     ("udp", |task| Ok(udp(&task.kernel().sockets.inet, n::AF_INET))),
     ("udp6", |task| Ok(udp(&task.kernel().sockets.inet, n::AF_INET6))),
+    ("raw", |task| Ok(raw(&task.kernel().sockets.inet, n::AF_INET, n::SOCK_RAW))),
+    ("raw6", |task| Ok(raw(&task.kernel().sockets.inet, n::AF_INET6, n::SOCK_RAW))),
+    ("icmp", |task| Ok(raw(&task.kernel().sockets.inet, n::AF_INET, n::SOCK_DGRAM))),
+    ("icmp6", |task| Ok(raw(&task.kernel().sockets.inet, n::AF_INET6, n::SOCK_DGRAM))),
     ("unix", |task| Ok(task.kernel().sockets.unix.show())),
     ("dev", |task| Ok(devices(&task.kernel().sockets.inet))),
     ("if_inet6", |task| Ok(addresses6(&task.kernel().sockets.inet))),
@@ -73,22 +77,35 @@ fn tcp(inet: &Inet, domain: u32) -> Vec<u8> {
 }
 
 fn udp(inet: &Inet, domain: u32) -> Vec<u8> {
+    let sockets = inet.udp.all().into_iter().filter(|socket| socket.shared().domain == domain);
+    datagrams(domain, "   sl", sockets.filter_map(|socket| Some((socket.show()?, socket.shared().uid, socket.shared().ino))))
+}
+
+fn raw(inet: &Inet, domain: u32, kind: u32) -> Vec<u8> {
+    let sockets = inet.raw.all().into_iter().filter(|socket| (socket.common.domain, socket.common.kind) == (domain, kind));
+    datagrams(domain, "  sl", sockets.filter_map(|socket| Some((socket.show()?, socket.common.uid, socket.common.ino))))
+}
+
+/// A socket of datagrams: its address, its peer's, and bytes that wait; whose it is; its number.
+type Line = ((SocketAddr, SocketAddr, usize), u32, u64);
+
+/// Sockets of datagrams, a line each.
+fn datagrams(domain: u32, number: &str, sockets: impl Iterator<Item = Line>) -> Vec<u8> {
     let head = match domain {
         n::AF_INET => {
-            "   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops"
+            format!(
+                "{number}  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops"
+            )
         }
-        _ => {
+        _ => String::from(
             "  sl  local_address                         remote_address                        st tx_queue rx_queue tr tm->when \
-              retrnsmt   uid  timeout inode ref pointer drops"
-        }
+              retrnsmt   uid  timeout inode ref pointer drops",
+        ),
     };
     let mut text = if domain == n::AF_INET { format!("{head:<127}\n") } else { format!("{head}\n") };
-    let sockets = inet.udp.all().into_iter().filter(|socket| socket.shared().domain == domain);
-    let shown = sockets.filter_map(|socket| Some((socket.show()?, socket)));
-    for (line, ((local, remote, unread), socket)) in shown.enumerate() {
-        let state = if remote.port() == 0 { 7 } else { 1 };
+    for (line, ((local, remote, unread), uid, ino)) in sockets.enumerate() {
+        let state = if remote.ip().is_unspecified() { 7 } else { 1 };
         let (local, remote) = (address(local, domain), address(remote, domain));
-        let (uid, ino) = (socket.shared().uid, socket.shared().ino);
         let row = format!(
             "{line:5}: {local} {remote} {state:02X} 00000000:{unread:08X} 00:00000000 00000000 {uid:5}        0 {ino} 2 \
              0000000000000000 0"

@@ -1,10 +1,11 @@
 //! UDP within a sandbox, udp(7), and UDP-Lite, udplite(7).
 
+use super::Inet;
+use super::ancillary::{self, Hops};
 use super::endpoint::{self, Local};
 use super::errors::Errors;
 use super::ip_options::{self, IpOptions};
 use super::ports::{Claim, Ports, Taken, check_privilege};
-use super::{Inet, interfaces};
 use crate::socket::control::Item;
 use crate::socket::inbox::{Datagram, Inbox};
 use crate::socket::options::number;
@@ -15,11 +16,9 @@ use crate::wait::{Events, Observer, Pollable, Registration};
 use crate::{Errno, Kernel, Result};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+use core::net::{IpAddr, SocketAddr};
 use insula_abi::net as n;
 use insula_abi::socket::protocol;
-use insula_abi::time::{Timespec, Timeval};
-use insula_abi::zerocopy::IntoBytes;
 
 /// The most bytes in a datagram, beside the heads: over IPv4, and over IPv6.
 const MOST4: usize = 65535 - 20 - 8;
@@ -33,9 +32,6 @@ const UDP_SEGMENT: u32 = 103;
 
 /// `UDP_GRO`: datagrams of the same size may come as one. Here none does.
 const UDP_GRO: u32 = 104;
-
-/// `SOF_TIMESTAMPING_RX_SOFTWARE` and `SOF_TIMESTAMPING_SOFTWARE`: times of arrival are taken, and told.
-const TOLD_ON_ARRIVAL: u32 = 1 << 3 | 1 << 4;
 
 /// Most datagrams that one message is cut into (Linux: `UDP_MAX_SEGMENTS`).
 const SEGMENTS_MAX: usize = 64;
@@ -121,28 +117,11 @@ impl Udp {
 
     /// Where what is sent to `to` comes from.
     fn source(&self, local: &Local, to: SocketAddr) -> Result<SocketAddr> {
-        let ip = match local.ip {
-            ip if ip.is_unspecified() && to.ip().is_multicast() => match to {
-                SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-                SocketAddr::V6(_) => core::net::Ipv6Addr::LOCALHOST.into(),
-            },
-            ip if ip.is_unspecified() => self.inet.interfaces.source_for(to.ip()),
-            ip => ip,
-        };
-        if ip.is_ipv4() == to.is_ipv4() { Ok(SocketAddr::new(ip, local.port)) } else { Err(Errno::ENETUNREACH) }
-    }
-
-    /// Whether something can be sent there.
-    fn check_route(&self, to: SocketAddr) -> Result<()> {
-        match to.ip() {
-            IpAddr::V4(ip) if ip.is_broadcast() && !self.common.options.lock().broadcast => Err(Errno::EACCES),
-            ip if ip.is_multicast() || self.inet.interfaces.is_local(ip) => Ok(()),
-            _ => Err(Errno::ENETUNREACH),
-        }
+        Ok(SocketAddr::new(self.inet.source(local.ip, to.ip())?, local.port))
     }
 
     /// A datagram goes to whom it is for.
-    fn deliver(&self, data: Vec<u8>, from: SocketAddr, to: SocketAddr, connected: bool, hops: (u8, u8)) {
+    fn deliver(&self, data: Vec<u8>, from: SocketAddr, to: SocketAddr, connected: bool, hops: Hops) {
         if to.ip().is_multicast() {
             if self.ip.lock().multicast_loop {
                 let member = |socket: &Udp| socket.ip.lock().groups.contains(&to.ip());
@@ -175,8 +154,9 @@ impl Udp {
     }
 
     /// A datagram comes; if too many wait, it is lost.
-    fn take(&self, data: Vec<u8>, from: SocketAddr, to: SocketAddr, hops: (u8, u8)) {
-        let items = self.items(from, to, hops);
+    fn take(&self, data: Vec<u8>, from: SocketAddr, to: SocketAddr, hops: Hops) {
+        let Some(kernel) = self.kernel.upgrade() else { return };
+        let items = ancillary::received(&kernel, &self.common, &self.ip.lock(), to, hops);
         let from = Some(endpoint::tell(self.common.domain, from));
         let mut datagram = Some(Datagram { data, from, items, ..Datagram::default() });
         if self.inbox.push(&mut datagram, self.common.receive_room()).is_ok() {
@@ -184,94 +164,12 @@ impl Udp {
         }
     }
 
-    /// What is told beside a datagram.
-    fn items(&self, _: SocketAddr, to: SocketAddr, (ttl, tos): (u8, u8)) -> Vec<Item> {
-        let mut items = Vec::new();
-        let (timestamp, timestamping, kind) = {
-            let options = self.common.options.lock();
-            (options.timestamp, options.timestamping & TOLD_ON_ARRIVAL == TOLD_ON_ARRIVAL, options.timestamping_kind)
-        };
-        if (timestamp != 0 || timestamping)
-            && let Some(kernel) = self.kernel.upgrade()
-        {
-            let now = kernel.host.clock.realtime();
-            match timestamp {
-                0 => {}
-                n::SO_TIMESTAMP_OLD | n::SO_TIMESTAMP_NEW => {
-                    items.push(Item::of(n::SOL_SOCKET, timestamp, &Timeval::from_nanos(now)));
-                }
-                _ => items.push(Item::of(n::SOL_SOCKET, timestamp, &Timespec::from_nanos(now))),
-            }
-            if timestamping {
-                // `struct scm_timestamping`: by software, nothing, by hardware.
-                let times = [Timespec::from_nanos(now), Timespec::default(), Timespec::default()];
-                items.push(Item::of(n::SOL_SOCKET, kind, &times));
-            }
+    /// How a message is to be sent, as options and control data say.
+    fn hops(&self, items: &[Item], v4: bool) -> Result<Hops> {
+        if items.iter().any(|item| item.level == protocol::UDP && (item.kind != UDP_SEGMENT || item.data.len() < 2)) {
+            return Err(Errno::EINVAL);
         }
-        let ip = self.ip.lock();
-        let number = |level, kind, value: u8| Item::of(level, kind, &i32::from(value));
-        match to {
-            SocketAddr::V4(to) => {
-                if ip.packet_info {
-                    let mut info = interfaces::LOOPBACK.to_ne_bytes().to_vec();
-                    // Which address of ours it came to, and which it was sent to.
-                    let own = if to.ip().is_multicast() { Ipv4Addr::LOCALHOST } else { *to.ip() };
-                    info.extend(own.octets());
-                    info.extend(to.ip().octets());
-                    items.push(Item { level: protocol::IP, kind: n::IP_PKTINFO, data: info });
-                }
-                if ip.receive_ttl {
-                    items.push(number(protocol::IP, n::IP_TTL, ttl));
-                }
-                if ip.receive_tos {
-                    items.push(Item { level: protocol::IP, kind: n::IP_TOS, data: alloc::vec![tos] });
-                }
-                if ip.receive_destination {
-                    let told = endpoint::tell(n::AF_INET, to.into());
-                    items.push(Item { level: protocol::IP, kind: n::IP_RECVORIGDSTADDR, data: told.bytes().to_vec() });
-                }
-                if ip.packet_info6 {
-                    items.push(packet_info6(to.ip().to_ipv6_mapped().octets()));
-                }
-            }
-            SocketAddr::V6(to) => {
-                if ip.packet_info6 {
-                    items.push(packet_info6(to.ip().octets()));
-                }
-                if ip.receive_destination6 {
-                    let told = endpoint::tell(n::AF_INET6, to.into());
-                    items.push(Item { level: protocol::IPV6, kind: n::IPV6_RECVORIGDSTADDR, data: told.bytes().to_vec() });
-                }
-                if ip.receive_hops {
-                    items.push(number(protocol::IPV6, n::IPV6_HOPLIMIT, ttl));
-                }
-                if ip.receive_class {
-                    items.push(number(protocol::IPV6, n::IPV6_TCLASS, tos));
-                }
-            }
-        }
-        items
-    }
-
-    /// What the control data of a message says of how it is to be sent: hops and class.
-    fn sent_items(&self, items: &[Item], v4: bool) -> Result<(u8, u8)> {
-        let ip = self.ip.lock();
-        let mut hops = if v4 { (ip.ttl.unwrap_or(64), ip.tos) } else { (ip.hops.unwrap_or(64), ip.class) };
-        for item in items {
-            let value = || number(&item.data);
-            match (item.level, item.kind) {
-                (protocol::IP, n::IP_TTL) => hops.0 = u8::try_from(value()?).ok().filter(|ttl| *ttl > 0).ok_or(Errno::EINVAL)?,
-                (protocol::IP, n::IP_TOS) => hops.1 = crate::socket::options::number_or_byte(&item.data)? as u8,
-                (protocol::IPV6, n::IPV6_HOPLIMIT) => hops.0 = u8::try_from(value()?.max(-1)).unwrap_or(64),
-                (protocol::IPV6, n::IPV6_TCLASS) => hops.1 = value()? as u8,
-                (protocol::IP, n::IP_PKTINFO) if item.data.len() >= 12 => {}
-                (protocol::IPV6, n::IPV6_PKTINFO) if item.data.len() >= 20 => {}
-                (protocol::UDP, UDP_SEGMENT) if item.data.len() >= 2 => {}
-                (protocol::IP | protocol::IPV6 | protocol::UDP, _) => return Err(Errno::EINVAL),
-                _ => {}
-            }
-        }
-        Ok(hops)
+        ancillary::sent(&self.ip.lock(), items, v4, Some(protocol::UDP))
     }
 
     /// Its addresses, and how much waits, for `/proc/net/udp`.
@@ -287,12 +185,6 @@ impl Udp {
 fn segment_size(items: &[Item], option: u16) -> Result<usize> {
     let own = items.iter().rfind(|item| (item.level, item.kind) == (protocol::UDP, UDP_SEGMENT));
     Ok(own.map_or(option, |item| u16::from_ne_bytes([item.data[0], item.data[1]])).into())
-}
-
-fn packet_info6(address: [u8; 16]) -> Item {
-    let mut info = address.to_vec();
-    info.extend(interfaces::LOOPBACK.as_bytes());
-    Item { level: protocol::IPV6, kind: n::IPV6_PKTINFO, data: info }
 }
 
 impl Pollable for Udp {
@@ -378,7 +270,7 @@ impl Socket for Udp {
             return Err(Errno::ENETUNREACH);
         }
         let to = endpoint::destination(to);
-        self.check_route(to)?;
+        self.inet.check_route(&self.common, to.ip())?;
         let unbound = state.bound.is_none();
         let local = self.ensure_bound(&mut state, endpoint::unspecified(self.common.domain), 0)?;
         state.chosen |= unbound;
@@ -427,8 +319,8 @@ impl Socket for Udp {
         if to.is_ipv4() && self.common.domain == n::AF_INET6 && self.ip.lock().only6 {
             return Err(Errno::ENETUNREACH);
         }
-        let hops = self.sent_items(&message.control.items, to.is_ipv4())?;
-        self.check_route(to)?;
+        let hops = self.hops(&message.control.items, to.is_ipv4())?;
+        self.inet.check_route(&self.common, to.ip())?;
         self.common.check_error()?;
         if state.no_write {
             return Err(Errno::EPIPE);
@@ -503,7 +395,7 @@ impl Socket for Udp {
                     let local = self.ensure_bound(&mut state, endpoint::unspecified(self.common.domain), 0)?;
                     let (from, connected) = (self.source(&local, to)?, state.peer == Some(to));
                     drop(state);
-                    self.deliver(data, from, to, connected, self.sent_items(&[], to.is_ipv4())?);
+                    self.deliver(data, from, to, connected, self.hops(&[], to.is_ipv4())?);
                 }
                 Ok(())
             }

@@ -4,6 +4,7 @@ mod advice;
 mod attributes;
 mod confinement;
 mod descriptors;
+mod diag;
 mod epoll;
 mod exec;
 mod exhaustion;
@@ -84,6 +85,7 @@ pub(crate) fn all() -> impl Iterator<Item = Test> {
         raw::TESTS,
         options::TESTS,
         netlink::TESTS,
+        diag::TESTS,
         tty::TESTS,
         jobs::TESTS,
         users::TESTS,

@@ -2,6 +2,10 @@
 
 use super::Inet;
 use super::interfaces::mask;
+use super::ports::Ports;
+use super::tcp::Tcp;
+use super::udp::Udp;
+use crate::socket::Common;
 use crate::task::Task;
 use crate::{Kernel, Result};
 use alloc::format;
@@ -11,6 +15,7 @@ use alloc::vec::Vec;
 use core::fmt::Write as _;
 use core::net::{IpAddr, SocketAddr};
 use insula_abi::net as n;
+use insula_abi::socket::protocol;
 
 /// A file of `/proc/net`: its name, and what makes its text.
 pub type Shown = (&'static str, fn(&Arc<Task>) -> Result<Vec<u8>>);
@@ -31,6 +36,89 @@ pub const FILES: &[Shown] = &[
     ("route", |task| Ok(routes(&task.kernel().sockets.inet))),
     ("sockstat", |task| Ok(counts(task.kernel()))),
 ];
+
+/// A socket, as netlink tells of it.
+pub struct Seen {
+    /// `AF_*`.
+    pub domain: u32,
+    /// `TCP_*`, the state.
+    pub state: u8,
+    /// Where it is reached.
+    pub local: SocketAddr,
+    /// Whom it is connected to.
+    pub remote: SocketAddr,
+    /// Bytes that wait to be read; of a listener, connections that wait.
+    pub unread: usize,
+    /// Bytes that were not read by the peer; of a listener, how many connections may wait.
+    pub unsent: usize,
+    /// Whose it is.
+    pub uid: u32,
+    /// Its number.
+    pub ino: u64,
+    /// The interface that it is bound to; 0 is none.
+    pub device: u32,
+    /// `SO_MARK`.
+    pub mark: u32,
+    /// `IPV6_V6ONLY`.
+    pub only6: bool,
+    /// Which ways are ended: 1 is receiving, 2 sending.
+    pub shut: u8,
+    /// Bytes that have room, to receive and to send.
+    pub room: [u32; 2],
+}
+
+impl Seen {
+    fn new(common: &Common, (local, remote): (SocketAddr, SocketAddr), state: u8, unread: usize) -> Self {
+        let (device, mark) = {
+            let options = common.options.lock();
+            (options.device, options.mark)
+        };
+        let room = [common.receive_room() as u32, common.send_room() as u32];
+        let (domain, uid, ino) = (common.domain, common.uid, common.ino);
+        Seen { domain, state, local, remote, unread, unsent: 0, uid, ino, device, mark, only6: false, shut: 0, room }
+    }
+}
+
+/// The state of a datagram socket: connected, or not.
+fn datagram_state(remote: SocketAddr) -> u8 {
+    if remote.ip().is_unspecified() { 7 } else { 1 }
+}
+
+impl Inet {
+    /// All sockets of a protocol (`IPPROTO_*`; `IPPROTO_RAW` is all that are raw) that have a port; none if nothing can be told of it.
+    pub fn seen(&self, number: u32) -> Option<Vec<Seen>> {
+        let udp = |ports: &Ports<Udp>| {
+            let shown = ports.all().into_iter().filter_map(|socket| Some((socket.show()?, socket)));
+            let seen = shown.map(|((local, remote, unread), socket)| Seen {
+                only6: socket.only6(),
+                ..Seen::new(socket.shared(), (local, remote), datagram_state(remote), unread)
+            });
+            seen.collect()
+        };
+        Some(match number {
+            protocol::TCP => self.tcp.all().iter().filter_map(|socket| socket.seen()).collect(),
+            protocol::UDP => udp(&self.udp),
+            protocol::UDPLITE => udp(&self.udp_lite),
+            protocol::RAW => {
+                let raws = self.raw.all().into_iter().filter(|socket| socket.common.kind == n::SOCK_RAW);
+                let shown = raws.filter_map(|socket| Some((socket.show()?, socket)));
+                let seen = shown.map(|((local, remote, unread), socket)| {
+                    Seen::new(&socket.common, (local, remote), datagram_state(remote), unread)
+                });
+                seen.collect()
+            }
+            _ => return None,
+        })
+    }
+}
+
+impl Tcp {
+    fn seen(&self) -> Option<Seen> {
+        let (local, remote, unsent, unread) = self.show()?;
+        let seen = Seen::new(&self.common, (local, remote), self.state_number(), unread);
+        Some(Seen { unsent: self.backlog().unwrap_or(unsent), only6: self.only6(), shut: self.shut(), ..seen })
+    }
+}
 
 /// An address as these files have it: words in the machine's order.
 fn address(at: SocketAddr, domain: u32) -> String {
@@ -181,7 +269,7 @@ fn counts(kernel: &Kernel) -> Vec<u8> {
     let (tcp, udp) = (inet.tcp.all(), inet.udp.all());
     let of = |domain| tcp.iter().filter(|socket| socket.common.domain == domain).count();
     let udp4 = udp.iter().filter(|socket| socket.shared().domain == n::AF_INET).count();
-    let used = tcp.len() + udp.len() + kernel.sockets.unix.names.len();
+    let used = tcp.len() + udp.len() + kernel.sockets.unix.count();
     format!(
         "sockets: used {used}\nTCP: inuse {} orphan 0 tw {} alloc {} mem 0\nUDP: inuse {udp4} mem 0\nUDPLITE: inuse 0\nRAW: inuse 0\n\
          FRAG: inuse 0 memory 0\n",

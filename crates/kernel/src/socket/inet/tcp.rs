@@ -195,6 +195,24 @@ impl Tcp {
         })
     }
 
+    /// Of a listener: how many connections may wait.
+    pub(super) fn backlog(&self) -> Option<usize> {
+        match &*self.state.lock() {
+            State::Listening(listener) => Some(listener.backlog as usize),
+            _ => None,
+        }
+    }
+
+    /// Which ways are ended: 1 is receiving, 2 sending.
+    pub(super) fn shut(&self) -> u8 {
+        let (theirs, ours, _) = self.end().map_or((false, false, false), |end| end.connection.ended(end.side));
+        u8::from(theirs) | u8::from(ours) << 1
+    }
+
+    pub(super) fn only6(&self) -> bool {
+        self.ip.lock().only6
+    }
+
     /// Bytes that it has sent, and received.
     pub(super) fn totals(&self) -> (u64, u64) {
         let Some(end) = self.end() else { return (0, 0) };

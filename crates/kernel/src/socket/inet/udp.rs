@@ -442,6 +442,10 @@ impl Socket for Udp {
 }
 
 impl Udp {
+    pub(super) fn only6(&self) -> bool {
+        self.ip.lock().only6
+    }
+
     /// What all sockets have.
     pub(super) fn shared(&self) -> &Common {
         &self.common

@@ -133,9 +133,9 @@ impl Writer {
     }
 }
 
-/// The end of several messages.
-pub fn done(sequence: u32, number: u32) -> Vec<u8> {
-    Writer::new(l::NLMSG_DONE as u16, flags::MULTI, sequence, number).bytes(&0i32.to_ne_bytes()).finish()
+/// The end of several messages, and why there aren't more (0: those were all).
+pub fn done(sequence: u32, number: u32, errno: i32) -> Vec<u8> {
+    Writer::new(l::NLMSG_DONE as u16, flags::MULTI, sequence, number).bytes(&(-errno).to_ne_bytes()).finish()
 }
 
 /// An error (0 is none), with the message that it is about, or only its head if `capped`, or if there is none.

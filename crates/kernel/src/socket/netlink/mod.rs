@@ -1,13 +1,17 @@
 //! Netlink, netlink(7): programs ask the kernel about network interfaces, addresses and routes.
 //!
-//! A request is answered at once: the answers go into the socket's own inbox. Only the family of routes is there; others are refused as
-//! Linux refuses them to who isn't privileged.
+//! A request is answered at once: the answers go into the socket's own inbox. There are the protocol of routes, and that which tells of
+//! sockets; others are refused as by a Linux that has them not.
 //!
 //! | module | holds |
 //! |---|---|
 //! | [`message`] | messages and attributes |
 //! | [`route`] | what is asked about interfaces, addresses and routes |
+//! | `diag` | what is asked about sockets: sock_diag(7) |
+//! | `filter` | which sockets of TCP and UDP are asked for |
 
+mod diag;
+mod filter;
 pub mod message;
 pub mod route;
 
@@ -26,9 +30,12 @@ use insula_abi::general as c;
 use insula_abi::net as n;
 use insula_abi::netlink as l;
 use insula_abi::socket::{SockaddrNl, Ucred};
+use message::{Message, flags};
 
 /// The family of routes (`NETLINK_ROUTE`).
 const ROUTE: u32 = l::NETLINK_ROUTE;
+/// That which tells of sockets (`NETLINK_SOCK_DIAG`).
+const DIAG: u32 = l::NETLINK_SOCK_DIAG;
 /// The highest protocol (Linux: `MAX_LINKS`).
 const PROTOCOLS: i32 = 32;
 
@@ -43,9 +50,9 @@ struct Options {
     broadcast_error: bool,
 }
 
-/// Who has which number, of one protocol.
+/// Who has which number of a protocol.
 #[derive(Default)]
-pub struct Numbers(Mutex<BTreeMap<u32, Weak<Netlink>>>);
+pub struct Numbers(Mutex<BTreeMap<(u32, u32), Weak<Netlink>>>);
 
 /// A netlink socket.
 pub struct Netlink {
@@ -74,7 +81,7 @@ pub fn socket(kernel: &Arc<Kernel>, task: &Arc<Task>, kind: u32, protocol: i32) 
     if kind != n::SOCK_RAW && kind != n::SOCK_DGRAM {
         return Err(Errno::ESOCKTNOSUPPORT);
     }
-    if !(0..PROTOCOLS).contains(&protocol) || protocol as u32 != ROUTE {
+    if !(0..PROTOCOLS).contains(&protocol) || !matches!(protocol as u32, ROUTE | DIAG) {
         return Err(Errno::EPROTONOSUPPORT);
     }
     let common = Common::new(kernel, task.credentials().uid.fs, n::AF_NETLINK, kind, protocol as u32);
@@ -96,6 +103,48 @@ fn parse(address: &Address) -> Result<SockaddrNl> {
     if u32::from(found.family) == n::AF_NETLINK { Ok(found) } else { Err(Errno::EINVAL) }
 }
 
+/// Answers to a request, each one datagram.
+fn answers(task: &Arc<Task>, protocol: u32, request: &Message<'_>, number: u32, capped: bool) -> Vec<Vec<u8>> {
+    // What isn't a request, or is for nobody, has no answer.
+    if request.flags & flags::REQUEST == 0 || request.kind < 16 {
+        let asked = request.flags & flags::ACK != 0;
+        return if asked { alloc::vec![message::error(request, number, 0, true)] } else { Vec::new() };
+    }
+    let (answered, gets) = match protocol {
+        ROUTE => (route::carry_out(task, request, number), route::is_get(request.kind)),
+        _ => (diag::carry_out(task, request, number), diag::is_get(request.kind)),
+    };
+    let dumps = request.flags & flags::DUMP == flags::DUMP && gets;
+    let (mut answers, end) = match answered {
+        Ok(answers) => (answers, 0),
+        // That nothing can be told of a protocol is found when the dump has begun.
+        Err(Errno::ENOENT) if dumps && protocol == DIAG && diag::is_inet(request) => (Vec::new(), Errno::ENOENT.0.into()),
+        Err(errno) => return alloc::vec![message::error(request, number, errno.0.into(), capped)],
+    };
+    if dumps {
+        return in_parts(answers, message::done(request.sequence, number, end));
+    }
+    if request.flags & flags::ACK != 0 {
+        answers.push(message::error(request, number, 0, capped));
+    }
+    answers
+}
+
+/// Several messages to a datagram, as many as programs have room for.
+fn in_parts(messages: Vec<Vec<u8>>, done: Vec<u8>) -> Vec<Vec<u8>> {
+    const ROOM: usize = 8192;
+    let mut parts: Vec<Vec<u8>> = alloc::vec![Vec::new()];
+    for message in messages {
+        match parts.last_mut() {
+            Some(last) if last.is_empty() || last.len() + message.len() <= ROOM => last.extend(message),
+            _ => parts.push(message),
+        }
+    }
+    parts.retain(|part| !part.is_empty());
+    parts.push(done);
+    parts
+}
+
 impl Netlink {
     /// Takes a number: the one that is wanted, or the process's own, or any.
     fn ensure_bound(&self, task: &Arc<Task>, wanted: u32) -> Result<u32> {
@@ -104,18 +153,19 @@ impl Netlink {
         if let Some(number) = state.number {
             return if wanted == 0 || wanted == number { Ok(number) } else { Err(Errno::EINVAL) };
         }
+        let protocol = self.common.protocol;
         let mut numbers = kernel.sockets.netlink.0.lock();
         let number = match wanted {
             0 => {
                 let own = task.process.pid as u32;
                 let others = (0..).map(|step| (u32::MAX - 4096).wrapping_sub(step)).take(1 << 20);
-                let free = core::iter::once(own).chain(others).find(|number| !numbers.contains_key(number));
+                let free = core::iter::once(own).chain(others).find(|number| !numbers.contains_key(&(protocol, *number)));
                 free.ok_or(Errno::EADDRINUSE)?
             }
-            wanted if numbers.contains_key(&wanted) => return Err(Errno::EADDRINUSE),
+            wanted if numbers.contains_key(&(protocol, wanted)) => return Err(Errno::EADDRINUSE),
             wanted => wanted,
         };
-        numbers.insert(number, self.this.clone());
+        numbers.insert((protocol, number), self.this.clone());
         state.number = Some(number);
         Ok(number)
     }
@@ -165,7 +215,7 @@ impl Socket for Netlink {
     fn close(&self) {
         let number = self.state.lock().number.take();
         if let (Some(number), Some(kernel)) = (number, self.kernel.upgrade()) {
-            kernel.sockets.netlink.0.lock().remove(&number);
+            kernel.sockets.netlink.0.lock().remove(&(self.common.protocol, number));
         }
         drop(self.inbox.close());
     }
@@ -224,7 +274,7 @@ impl Socket for Netlink {
         message.data.append_to(&mut bytes)?;
         let capped = self.state.lock().options.capped;
         for request in message::Messages(&bytes) {
-            let answers = route::answer(task, &request, number, capped);
+            let answers = answers(task, self.common.protocol, &request, number, capped);
             if !answers.into_iter().all(|answer| self.answer(answer)) {
                 break;
             }

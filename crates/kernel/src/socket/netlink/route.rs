@@ -1,6 +1,6 @@
 //! What is asked about interfaces, addresses and routes, rtnetlink(7).
 
-use super::message::{Attributes, Message, Writer, done, error, flags};
+use super::message::{Attributes, Message, Writer, flags};
 use crate::socket::inet::interfaces::{Gateway, Interface, LOOPBACK, flags as iff};
 use crate::task::Task;
 use crate::{Errno, Kernel, Result};
@@ -72,47 +72,16 @@ const SCOPE_LINK: u8 = 253;
 const IFINFO: usize = 16;
 const IFADDR: usize = 8;
 
-/// Answers to a request, each one datagram.
-pub fn answer(task: &Arc<Task>, request: &Message<'_>, number: u32, capped: bool) -> Vec<Vec<u8>> {
-    // What isn't a request, or is for nobody, has no answer.
-    if request.flags & flags::REQUEST == 0 || request.kind < 16 {
-        return if request.flags & flags::ACK != 0 { vec![error(request, number, 0, true)] } else { Vec::new() };
-    }
-    let answered = match carry_out(task, request, number) {
-        Ok(answers) => answers,
-        Err(errno) => return vec![error(request, number, errno.0.into(), capped)],
-    };
-    let dump = request.flags & flags::DUMP == flags::DUMP && is_get(request.kind);
-    if dump {
-        return in_parts(answered, done(request.sequence, number));
-    }
-    let mut answers = answered;
-    if request.flags & flags::ACK != 0 {
-        answers.push(error(request, number, 0, capped));
-    }
-    answers
-}
-
-fn is_get(kind: u16) -> bool {
+/// Whether a kind of request only asks.
+pub(super) fn is_get(kind: u16) -> bool {
     kind & 3 == 2
 }
 
-/// Several messages to a datagram, as many as programs have room for.
-fn in_parts(messages: Vec<Vec<u8>>, done: Vec<u8>) -> Vec<Vec<u8>> {
-    const ROOM: usize = 8192;
-    let mut parts: Vec<Vec<u8>> = vec![Vec::new()];
-    for message in messages {
-        match parts.last_mut() {
-            Some(last) if last.is_empty() || last.len() + message.len() <= ROOM => last.extend(message),
-            _ => parts.push(message),
-        }
-    }
-    parts.retain(|part| !part.is_empty());
-    parts.push(done);
-    parts
-}
-
-fn carry_out(task: &Arc<Task>, request: &Message<'_>, number: u32) -> Result<Vec<Vec<u8>>> {
+/// What is answered to a request.
+///
+/// # Errors
+/// `EOPNOTSUPP`: it isn't known. `EPERM`: it would change something. `EINVAL`, `ENODEV` and others, as rtnetlink(7) has them.
+pub(super) fn carry_out(task: &Arc<Task>, request: &Message<'_>, number: u32) -> Result<Vec<Vec<u8>>> {
     let kernel = task.kernel();
     if request.kind > kind::LAST {
         return Err(Errno::EOPNOTSUPP);

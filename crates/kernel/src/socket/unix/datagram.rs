@@ -28,6 +28,11 @@ pub(super) struct Peer {
 }
 
 impl Peer {
+    /// The peer's number, if there is one; 0 of one that is gone.
+    pub(super) fn number(&self) -> Option<u64> {
+        self.socket.as_ref().map(|socket| socket.upgrade().map_or(0, |socket| socket.common.ino))
+    }
+
     fn set(&mut self, peer: &Arc<UnixSocket>) {
         self.socket = Some(Arc::downgrade(peer));
         self.told = Some(peer.told.clone());

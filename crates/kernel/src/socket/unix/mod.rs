@@ -14,19 +14,20 @@
 mod datagram;
 mod flight;
 mod names;
+mod seen;
 #[allow(clippy::module_inception)]
 mod socket;
 
 pub use flight::Flights;
 pub use names::Names;
+pub use seen::Seen;
 pub use socket::UnixSocket;
 
-use crate::socket::Socket;
+use crate::sync::Mutex;
 use crate::task::Task;
 use crate::{Errno, Kernel, Result};
-use alloc::format;
-use alloc::sync::Arc;
-use alloc::vec::Vec;
+use alloc::collections::BTreeMap;
+use alloc::sync::{Arc, Weak};
 use insula_abi::net as n;
 use socket::Kind;
 
@@ -37,6 +38,8 @@ pub struct Unix {
     pub names: Names,
     /// Open files on their way.
     pub flights: Flights,
+    /// All sockets, by number.
+    all: Mutex<BTreeMap<u64, Weak<UnixSocket>>>,
 }
 
 fn kind_of(kind: u32, protocol: i32) -> Result<Kind> {
@@ -68,27 +71,4 @@ pub fn pair(kernel: &Arc<Kernel>, task: &Arc<Task>, kind: u32, protocol: i32) ->
     let (one, other) = (socket(kernel, task, kind, protocol)?, socket(kernel, task, kind, protocol)?);
     UnixSocket::join(&one, &other, task);
     Ok((one, other))
-}
-
-impl Unix {
-    /// `/proc/net/unix`: sockets that have a name.
-    pub fn show(&self) -> Vec<u8> {
-        let mut text = b"Num       RefCount Protocol Flags    Type St Inode Path\n".to_vec();
-        for socket in self.names.all() {
-            let listening = socket.is_listening();
-            let common = socket.common();
-            let flags = if listening { 0x10000 } else { 0 };
-            let state = if listening || common.kind == n::SOCK_DGRAM { 1 } else { 3 };
-            let (kind, ino) = (common.kind, common.ino);
-            let row = format!("0000000000000000: 00000002 00000000 {flags:08X} {kind:04X} {state:02X} {ino:5} ");
-            text.extend_from_slice(row.as_bytes());
-            if let Ok(name) = socket.name() {
-                let name = name.bytes().get(2..).unwrap_or_default();
-                let name = if name.first() == Some(&0) { name } else { name.strip_suffix(&[0]).unwrap_or(name) };
-                text.extend(name.iter().map(|byte| if *byte == 0 { b'@' } else { *byte }));
-            }
-            text.push(b'\n');
-        }
-        text
-    }
 }

@@ -126,23 +126,6 @@ impl Names {
         Err(Errno::ENOSPC)
     }
 
-    /// All sockets that have a name.
-    pub(super) fn all(&self) -> Vec<Arc<UnixSocket>> {
-        let mut all: Vec<_> = self.abstracts.lock().values().filter_map(Weak::upgrade).collect();
-        all.extend(self.files.lock().values().filter_map(|(socket, _)| socket.upgrade()));
-        all
-    }
-
-    /// How many sockets have a name.
-    pub fn len(&self) -> usize {
-        self.abstracts.lock().len() + self.files.lock().len()
-    }
-
-    /// Whether none has.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// A socket has its name no more.
     pub(super) fn release(&self, bound: &Bound) {
         match bound {

@@ -41,7 +41,7 @@ pub struct UnixSocket {
     pub(super) common: Common,
     pub(super) kind: Kind,
     pub(super) state: Mutex<State>,
-    bound: Mutex<Option<Bound>>,
+    pub(super) bound: Mutex<Option<Bound>>,
     pub(super) told: Told,
     /// Datagrams for it.
     pub(super) inbox: Inbox,
@@ -63,16 +63,18 @@ pub(super) enum State {
 
 /// Connections that wait to be accepted.
 pub(super) struct Listener {
-    backlog: u32,
-    waiting: VecDeque<Arc<UnixSocket>>,
+    pub(super) backlog: u32,
+    pub(super) waiting: VecDeque<Arc<UnixSocket>>,
     owner: Ucred,
     shut: bool,
 }
 
 /// An end of a connection.
 pub(super) struct Connected {
-    connection: Arc<Connection>,
-    side: usize,
+    pub(super) connection: Arc<Connection>,
+    pub(super) side: usize,
+    /// The peer's number.
+    pub(super) peer_ino: u64,
     peer: Ucred,
     peer_told: Told,
 }
@@ -89,7 +91,7 @@ impl UnixSocket {
 
     fn with(kernel: &Arc<Kernel>, kind: Kind, common: Common) -> Arc<Self> {
         let state = if kind == Kind::Datagram { State::Datagram(datagram::Peer::default()) } else { State::Idle };
-        Arc::new_cyclic(|this| UnixSocket {
+        let socket = Arc::new_cyclic(|this| UnixSocket {
             this: this.clone(),
             kernel: Arc::downgrade(kernel),
             unix: kernel.sockets.unix.clone(),
@@ -101,7 +103,9 @@ impl UnixSocket {
             told: Told::default(),
             inbox: Inbox::default(),
             waiters: Mutex::default(),
-        })
+        });
+        socket.unix.all.lock().insert(socket.common.ino, Arc::downgrade(&socket));
+        socket
     }
 
     /// Connects two that are new.
@@ -129,7 +133,8 @@ impl UnixSocket {
         }
         let end = |side: usize| {
             let (peer, peer_told) = (owners[1 - side], sockets[1 - side].told.clone());
-            Arc::new(Connected { connection: connection.clone(), side, peer, peer_told })
+            let peer_ino = sockets[1 - side].common.ino;
+            Arc::new(Connected { connection: connection.clone(), side, peer_ino, peer, peer_told })
         };
         (end(0), end(1))
     }
@@ -303,6 +308,12 @@ impl UnixSocket {
             self.common.peek_offset.store(next, Ordering::Relaxed);
         }
         Ok(received)
+    }
+}
+
+impl Drop for UnixSocket {
+    fn drop(&mut self) {
+        self.unix.all.lock().remove(&self.common.ino);
     }
 }
 

@@ -70,7 +70,8 @@ pub(crate) fn run(options: &Options) -> ExitCode {
     }
     let made = &sys::memory::share::<AtomicU64>(options.jobs as usize);
     let workers: Vec<c_int> = (0..options.jobs).map(|job| process::child(|| work(options, job, &made[job as usize]))).collect();
-    let failed = workers.into_iter().filter(|pid| process::wait(*pid) != process::Status::Exited(0)).count();
+    let ends = workers.into_iter().map(process::wait).filter(|end| *end != process::Status::Exited(0));
+    let failed = ends.inspect(|end| eprintln!("insula-syscalls: a worker ended as {end:?}")).count();
     let made: u64 = made.iter().map(|count| count.load(Relaxed)).sum();
     println!("{made} calls, {failed} of {} workers lost a process", options.jobs);
     if options.wait {

@@ -32,9 +32,12 @@ fn echo_socket(family: c_int) -> usize {
     need_root();
     let _ = sys!(unshare(CLONE_NEWNET));
     need_loopback(family);
-    let_in("0 2147483647");
+    let_in(OPEN);
     works!(socket(family, SOCK_DGRAM, if family == AF_INET { IPPROTO_ICMP } else { IPPROTO_ICMPV6 }))
 }
+
+/// Groups that may have sockets for echoes; the same for all tests, which may share a network.
+const OPEN: &str = "0\t4712\n";
 
 /// Lets these groups have sockets for echoes.
 fn let_in(groups: &str) {
@@ -314,17 +317,17 @@ fn checksums_of_ipv6() {
 fn echoes_need_a_group() {
     need_root();
     let _ = sys!(unshare(CLONE_NEWNET));
-    let_in("4711 4712");
+    let_in(OPEN);
     let ours = std::fs::read_to_string("/proc/sys/net/ipv4/ping_group_range").unwrap_or_default();
-    eq!(ours.as_str(), "4711\t4712\n");
+    eq!(ours.as_str(), OPEN);
     gives!(setgroups(0, 0) => 0);
+    works!(socket(AF_INET, SOCK_DGRAM, IPPROTO_ICMP));
+    gives!(setgroups(1, &[4712u32]) => 0);
+    gives!(setresgid(4713, 4713, 4713) => 0);
+    works!(socket(AF_INET6, SOCK_DGRAM, IPPROTO_ICMPV6));
+    gives!(setgroups(1, &[4714u32]) => 0);
     fails!(socket(AF_INET, SOCK_DGRAM, IPPROTO_ICMP) => EACCES);
     fails!(socket(AF_INET6, SOCK_DGRAM, IPPROTO_ICMPV6) => EACCES);
-    gives!(setgroups(1, &[4712u32]) => 0);
-    works!(socket(AF_INET, SOCK_DGRAM, IPPROTO_ICMP));
-    gives!(setgroups(0, 0) => 0);
-    gives!(setresgid(4711, 4711, 4711) => 0);
-    works!(socket(AF_INET6, SOCK_DGRAM, IPPROTO_ICMPV6));
 }
 
 fn echoes_for_plain_programs() {

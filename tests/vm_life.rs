@@ -218,6 +218,33 @@ fn whoever_ends_a_machine_nothing_of_it_is_left() {
     assert!(left(&world).is_empty() && !vsock.exists(), "{:?}", left(&world));
 }
 
+/// From before there is anything of it until its guest runs.
+#[test]
+fn killed_at_any_moment_of_its_start_nothing_of_it_is_left() {
+    let Some((world, kernel, _turn)) = lab() else { return };
+    let initrd = initrd(&world, OBEDIENT);
+    let (vsock, disk) = (world.path("vsock"), world.file("disk", &"x".repeat(1 << 20)));
+    let args = ["--kernel", kernel.to_str().unwrap(), "--initrd", initrd.to_str().unwrap(), "--vsock", vsock.to_str().unwrap()];
+    let mut begun = 0;
+    for moment in 0..16 {
+        let mut command = world.insula(["vm", "run", "--name", "short", "--disk", disk.to_str().unwrap()]);
+        let mut machine = command.args(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        // Most of what can be left is made in the first moments.
+        let wait = Duration::from_millis(9 * moment * moment);
+        std::thread::sleep(wait);
+        begun += usize::from(!left(&world).is_empty());
+        machine.kill().unwrap();
+        machine.wait().unwrap();
+        world.output(["vm", "rm", "--force", "short"]);
+        assert_eq!(left(&world), Vec::<PathBuf>::new(), "killed after {wait:?}");
+        assert!(!vsock.exists(), "killed after {wait:?}");
+    }
+    assert!(begun > 0, "each was killed before it began");
+    // Nothing holds the disk either.
+    Guest::start(&world, "after", &kernel, &initrd, &["--disk", disk.to_str().unwrap()]);
+    world.ok(["vm", "rm", "--force", "after"]);
+}
+
 #[test]
 fn a_terminal_is_the_console_and_has_a_way_out() {
     let Some((world, kernel, _turn)) = lab() else { return };

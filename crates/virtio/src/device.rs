@@ -70,6 +70,12 @@ pub trait Device: Any + Send {
     /// How many descriptors each queue can have; powers of 2, at most 32768.
     fn queue_sizes(&self) -> &[u16];
 
+    /// How many interrupts its queues are worth where there can be more than one. A driver's processor takes one that tells of two queues
+    /// sooner than two, so it is one, unless there are queues for several processors.
+    fn interrupts(&self) -> usize {
+        1
+    }
+
     /// Reads the device's configuration (section 2.5). What lies beyond it reads as zero.
     fn read_config(&self, offset: u64, data: &mut [u8]);
 

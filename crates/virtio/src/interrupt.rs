@@ -79,17 +79,17 @@ pub(crate) struct Choice {
 }
 
 impl Messages {
-    /// One for each of so many queues, and one more. None is sent before [`Messages::set`].
+    /// So many for as many queues, and one more. None is sent before [`Messages::set`].
     ///
     /// # Errors
     /// No descriptor is left.
-    pub fn new(queues: usize) -> Result<Messages> {
+    pub fn new(count: usize, queues: usize) -> Result<Messages> {
         let message = |_| {
             let event = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).tried("make an eventfd for an interrupt")?;
             Ok(Message { event, masked: AtomicBool::new(true), pending: AtomicBool::default() })
         };
         Ok(Messages {
-            all: (0..=queues).map(message).collect::<Result<_>>()?,
+            all: (0..=count).map(message).collect::<Result<_>>()?,
             queues: (0..queues).map(|_| AtomicU16::new(NO_MESSAGE)).collect(),
             config: AtomicU16::new(NO_MESSAGE),
             on: AtomicBool::default(),

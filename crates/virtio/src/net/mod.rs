@@ -337,6 +337,10 @@ impl Device for Net {
         &self.sizes
     }
 
+    fn interrupts(&self) -> usize {
+        if self.plug.pairs() > 1 { self.sizes.len() } else { 1 }
+    }
+
     /// Section 5.1.4.
     fn read_config(&self, offset: u64, data: &mut [u8]) {
         let mut config = [0; 12];

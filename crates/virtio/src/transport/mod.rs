@@ -79,8 +79,8 @@ impl Transport {
         place: pci::Place,
         route: Box<dyn pci::Route>,
     ) -> Result<Transport> {
-        // One for each queue, and one for the configuration (section 4.1.5.1.2).
-        let messages = Arc::new(Messages::new(device.queue_sizes().len())?);
+        // Those of queues, and one for the configuration. A driver does with as many as there are (section 4.1.5.1.2).
+        let messages = Arc::new(Messages::new(device.interrupts(), device.queue_sizes().len())?);
         let core = Core::new(device, memory, Interrupt::messages(messages.clone()))?;
         let function = pci::Function::new(&core, place, messages, route);
         let transport = Transport { core, face: Face::Pci(Box::new(function)) };

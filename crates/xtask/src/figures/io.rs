@@ -4,7 +4,7 @@
 use super::Args;
 use super::guest::{self, ECHO, HOST, PIECE, QUESTION, Row, SINK, SOURCE, STREAM};
 use super::peers::{self, Guest, Vmm};
-use super::probe::Exits;
+use super::probe::{self, Exits};
 use super::running::{self, Running};
 use anyhow::{Context, Result, ensure};
 use insula_initramfs::Archive;
@@ -44,6 +44,9 @@ pub(super) fn main(args: &Args) -> Result<()> {
             for ((name, operation, _), figure) in rows.iter().zip(figures(vmm, &guest, &folder, &rows).context(vmm.name)?) {
                 let row = format!("{name} ({operation})");
                 println!("  {row:34} {:14.2} {:16.2} {:16.2}", figure.microseconds, figure.exits, figure.to_program);
+                for (reason, each) in figure.reasons.iter().filter(|(_, each)| args.reasons && *each >= 0.005) {
+                    println!("    {reason:49} {each:16.2}");
+                }
             }
         }
     }
@@ -56,16 +59,18 @@ struct Figure {
     /// To KVM, and of these those that went on to the program.
     exits: f64,
     to_program: f64,
+    /// Those to KVM by reason, and the registers of those that are for one.
+    reasons: Vec<(String, f64)>,
 }
 
 fn figures(vmm: &Vmm, guest: &Guest, folder: &Path, rows: &[Row]) -> Result<Vec<Figure>> {
-    let (exits, to_program) = (Exits::count()?, Exits::to_program()?);
+    let (exits, to_program, registers) = (Exits::count()?, Exits::to_program()?, Exits::registers()?);
     let mut running = Running::start(vmm, guest, folder)?;
     let mut figures = Vec::new();
     for (name, ..) in rows {
         let begun = running.hear("BEGIN ")?;
         ensure!(begun == *name, "the guest does {begun} instead of {name}");
-        let so_far = || anyhow::Ok((exits.so_far()?, to_program.so_far()?));
+        let so_far = || anyhow::Ok((exits.by_reason()?, registers.by_reason()?, to_program.so_far()?));
         let before = so_far()?;
         running.go_on()?;
         let end = running.hear("END ")?;
@@ -73,10 +78,17 @@ fn figures(vmm: &Vmm, guest: &Guest, folder: &Path, rows: &[Row]) -> Result<Vec<
         let (operations, nanoseconds) = end.split_once(' ').context("operations and time")?;
         let (operations, nanoseconds): (f64, f64) = (operations.parse()?, nanoseconds.parse()?);
         let each = |before: u64, after: u64| (after - before) as f64 / operations;
+        let sum = |reasons: &[(u32, u64)]| reasons.iter().map(|(_, count)| count).sum();
+        let since = |before: &[(u32, u64)], reason: u32, count: u64| {
+            each(before.iter().find(|(other, _)| *other == reason).map_or(0, |(_, count)| *count), count)
+        };
+        let reasons = after.0.iter().map(|&(code, count)| (probe::reason(code), since(&before.0, code, count)));
+        let registers = after.1.iter().map(|&(index, count)| (format!("  MSR {index:#x}"), since(&before.1, index, count)));
         figures.push(Figure {
             microseconds: nanoseconds / 1e3 / operations,
-            exits: each(before.0, after.0),
-            to_program: each(before.1, after.1),
+            exits: each(sum(&before.0), sum(&after.0)),
+            to_program: each(before.2, after.2),
+            reasons: reasons.chain(registers).collect(),
         });
         running.go_on()?;
     }

@@ -60,6 +60,11 @@ impl Exits {
         Self::of("kvm_userspace_exit", "reason")
     }
 
+    /// Accesses to a model-specific register, by its number.
+    pub(super) fn registers() -> Result<Self> {
+        Self::of("kvm_msr", "ecx")
+    }
+
     fn of(event: &'static str, reason: &'static str) -> Result<Self> {
         let exits = Self { event, reason };
         set(&exits.file("trigger"), &format!("hist:keys={reason}"))?;

@@ -1,6 +1,8 @@
 //! A function as drivers use and misuse it.
 
 use super::*;
+use crate::device::Device;
+use crate::net::{self, Net};
 use crate::rng::{Config, Rng};
 use crate::testing::MEMORY;
 use crate::transport::Transport;
@@ -24,11 +26,14 @@ impl Route for Routed {
 
 /// A source of entropy on PCI: with one queue, it has two messages.
 fn function(memory: insula_vm::memory::GuestMemory) -> (Transport, Routed) {
+    on_pci(Box::new(Rng::new(Config::default()).unwrap()), memory)
+}
+
+fn on_pci(device: Box<dyn Device>, memory: insula_vm::memory::GuestMemory) -> (Transport, Routed) {
     let (window, routed) = (Window::new(3).unwrap(), Routed::default());
     let registers = [window.page(1), window.page(2)];
     let place = Place { space: window.page(0), registers, addresses: ADDRESSES, several: true };
-    let rng = Box::new(Rng::new(Config::default()).unwrap());
-    (Transport::on_pci(rng, memory, place, Box::new(routed.clone())).unwrap(), routed)
+    (Transport::on_pci(device, memory, place, Box::new(routed.clone())).unwrap(), routed)
 }
 
 fn memory() -> insula_vm::memory::GuestMemory {
@@ -143,6 +148,19 @@ fn a_function_says_what_it_is() {
     assert_eq!((space32(&transport, 0), space32(&transport, 4)), (0x1044_1af4, 0x0010_0406));
     assert_eq!(read::<2>(&transport, 0x12), [1, 0], "one queue");
     assert_eq!(read::<2>(&transport, 0x18), 256_u16.to_le_bytes());
+}
+
+#[test]
+fn queues_share_an_interrupt_unless_they_are_for_several_processors() {
+    let net = |pairs| {
+        let ends = (0..pairs).map(|_| rustix::pipe::pipe().unwrap().0).collect();
+        Box::new(Net::with(ends, &net::Config::default()).unwrap())
+    };
+    for (pairs, messages) in [(1, 2), (4, 10)] {
+        let (transport, _) = on_pci(net(pairs), memory());
+        let table = capabilities(&transport)[0].2;
+        assert_eq!(space32(&transport, table) >> 16, messages - 1, "{pairs} pairs, one for the configuration beside");
+    }
 }
 
 #[test]

@@ -35,6 +35,22 @@ fn a_guest_has_what_was_asked_for_and_switches_off() {
     assert!((100.0..5000.0).contains(&ports), "{told_of}");
 }
 
+/// As their tools and the kernel's documentation say it wants them.
+#[test]
+fn an_initial_file_system_may_be_packed() {
+    let Some((world, kernel, _turn)) = lab() else { return };
+    let initrd = initrd(&world, "echo unpacked; poweroff -f");
+    let packed = world.path("packed");
+    for pack in ["gzip -c", "xz -0 --check=crc32 -c", "zstd -1 -c", "lz4 -l -c"] {
+        must(&format!("{pack} {} > {}", initrd.display(), packed.display()));
+        let output = guest(&world, &kernel, &packed, &[]);
+        assert!(said(&output).contains("unpacked\n") && output.status.success(), "{pack}: {}", told(&output));
+        must(&format!("truncate -s -100 {}", packed.display()));
+        let output = guest(&world, &kernel, &packed, &[]);
+        assert!(!output.status.success() && stderr(&output).contains("is cut short"), "{pack}: {}", told(&output));
+    }
+}
+
 #[test]
 fn disks_hold_what_is_written() {
     let Some((world, kernel, _turn)) = lab() else { return };

@@ -26,6 +26,7 @@ pub(super) const BASE: &[&str] = &[
     "iputils-ping",
     "jq",
     "kmod",
+    "lz4",
     "mount",
     "nftables",
     "procps",
@@ -38,6 +39,8 @@ pub(super) const BASE: &[&str] = &[
     "util-linux",
     // Our tree is laid out merged from the start; without this apt picks the package that merges one, and Perl with it.
     "usr-is-merged",
+    "xz-utils",
+    "zstd",
 ];
 
 /// A folder of archives, and an apt that thinks nothing is installed.

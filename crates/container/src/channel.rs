@@ -9,12 +9,14 @@
 //! | `T` | inside | here is the terminal (a descriptor travels along) |
 //! | `R` | inside | ready to start |
 //! | `S` | caller | start |
+//! | `J` | somebody | how your namespaces are reached, please (and the answer, with descriptors of them) |
 //! | `F` | inside | it failed: kind and text follow |
 //!
 //! The socket closes by itself when the program takes over; so its end means "running". If the caller ends early, the first process
 //! finds the socket closed and ends too.
 
 use insula_boundary::Error;
+use insula_spec::plan::Namespace;
 use insula_sys::seccomp::Instruction;
 use insula_sys::{Context, Errno};
 use rustix::event::{PollFd, PollFlags};
@@ -41,6 +43,7 @@ pub(crate) enum Message {
     Terminal(OwnedFd),
     Ready,
     Start,
+    Join,
     Failed(Error),
     /// The other end is closed.
     End,
@@ -51,6 +54,9 @@ const LONGEST: usize = 4096;
 
 /// Longest filter, in instructions: the kernel takes no longer one.
 const LONGEST_FILTER: usize = 4096;
+
+/// As many as there are kinds.
+const MOST_NAMESPACES: usize = Namespace::ALL.len();
 
 /// Two ends.
 pub(crate) fn pair() -> Result<(Channel, Channel), Error> {
@@ -85,6 +91,7 @@ impl Channel {
             Message::OnRecord(pid) => return self.send_bytes(format!("G{pid}").as_bytes()),
             Message::Ready => b'R',
             Message::Start => b'S',
+            Message::Join => b'J',
             Message::Terminal(terminal) => return self.send_terminal(&terminal),
             Message::Failed(error) => return self.send_failure(&error),
             Message::End => return Ok(()),
@@ -140,6 +147,34 @@ impl Channel {
         send_descriptor(&self.0, b"T", terminal).map_err(failed)
     }
 
+    /// Answers who wants to join our namespaces, with a descriptor of each.
+    pub(crate) fn send_namespaces(&self, files: &[OwnedFd]) -> Result<(), Error> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_NAMESPACES))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let files: Vec<_> = files.iter().map(OwnedFd::as_fd).collect();
+        control.push(SendAncillaryMessage::ScmRights(&files));
+        let sent = rustix::net::sendmsg(&self.0, &[IoSlice::new(b"J")], &mut control, SendFlags::NOSIGNAL);
+        sent.on("send namespaces to", "the other end").map(drop).map_err(failed)
+    }
+
+    /// Waits for that answer; nothing, if the other end has something else to say, or nothing.
+    pub(crate) fn receive_namespaces(&self) -> Result<Vec<OwnedFd>, Error> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_NAMESPACES))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let mut byte = [0];
+        loop {
+            match rustix::net::recvmsg(&self.0, &mut [IoSliceMut::new(&mut byte)], &mut control, RecvFlags::CMSG_CLOEXEC) {
+                Err(Errno::INTR) => {}
+                result => break result.on("hear from", "the other end").map(drop).map_err(failed)?,
+            }
+        }
+        let descriptors = control.drain().find_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors.collect()),
+            _ => None,
+        });
+        Ok(descriptors.unwrap_or_default())
+    }
+
     /// Waits for the next message.
     pub(crate) fn receive(&self) -> Result<Message, Error> {
         let mut bytes = [0; LONGEST];
@@ -166,6 +201,7 @@ impl Channel {
             }
             ([b'R', ..], _) => Message::Ready,
             ([b'S', ..], _) => Message::Start,
+            ([b'J', ..], _) => Message::Join,
             ([b'T', ..], Some(terminal)) => Message::Terminal(terminal),
             ([b'F', kind, text @ ..], _) => {
                 let text = String::from_utf8_lossy(text).into_owned();

@@ -5,7 +5,8 @@ use crate::cgroup::Groups;
 use crate::channel::{self, Channel, Message, failed};
 use crate::create::connect_listener;
 use crate::init::{self, Notified, space};
-use crate::{hooks, members, seccomp, userns};
+use crate::members::Door;
+use crate::{hooks, seccomp, userns};
 use insula_boundary::{Error, ExecOptions, Init, Job, Result, Status};
 use insula_spec::Plan;
 use insula_spec::plan::{Namespace, Process};
@@ -16,11 +17,11 @@ use rustix::fs::OFlags;
 use std::convert::Infallible;
 use std::path::Path;
 
-/// Runs a process in the container of `init`; returns when its program runs.
+/// Runs a process in the container of `init`, whose namespaces are behind `door`; returns when its program runs.
 pub(crate) fn exec(
     plan: &Plan,
     init: Init,
-    pidfd: &OwnedFd,
+    door: &Door,
     groups: &Groups,
     mut process: Process,
     mut options: ExecOptions,
@@ -41,8 +42,7 @@ pub(crate) fn exec(
         None => groups.unified()?,
     };
     let (ours, theirs) = channel::pair()?;
-    let (pid, pidfd) = members::to_join(init, pidfd)?;
-    let (pidfd, spaces) = (&pidfd, joined(plan, pid)?);
+    let spaces = joined(plan, door)?;
     let builder = spaces.contains(Spaces::USER).then(|| userns::builder(plan));
     let mut of_children = spaces & (Spaces::PID | Spaces::TIME);
     if spaces.contains(Spaces::USER) && !rustix::process::geteuid().is_root() {
@@ -52,7 +52,7 @@ pub(crate) fn exec(
         let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
     }
     if !of_children.is_empty() {
-        process::join_process(pidfd, of_children).map_err(failed)?;
+        door.join(of_children).map_err(failed)?;
     }
     let processors = process::stay_here();
     let fork = process::fork(Spaces::empty(), cgroup.as_ref().map(AsFd::as_fd)).map_err(failed)?;
@@ -60,7 +60,7 @@ pub(crate) fn exec(
         Fork::Child => {
             drop(ours);
             let spaces = spaces - of_children;
-            let parts = Parts { plan, init, groups, pidfd, spaces, builder, processors, process, listener, options };
+            let parts = Parts { plan, init, groups, door, spaces, builder, processors, process, listener, options };
             let Err(error) = parts.enter(&theirs);
             theirs.tell(Message::Failed(error));
             process::exit(1)
@@ -112,16 +112,14 @@ fn hear(channel: &Channel, console: Option<&OwnedFd>) -> Result<Option<OwnedFd>>
 
 /// The namespaces of the container that aren't ours already (joining one's own user namespace is refused by the kernel): those that were made for
 /// it, and of those it joined whichever are others.
-fn joined(plan: &Plan, pid: i32) -> Result<Spaces> {
+fn joined(plan: &Plan, door: &Door) -> Result<Spaces> {
     let mut spaces = Spaces::empty();
     for kind in Namespace::ALL.into_iter().filter(|kind| plan.namespaces.has(*kind)) {
         if plan.namespaces.creates(kind) {
             spaces |= space(kind);
             continue;
         }
-        let link = |pid: &str| rustix::fs::readlink(format!("/proc/{pid}/ns/{}", kind.file()), Vec::new());
-        let theirs = link(&pid.to_string()).on("look at the namespaces of", &plan.id).map_err(failed)?;
-        if link("self").ok().as_ref() != Some(&theirs) {
+        if !door.is_ours(kind).map_err(failed)? {
             spaces |= space(kind);
         }
     }
@@ -133,7 +131,7 @@ struct Parts<'p> {
     plan: &'p Plan,
     init: Init,
     groups: &'p Groups,
-    pidfd: &'p OwnedFd,
+    door: &'p Door,
     spaces: Spaces,
     /// Whom it becomes first, in a user namespace that it joins.
     builder: Option<(u32, u32)>,
@@ -147,7 +145,7 @@ struct Parts<'p> {
 impl Parts<'_> {
     /// Becomes the program inside; returns only the reason for which it couldn't.
     fn enter(self, channel: &Channel) -> std::result::Result<Infallible, Error> {
-        let Parts { plan, init, groups, pidfd, spaces, builder, processors, process, listener, options } = self;
+        let Parts { plan, init, groups, door, spaces, builder, processors, process, listener, options } = self;
         if !options.detached {
             // Until it is followed, its end is read from the channel.
             init::die_with_parent()?;
@@ -157,7 +155,7 @@ impl Parts<'_> {
         let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
         groups.join_v1()?;
         if !spaces.is_empty() {
-            process::join_process(pidfd, spaces).map_err(failed)?;
+            door.join(spaces).map_err(failed)?;
         }
         builder.map_or(Ok(()), init::become_builder)?;
         let mut identity = init::identity(&process)?;

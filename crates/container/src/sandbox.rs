@@ -3,6 +3,7 @@
 use crate::cgroup;
 use crate::channel::{Channel, Message, failed};
 use crate::create::{FirstProcess, start_address};
+use crate::members::Door;
 use crate::runner::Runner;
 use crate::{exec, hooks, members, seccomp, system};
 use insula_boundary::store::Slot;
@@ -307,14 +308,7 @@ impl Container {
         if self.status() != Status::Created {
             return Err(self.wrong_state("only a created container can be started"));
         }
-        let address = start_address(&self.slot)?;
-        let connect = || {
-            let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-            rustix::net::connect(&socket, &address)?;
-            Ok::<_, Errno>(socket)
-        };
-        let socket = connect().on("reach the first process of", &self.entry.plan.id).map_err(failed)?;
-        let channel = Channel::from_socket(socket);
+        let channel = self.reach_waiting()?;
         channel.send(Message::Start)?;
         let answer = channel.receive()?;
         self.slot.forget_start();
@@ -322,6 +316,26 @@ impl Container {
             Message::Failed(error) => Err(error),
             _ => self.after_start(),
         }
+    }
+
+    /// A connection to the first process, which waits for the start.
+    fn reach_waiting(&self) -> Result<Channel> {
+        let address = start_address(&self.slot)?;
+        let connect = || {
+            let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+            rustix::net::connect(&socket, &address)?;
+            Ok::<_, Errno>(socket)
+        };
+        connect().on("reach the first process of", &self.entry.plan.id).map_err(failed).map(Channel::from_socket)
+    }
+
+    /// The namespaces of the first process, from itself, as long as it waits for the start.
+    fn ask_for_namespaces(&self) -> Result<Option<Vec<(Namespace, OwnedFd)>>> {
+        let channel = self.reach_waiting()?;
+        channel.send(Message::Join)?;
+        let files = channel.receive_namespaces()?;
+        let kinds: Vec<Namespace> = Namespace::ALL.into_iter().filter(|kind| self.plan().namespaces.has(*kind)).collect();
+        Ok((kinds.len() == files.len()).then(|| kinds.into_iter().zip(files).collect()))
     }
 
     fn after_start(&self) -> Result<()> {
@@ -421,7 +435,11 @@ impl Sandbox for Container {
         }
         crate::create::check_labels(&process)?;
         match &self.runner {
-            None => exec::exec(self.plan(), init, &pidfd, &groups.below(&options.cgroups)?, process, options),
+            None => {
+                let waits = status == Status::Created;
+                let door = Door::find(init, &pidfd, || if waits { self.ask_for_namespaces() } else { Ok(None) })?;
+                exec::exec(self.plan(), init, &door, &groups.below(&options.cgroups)?, process, options)
+            }
             Some(_) if status == Status::Created => {
                 Err(self.wrong_state("its kernel begins with its program, and a process can only be added then; start it first"))
             }

@@ -121,6 +121,9 @@ fn prepare(start: Start<'_>, told: &mut Option<Channel>) -> Result<Infallible, E
     let pid = join_spaces(plan, groups, channel, joins, builder)?;
     in_network.map_or(Ok(()), InNetwork::carry_out)?;
     program::before_root_is_gone(&plan.process)?;
+    // A plain user who adds a process before the start has no other way to them than by us, who can't be looked at.
+    let waits_hidden = start_socket.is_some() && plan.namespaces.has(Namespace::User);
+    let own = if waits_hidden { own_namespaces(plan)? } else { Vec::new() };
     // Our program file is open to whoever may look at us, and a process in a PID namespace that others share may (CVE-2019-5736).
     let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
     if hooks::wants_caller(&plan.hooks) {
@@ -144,7 +147,8 @@ fn prepare(start: Start<'_>, told: &mut Option<Channel>) -> Result<Infallible, E
     let judged = runner.map_or(&plan.process, |(_, asked)| &asked.process);
     let filter = seccomp::receive(channel, judged)?;
     channel.send(Message::Ready)?;
-    wait_for_start(told, start_socket)?;
+    wait_for_start(told, start_socket, &own)?;
+    drop(own);
     hooks::run_inside(&plan.hooks.start_container, "startContainer", plan)?;
     let around = program::Surroundings { stdio, session, preserve_fds, keyring, attached, stops, listener };
     match runner {
@@ -262,18 +266,37 @@ pub(crate) fn notification(process: &Process, pid: i32, state: serde_json::Value
     .to_string()
 }
 
+/// Files of the namespaces that the plan names, in the order of [`Namespace::ALL`]: the host's `/proc` is still there.
+fn own_namespaces(plan: &Plan) -> Result<Vec<OwnedFd>, Error> {
+    let named = Namespace::ALL.into_iter().filter(|kind| plan.namespaces.has(*kind));
+    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
+    let open = |kind: Namespace| {
+        let path = format!("/proc/self/ns/{}", kind.file());
+        rustix::fs::open(&path, flags, rustix::fs::Mode::empty()).on("open", path).map_err(failed)
+    };
+    named.map(open).collect()
+}
+
 /// Waits until somebody says "start": on the channel, or on a socket to which they connect. In the latter case the new connection
-/// takes the channel's place, so that they hear whether the program runs.
-fn wait_for_start(told: &mut Option<Channel>, socket: Option<OwnedFd>) -> Result<(), Error> {
+/// takes the channel's place, so that they hear whether the program runs. Who asks there for our namespaces gets these.
+fn wait_for_start(told: &mut Option<Channel>, socket: Option<OwnedFd>, own: &[OwnedFd]) -> Result<(), Error> {
     if let Some(socket) = socket {
         *told = None;
-        let connection = loop {
-            match rustix::net::accept_with(&socket, SocketFlags::CLOEXEC) {
-                Err(insula_sys::Errno::INTR) => {}
-                result => break result.on("wait for", "start").map_err(failed)?,
+        loop {
+            let connection = match rustix::net::accept_with(&socket, SocketFlags::CLOEXEC) {
+                Err(insula_sys::Errno::INTR) => continue,
+                result => Channel::from_socket(result.on("wait for", "start").map_err(failed)?),
+            };
+            match connection.receive() {
+                Ok(Message::Start) => {
+                    *told = Some(connection);
+                    return Ok(());
+                }
+                // They may be gone again.
+                Ok(Message::Join) => drop(connection.send_namespaces(own)),
+                _ => process::exit(1),
             }
-        };
-        *told = Some(Channel::from_socket(connection));
+        }
     }
     match told.as_ref().map(Channel::receive) {
         Some(Ok(Message::Start)) => Ok(()),

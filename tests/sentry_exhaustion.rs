@@ -83,3 +83,33 @@ except OSError as error: print(error.strerror)'
     let said = with_memory(&world, "256m", &[], script);
     assert_eq!(said, "137\nCannot allocate memory\nyes\nless\n");
 }
+
+#[test]
+fn other_limits_of_memory_are_heard_of_while_it_runs() {
+    let Some(world) = World::new() else { return };
+    world.ok(["--isolation", "sentry", "run", "-d", "--name", "resized", "-m", "256m", "--", "sleep", "1000"]);
+    let total = || {
+        let line = world.ok(["exec", "resized", "grep", "MemTotal", "/proc/meminfo"]);
+        let words: Vec<_> = line.split_whitespace().collect();
+        words[1].parse::<u64>().unwrap() >> 10
+    };
+    let touch = |size: &str| {
+        let script = format!("python3 -c 'bytearray({size} << 20)'; echo $?");
+        world.ok(["exec", "resized", "sh", "-c", &script])
+    };
+    assert!((200..256).contains(&total()), "{}", total());
+    assert_eq!(touch("300"), "137\n");
+    world.ok(["update", "--memory", "512m", "resized"]);
+    assert!((400..512).contains(&total()), "{}", total());
+    assert_eq!(touch("300"), "0\n");
+    // One that stands still hears of it when it goes on.
+    world.ok(["pause", "resized"]);
+    world.ok(["update", "--memory", "128m", "resized"]);
+    world.ok(["resume", "resized"]);
+    support::eventually("the kernel hears of it", || (90..128).contains(&total()));
+    assert_eq!(touch("300"), "137\n");
+    // What isn't about memory leaves it as it is.
+    world.ok(["update", "--cpu-share", "512", "resized"]);
+    assert!((90..128).contains(&total()), "{}", total());
+    world.ok(["delete", "--force", "resized"]);
+}

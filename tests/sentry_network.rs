@@ -191,3 +191,13 @@ fn the_sentry_itself_stands_in_no_network() {
     world.ok(["delete", "--force", "n"]);
     let _ = caller.wait();
 }
+
+#[test]
+fn the_sandboxs_own_network_has_two_names() {
+    let Some(world) = World::new() else { return };
+    let seen = |network: &str| {
+        let script = "cut -d: -f1 /proc/net/dev | tail -n +3; perl -MIO::Socket::INET -e 'print IO::Socket::INET->new(Listen => 1) ? 1 : 0'";
+        world.ok(["--isolation", "sentry", "run", "--network", network, "--", "sh", "-c", script])
+    };
+    assert_eq!((seen("none").as_str(), seen("sandbox").as_str()), ("    lo\n1", "    lo\n1"));
+}

@@ -44,6 +44,12 @@ pub trait Runner: std::fmt::Debug + Send + Sync {
     /// # Errors
     /// It doesn't answer.
     fn signal_all(&self, control: OwnedFd, signal: i32) -> Result<()>;
+
+    /// Tells it how many bytes its group may have from now on, if they are limited. One that can't answer `now` hears it once it goes on.
+    ///
+    /// # Errors
+    /// It doesn't answer.
+    fn limit_memory(&self, control: OwnedFd, most: Option<u64>, now: bool) -> Result<()>;
 }
 
 /// What a runner finds: it is in the container's root and in all its namespaces, with all privileges still, in its own session.

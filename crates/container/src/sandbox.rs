@@ -523,7 +523,14 @@ impl Sandbox for Container {
         if !more.is_empty() {
             self.put_into(&more, resources, init, false)?;
         }
-        self.groups()?.update(resources)
+        self.groups()?.update(resources)?;
+        match (&self.runner, resources.memory_change()) {
+            (Some(runner), Some(most)) => {
+                let now = self.status() == Status::Running;
+                runner.limit_memory(self.connect_control()?, most, now)
+            }
+            _ => Ok(()),
+        }
     }
 
     fn stats(&self) -> Result<Stats> {

@@ -76,6 +76,12 @@ impl Resources {
         limits.into_iter().flatten().filter(|limit| *limit > 0).min()
     }
 
+    /// As a change of limits: whether memory's is among them, and what it is to be, if it is one.
+    pub fn memory_change(&self) -> Option<Option<u64>> {
+        let named = self.memory.limit.is_some_and(|limit| limit != 0) || self.unified.contains_key("memory.max");
+        named.then(|| self.memory_limit())
+    }
+
     /// Bytes that a program may write where that stays in memory: half of what it may have, as a tmpfs has half of a machine's, tmpfs(5).
     pub fn layer_limit(&self) -> Option<u64> {
         self.memory_limit().map(|limit| limit / 2)

@@ -22,7 +22,9 @@ type Ask = Box<dyn Fn() -> Result<u64> + Send + Sync>;
 
 /// What a sandbox may take.
 pub struct Room {
-    limit: u64,
+    limit: AtomicU64,
+    /// What the host has.
+    machine: u64,
     memory: Arc<Memory>,
     layer: OnceLock<Ask>,
     /// Bytes in the layer, at most: what was written since it was asked is counted as new.
@@ -32,19 +34,21 @@ pub struct Room {
 impl Room {
     /// For a group that may have so many bytes, or as many as the host has.
     pub fn new(group: Option<u64>, memory: &Arc<Memory>) -> Arc<Room> {
+        // The sentry may not ask later.
         let info = rustix::system::sysinfo();
         let machine = info.totalram.saturating_mul(u64::from(info.mem_unit));
-        let limit = match group.filter(|group| *group < machine) {
-            Some(group) => group.saturating_sub(OWN + group / OWN_PART),
-            None => machine,
-        };
-        let limit = limit.min(memory.size()) / crate::platform::PAGE * crate::platform::PAGE;
-        Arc::new(Room { limit, memory: memory.clone(), layer: OnceLock::new(), written: AtomicU64::new(0) })
+        let limit = AtomicU64::new(limit_of(group, machine, memory));
+        Arc::new(Room { limit, machine, memory: memory.clone(), layer: OnceLock::new(), written: AtomicU64::new(0) })
+    }
+
+    /// The group may have so many bytes from now on. What is taken beyond stays taken.
+    pub fn set_limit(&self, group: Option<u64>) {
+        self.limit.store(limit_of(group, self.machine, &self.memory), Ordering::Relaxed);
     }
 
     /// Bytes, the layer's among them.
     pub fn limit(&self) -> u64 {
-        self.limit
+        self.limit.load(Ordering::Relaxed)
     }
 
     /// There is a layer of memory, and this tells its size.
@@ -57,7 +61,7 @@ impl Room {
         let known = self.left_of(self.written.load(Ordering::Relaxed));
         // What was written over, or removed, isn't known without asking.
         match self.layer.get() {
-            Some(ask) if known < self.limit / 8 => match ask() {
+            Some(ask) if known < self.limit() / 8 => match ask() {
                 Ok(used) => {
                     self.written.store(used, Ordering::Relaxed);
                     self.left_of(used)
@@ -69,7 +73,7 @@ impl Room {
     }
 
     fn left_of(&self, layer: u64) -> u64 {
-        self.limit.saturating_sub(self.memory.taken()).saturating_sub(layer)
+        self.limit().saturating_sub(self.memory.taken()).saturating_sub(layer)
     }
 
     /// So many bytes are about to be written to the layer.
@@ -77,7 +81,7 @@ impl Room {
     /// # Errors
     /// `ENOSPC`: there is no room for them.
     pub fn write(&self, bytes: u64) -> Result<()> {
-        let step = (self.limit / STEP_PART).max(1);
+        let step = (self.limit() / STEP_PART).max(1);
         let before = self.written.fetch_add(bytes, Ordering::Relaxed);
         if before / step == before.saturating_add(bytes) / step || self.left() > 0 {
             return Ok(());
@@ -88,8 +92,17 @@ impl Room {
     }
 }
 
+/// What of a group's bytes programs may have.
+fn limit_of(group: Option<u64>, machine: u64, memory: &Memory) -> u64 {
+    let limit = match group.filter(|group| *group < machine) {
+        Some(group) => group.saturating_sub(OWN + group / OWN_PART),
+        None => machine,
+    };
+    limit.min(memory.size()) / crate::platform::PAGE * crate::platform::PAGE
+}
+
 impl fmt::Debug for Room {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Room").field("limit", &self.limit).finish_non_exhaustive()
+        f.debug_struct("Room").field("limit", &self.limit()).finish_non_exhaustive()
     }
 }

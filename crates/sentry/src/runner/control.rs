@@ -13,7 +13,7 @@ use super::sandbox::{credentials_of, limits_of};
 use super::signals::{self, Switchboard};
 use super::streams::{self, Front};
 use crate::driver;
-use crate::host::{Alert, Watcher};
+use crate::host::{Alert, Room, Watcher};
 use crate::platform::{Context as _, Seed as _, SpawnKind, ptrace::Seed};
 use insula_abi::general as c;
 use insula_boundary::{Error, Summary};
@@ -56,6 +56,11 @@ pub(super) enum Request {
         /// Its number.
         signal: i32,
     },
+    /// The group has another limit of memory.
+    LimitMemory {
+        /// Bytes; none is no limit.
+        most: Option<u64>,
+    },
 }
 
 /// What there is to say.
@@ -94,6 +99,8 @@ pub(super) struct Control {
     pub(super) kernel: Arc<Kernel>,
     pub(super) first: Arc<Task>,
     pub(super) watcher: Arc<Watcher>,
+    /// How much memory there is.
+    pub(super) room: Arc<Room>,
     /// What judges their calls.
     pub(super) filter: Option<Filter>,
 }
@@ -136,6 +143,11 @@ impl Control {
                 for process in self.kernel.pids.processes() {
                     signals::send(&process, signal);
                 }
+                tell(&connection, &Answer::Done);
+                Ok(())
+            }
+            Request::LimitMemory { most } => {
+                self.room.set_limit(most);
                 tell(&connection, &Answer::Done);
                 Ok(())
             }

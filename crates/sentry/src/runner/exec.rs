@@ -88,6 +88,18 @@ pub(super) fn signal_all(control: OwnedFd, signal: i32) -> Result<()> {
     }
 }
 
+/// Tells it how much memory its group may have. One that is stopped, or hasn't begun, finds the request later.
+pub(super) fn limit_memory(control: OwnedFd, most: Option<u64>, now: bool) -> Result<()> {
+    send(&control, &Request::LimitMemory { most }, &[])?;
+    if !now {
+        return Ok(());
+    }
+    match receive(&control)? {
+        Answer::Done => Ok(()),
+        _ => Err(nonsense()),
+    }
+}
+
 fn nonsense() -> Error {
     Error::Failed("the sandbox's kernel answers nonsense".into())
 }

@@ -79,6 +79,10 @@ impl Runner for Sentry {
     fn signal_all(&self, control: OwnedFd, signal: i32) -> Result<()> {
         exec::signal_all(control, signal)
     }
+
+    fn limit_memory(&self, control: OwnedFd, most: Option<u64>, now: bool) -> Result<()> {
+        exec::limit_memory(control, most, now)
+    }
 }
 
 const NO_LABELS: &str = "process.apparmorProfile, process.selinuxLabel: the sentry has no security modules; leave them out";

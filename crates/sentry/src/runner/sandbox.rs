@@ -177,7 +177,7 @@ fn serve(parts: Parts, inside: &mut Inside<'_>) -> Result<Infallible, Error> {
     driver::start(seed, task.clone(), regs, driver::Token::default()).map_err(failed("start the program"))?;
     let _platform = platform;
     if let Some(socket) = inside.control.take() {
-        let control = Control { kernel: kernel.clone(), first: task.clone(), watcher, filter };
+        let control = Control { kernel: kernel.clone(), first: task.clone(), watcher, room, filter };
         control.listen(socket, nursery).map_err(failed("listen for more processes"))?;
     }
     std::mem::replace(&mut inside.started, Started::nobody()).say();

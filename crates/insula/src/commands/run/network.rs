@@ -57,7 +57,8 @@ impl TypedValueParser for Values {
             Some(("ns", path)) if path.starts_with('/') => Ok(Network::Path(path.into())),
             Some(("ns", _)) => Err(wrong("ns:PATH wants an absolute path")),
             _ => match &*text {
-                "none" => Ok(Network::None),
+                // As runsc calls the network of a kernel of its own.
+                "none" | "sandbox" => Ok(Network::None),
                 "host" => Ok(Network::Host),
                 "bridge" => Ok(Network::Made(Kind::Bridge)),
                 "user" => Ok(Network::Made(Kind::User)),
@@ -68,7 +69,7 @@ impl TypedValueParser for Values {
 
     fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
         let values = [
-            ("none", "A loopback device of its own and nothing else"),
+            ("none", "A loopback device of its own and nothing else; also called sandbox"),
             ("host", "All of the host's"),
             ("bridge", "A bridge with the other sandboxes; they find each other by name"),
             ("user", "A network of its own, without any right on the host"),

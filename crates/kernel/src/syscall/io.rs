@@ -6,6 +6,7 @@ use crate::mm::UserBuf;
 use crate::socket::control::Sent;
 use crate::socket::transfer::{self, Header};
 use crate::task::Task;
+use crate::task::account::{Way, counted};
 use crate::wait::Events;
 use crate::{Errno, Flow, Result, SysResult};
 use alloc::sync::Arc;
@@ -49,17 +50,27 @@ fn read_with(cx: &mut Cx<'_>, fd: u64, buffer: Result<UserBuf>, position: Option
     if !description.readable() {
         return Err(Errno::EBADF);
     }
-    let mut buffer = buffer?;
+    let buffer = buffer?;
+    counted(cx.task, Way::Read, read_open(cx.task, &description, buffer, position, waits))
+}
+
+fn read_open(
+    task: &Arc<Task>,
+    description: &Arc<Description>,
+    mut buffer: UserBuf,
+    position: Option<u64>,
+    waits: bool,
+) -> SysResult {
     if description.file.file_type() == FileType::Socket {
         let empty = buffer.left() == 0;
         let flags = if waits { 0 } else { insula_abi::net::MSG_DONTWAIT };
-        return if empty { Ok(Flow::Done(0)) } else { transfer::receive(cx.task, &description, buffer, Header::None, flags) };
+        return if empty { Ok(Flow::Done(0)) } else { transfer::receive(task, description, buffer, Header::None, flags) };
     }
     if !waits {
-        return read_once(&description, cx.task, position, &mut buffer).map(Flow::Done);
+        return read_once(description, task, position, &mut buffer).map(Flow::Done);
     }
     description
-        .attempt(cx.task, Events::READABLE, None, move |description, task| read_once(description, task, position, &mut buffer))
+        .attempt(task, Events::READABLE, None, move |description, task| read_once(description, task, position, &mut buffer))
 }
 
 fn read_once(description: &Arc<Description>, task: &Arc<Task>, position: Option<u64>, buffer: &mut UserBuf) -> Result<u64> {
@@ -93,13 +104,23 @@ fn write_with(cx: &mut Cx<'_>, fd: u64, buffer: Result<UserBuf>, position: Optio
     if !description.writable() {
         return Err(Errno::EBADF);
     }
-    let mut buffer = buffer?;
+    let buffer = buffer?;
+    counted(cx.task, Way::Write, write_open(cx.task, &description, buffer, position, append))
+}
+
+fn write_open(
+    task: &Arc<Task>,
+    description: &Arc<Description>,
+    mut buffer: UserBuf,
+    position: Option<u64>,
+    append: bool,
+) -> SysResult {
     if description.file.file_type() == FileType::Socket {
-        return transfer::send(cx.task, &description, buffer, None, Sent::default(), 0);
+        return transfer::send(task, description, buffer, None, Sent::default(), 0);
     }
     // A write that is cut short by a signal, or by an error, has written what it has.
     let mut done = 0;
-    description.attempt(cx.task, Events::WRITABLE, None, move |description, task| {
+    description.attempt(task, Events::WRITABLE, None, move |description, task| {
         loop {
             match write_once(description, task, position, append, &mut buffer) {
                 Ok(count) => {

@@ -6,6 +6,7 @@ use crate::fs::pipe::{self, Pipe};
 use crate::fs::{Description, FileType, Io, file, notify};
 use crate::mm::UserBuf;
 use crate::task::Task;
+use crate::task::account::{Way, counted};
 use crate::wait::{self, Ended, Events, Pollable};
 use crate::{Errno, Flow, Result, SysResult};
 use alloc::sync::Arc;
@@ -211,7 +212,11 @@ fn sendfile(cx: &mut Cx<'_>, [out, input, offset, count, ..]: Args) -> SysResult
     }
     let waits = !to.nonblocking();
     let target = Side::new(cx, to, 0)?;
-    transfer(cx.task, source, target, count, Manner { step: from_file, waits, all: true, once: false })
+    counted(
+        cx.task,
+        Way::Both,
+        transfer(cx.task, source, target, count, Manner { step: from_file, waits, all: true, once: false }),
+    )
 }
 
 fn copy_file_range(cx: &mut Cx<'_>, [input, from_at, out, to_at, len, flags]: Args) -> SysResult {
@@ -241,7 +246,8 @@ fn copy_file_range(cx: &mut Cx<'_>, [input, from_at, out, to_at, len, flags]: Ar
     if same && start < into.saturating_add(len) && into < start.saturating_add(len) {
         return Err(Errno::EINVAL);
     }
-    transfer(cx.task, source, target, len, Manner { step: from_file, waits: false, all: true, once: false })
+    let manner = Manner { step: from_file, waits: false, all: true, once: false };
+    counted(cx.task, Way::Both, transfer(cx.task, source, target, len, manner))
 }
 
 const SPLICE_FLAGS: u32 = c::SPLICE_F_MOVE | c::SPLICE_F_NONBLOCK | c::SPLICE_F_MORE | c::SPLICE_F_GIFT;

@@ -38,6 +38,7 @@ impl Task {
             usage.system.fetch_add(system, Ordering::Relaxed);
             let memory = self.mm().sizes().1;
             usage.memory.fetch_max(memory, Ordering::Relaxed);
+            self.process.account.add(&self.account);
             state.threads.remove(&tid);
             let last = state.threads.is_empty();
             if last {

@@ -20,6 +20,7 @@
 //! | [`scheduling`] | policies and priorities, which are remembered |
 
 pub mod access;
+pub mod account;
 pub mod boot;
 pub mod clone;
 pub mod cpu_limit;
@@ -107,6 +108,8 @@ pub struct Task {
     deadline: AtomicU64,
     /// Processor time that it used.
     pub meter: Meter,
+    /// What it read and wrote.
+    pub account: account::Account,
     /// The processor that it runs on; the placement says so.
     pub processor: AtomicU32,
     /// It may have other processors than before, sched_setaffinity(2); the placement has it go there.
@@ -164,6 +167,7 @@ impl Task {
             kick: Mutex::default(),
             deadline: AtomicU64::new(u64::MAX),
             meter: Meter::default(),
+            account: account::Account::default(),
             processor: AtomicU32::new(0),
             // A child may begin with its maker's.
             moved: AtomicBool::new(true),

@@ -48,6 +48,8 @@ pub struct Process {
     pub timers: ProcessTimers,
     /// Used by tasks that have ended.
     pub usage: Usage,
+    /// Read and written by tasks that have ended, and by children that were waited for.
+    pub account: super::account::Account,
     /// Used by children that were waited for.
     pub children_usage: Usage,
     /// Told whenever a child has something to be waited for.
@@ -121,6 +123,7 @@ impl Process {
             aio: Default::default(),
             timers: ProcessTimers::default(),
             usage: Usage::default(),
+            account: super::account::Account::default(),
             children_usage: Usage::default(),
             children: Queue::new(),
             pending_changed: Queue::new(),

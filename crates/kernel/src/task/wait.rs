@@ -114,6 +114,7 @@ fn take(tree: &mut Tree, task: &Task, pid: i32, status: i32, options: u32) -> Op
         if node.ended {
             tree.remove(pid);
             task.process.children_usage.add(&usage);
+            task.process.account.add(&process.account);
         } else {
             node.report = None;
         }

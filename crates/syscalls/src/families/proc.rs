@@ -7,7 +7,7 @@ tests!("proc":
     fd_directory, tasks, children, other_processes, zombies_are_hollow, mounts_and_mountinfo, cpuinfo_and_meminfo,
     version_and_loadavg, filesystems_and_cmdline, sysctls, random_ids, directories_are_readonly, files_can_be_read_in_parts,
     descriptors_can_not_be_opened_by_others, self_is_a_link, wchan_and_syscall, dev_directory, uptime_and_stat,
-    cgroup_and_namespaces, sys_directory, pagemap_needs_rights, login_and_sessions,
+    cgroup_and_namespaces, sys_directory, pagemap_needs_rights, login_and_sessions, reading_and_writing_is_counted,
 );
 
 /// The fields of /proc/PID/stat, the third (state) first.
@@ -428,4 +428,53 @@ fn login_and_sessions() {
         Ok(text) => is!(text.parse::<u32>().is_ok(), "a number: {text}"),
         Err(_) => skip!("no loginuid (CONFIG_AUDIT)"),
     }
+}
+
+/// `/proc/PID/io` as one call reads it: bytes and calls, each way; and how long the text is.
+fn account(path: &str) -> ([u64; 4], u64) {
+    let path = std::ffi::CString::new(path).unwrap_or_default();
+    let fd = works!(openat(AT_FDCWD, &*path, O_RDONLY));
+    let mut buffer = [0u8; 512];
+    let count = works!(read(fd, &mut buffer, 512));
+    works!(close(fd));
+    let text = String::from_utf8_lossy(&buffer[..count]).into_owned();
+    let value = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|number| number.trim().parse().ok()).unwrap_or(u64::MAX)
+    };
+    (["rchar:", "wchar:", "syscr:", "syscw:"].map(value), count as u64)
+}
+
+fn reading_and_writing_is_counted() {
+    if !std::path::Path::new("/proc/self/io").exists() {
+        skip!("the host doesn't count (CONFIG_TASK_IO_ACCOUNTING)");
+    }
+    let (fd, ends) = (file(c"file", b""), pipe());
+    let mut buffer = [0u8; 200];
+    let (before, length) = account("/proc/self/io");
+    gives!(write(fd, &buffer, 100) => 100);
+    gives!(pwrite64(fd, b"xx", 2, 0) => 2);
+    gives!(pread64(fd, &mut buffer, 60, 0) => 60);
+    // What isn't open isn't read.
+    fails!(read(-1, &mut buffer, 10) => EBADF);
+    gives!(write(ends.1, b"1234567", 7) => 7);
+    gives!(read(ends.0, &mut buffer, 200) => 7);
+    gives!(sendfile(ends.1, fd, 0, 0) => 0);
+    gives!(lseek(fd, 0, SEEK_SET) => 0);
+    gives!(sendfile(ends.1, fd, 0, 30) => 30);
+    let (after, again) = account("/proc/self/io");
+    let grown: Vec<u64> = after.iter().zip(before).map(|(after, before)| after - before).collect();
+    // The text of the first time was read, too, and what sendfile moves goes both ways.
+    eq!(grown, [60 + 7 + 30 + length, 100 + 2 + 7 + 30, 5, 5]);
+    let own = account("/proc/thread-self/io").0;
+    is!(own[0] >= after[0] + again && own[1] == after[1], "the only task's are the process's");
+    // A child begins with nothing; once it was waited for, its count is its parent's, too.
+    let path = format!("/proc/{}/io", works!(getpid()));
+    let other = child(|| {
+        let first = account("/proc/self/io").0;
+        is!(first[1] < after[1], "nothing of its parent's");
+        gives!(pwrite64(fd, &[0u8; 1000], 1000, 0) => 1000);
+    });
+    join(other);
+    is!(account(&path).0[1] >= after[1] + 1000, "what the child wrote");
 }

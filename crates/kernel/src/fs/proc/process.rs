@@ -117,10 +117,6 @@ const TEXTS: &[(&str, u32, Tell)] = &[
     ("cmdline", 0o444, status::command_line),
     ("environ", 0o400, |subject, reader| status::memory_text(subject, reader, |image| image.environment)),
     ("gid_map", 0o444, |_, _| Ok(ALL_IDS.to_vec())),
-    ("io", 0o400, |subject, reader| {
-        subject.inside(reader)?;
-        Ok(b"rchar: 0\nwchar: 0\nsyscr: 0\nsyscw: 0\nread_bytes: 0\nwrite_bytes: 0\ncancelled_write_bytes: 0\n".to_vec())
-    }),
     ("limits", 0o444, status::limits),
     ("loginuid", 0o444, |_, _| Ok(b"4294967295".to_vec())),
     ("maps", 0o444, maps::maps),
@@ -148,6 +144,12 @@ const TEXTS: &[(&str, u32, Tell)] = &[
 ];
 
 /// The children that a task made, or took over: `/proc/PID/task/TID/children`.
+/// Of a process, or of one task.
+fn account(subject: &Subject, whole: bool, reader: &Arc<Task>) -> Result<Vec<u8>> {
+    let task = subject.inside(reader)?;
+    Ok(if whole { task.process.account_of_all().text() } else { task.account.text() })
+}
+
 fn children(subject: &Subject, _: &Arc<Task>) -> Result<Vec<u8>> {
     let (kernel, process) = (subject.kernel()?, subject.process()?);
     let tree = kernel.pids.lock();
@@ -177,6 +179,11 @@ fn contents(subject: &Subject, whole: bool) -> Fixed {
     all = all.with("mem", FileType::Regular, move |at, name| {
         let of = of.clone();
         Node::make(at.child(name), 0o600, Body::File(Box::new(move |opening| memory::open(&of, opening.task))))
+    });
+    let of = subject.clone();
+    all = all.with("io", FileType::Regular, move |at, name| {
+        let of = of.clone();
+        at.text(name, 0o400, move |reader| account(&of, whole, reader))
     });
     all = files::links(all, subject);
     let (fd, fdinfo, ns) = (subject.clone(), subject.clone(), subject.clone());

@@ -285,8 +285,8 @@ fn missing(report: &Report, page: &mut String) -> fmt::Result {
             write!(page, "<dt>{}</dt><dd>{}</dd>", platform.name, escape(note))?;
         }
     }
-    for (platform, reason, rows) in reasons {
-        write!(page, "<dt>{platform}</dt><dd>{} <code>{}</code></dd>", escape(reason), rows.join(" "))?;
+    for reason in reasons {
+        write!(page, "<dt>{}</dt><dd>{} <code>{}</code></dd>", reason.whose(), escape(reason.text), reason.rows.join(" "))?;
     }
     write!(page, "</dl></section>")
 }

@@ -161,17 +161,49 @@ impl Verdict {
     }
 }
 
-/// Reasons for missing samples, rows with the same reason together: the platform, the reason, the rows.
-pub(crate) fn reasons(report: &Report) -> Vec<(&'static str, &str, Vec<&'static str>)> {
-    let mut all: Vec<(&'static str, &str, Vec<&'static str>)> = Vec::new();
-    for row in &report.rows {
+/// Why samples are missing, said once for all that it is true of.
+pub(crate) struct Reason<'a> {
+    platforms: Vec<&'static str>,
+    /// Whether those are all.
+    everywhere: bool,
+    pub(crate) text: &'a str,
+    pub(crate) rows: Vec<&'static str>,
+}
+
+impl Reason<'_> {
+    /// Of whom it is true.
+    pub(crate) fn whose(&self) -> String {
+        if self.everywhere { "all".to_owned() } else { self.platforms.join(", ") }
+    }
+}
+
+/// Reasons for missing samples: rows of a platform with the same reason together, and platforms with the same rows.
+pub(crate) fn reasons(report: &Report) -> Vec<Reason<'_>> {
+    gathered(&report.rows, report.platforms.len())
+}
+
+fn gathered(rows: &[RowReport], platforms: usize) -> Vec<Reason<'_>> {
+    let mut each: Vec<Reason<'_>> = Vec::new();
+    for row in rows {
         for cell in &row.cells {
-            let Some(reason) = cell.reason.as_deref() else { continue };
-            match all.iter_mut().find(|(platform, known, _)| *platform == cell.platform && *known == reason) {
-                Some((_, _, rows)) => rows.push(row.row.name),
-                None => all.push((cell.platform, reason, vec![row.row.name])),
+            let Some(text) = cell.reason.as_deref() else { continue };
+            match each.iter_mut().find(|reason| reason.platforms == [cell.platform] && reason.text == text) {
+                Some(reason) => reason.rows.push(row.row.name),
+                None => {
+                    each.push(Reason { platforms: vec![cell.platform], everywhere: false, text, rows: vec![row.row.name] });
+                }
             }
         }
+    }
+    let mut all: Vec<Reason<'_>> = Vec::new();
+    for reason in each {
+        match all.iter_mut().find(|other| other.text == reason.text && other.rows == reason.rows) {
+            Some(other) => other.platforms.extend(reason.platforms),
+            None => all.push(reason),
+        }
+    }
+    for reason in &mut all {
+        reason.everywhere = reason.platforms.len() == platforms;
     }
     all
 }
@@ -189,4 +221,30 @@ pub(crate) fn number(value: f64) -> String {
 /// A ratio as `1.03x`.
 pub(crate) fn times(ratio: f64) -> String {
     format!("{}\u{d7}", number(ratio))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_said_once_for_all_that_it_is_true_of() {
+        let cell = |platform, reason: Option<&str>| {
+            let reason = reason.map(str::to_owned);
+            Cell { platform, summary: None, samples: Vec::new(), ratio: None, reason }
+        };
+        let reasons =
+            [[None, None, Some("loud")], [Some("none"); 3], [None, Some("late"), Some("late")], [None, None, Some("loud")]];
+        let rows: Vec<RowReport> = crate::rows::all()
+            .zip(reasons)
+            .map(|(row, reasons)| {
+                let cells = ["native", "runc", "crun"].into_iter().zip(reasons).map(|(name, reason)| cell(name, reason));
+                RowReport { row, floor: None, cells: cells.collect() }
+            })
+            .collect();
+        let gathered: Vec<(String, &str, usize)> =
+            gathered(&rows, 3).iter().map(|reason| (reason.whose(), reason.text, reason.rows.len())).collect();
+        let expected = [("crun", "loud", 2), ("all", "none", 1), ("runc, crun", "late", 1)];
+        assert_eq!(gathered, expected.map(|(whose, text, rows)| (whose.to_owned(), text, rows)));
+    }
 }

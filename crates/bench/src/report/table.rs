@@ -103,8 +103,8 @@ fn footnotes(report: &Report, out: &mut String) -> std::fmt::Result {
     for missing in &report.absent {
         writeln!(out, "{YELLOW}{} was not measured{YELLOW:#}: {}", missing.name, missing.reason)?;
     }
-    for (platform, reason, rows) in super::reasons(report) {
-        writeln!(out, "{platform}, {}: {reason}", rows.join(" "))?;
+    for reason in super::reasons(report) {
+        writeln!(out, "{}, {}: {}", reason.whose(), reason.rows.join(" "), reason.text)?;
     }
     Ok(())
 }

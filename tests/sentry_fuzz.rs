@@ -71,6 +71,18 @@ fn assert_bounded(child: &Child) {
     assert!(descriptors.unwrap_or(0) <= MOST_DESCRIPTORS, "{descriptors:?} descriptors");
 }
 
+/// The line in which the program says what it has done. Guests write between, as may happen.
+fn outcome(mut said: impl BufRead) -> String {
+    loop {
+        let mut line = Vec::new();
+        let count = said.read_until(b'\n', &mut line).expect("it can be read");
+        let line = String::from_utf8_lossy(&line).into_owned();
+        if count == 0 || line.contains(" workers lost a process") {
+            return line;
+        }
+    }
+}
+
 /// Attacks a sandbox that has these options.
 fn attack(options: &[&str]) {
     let Some(world) = World::new() else { return };
@@ -86,8 +98,7 @@ fn attack(options: &[&str]) {
     let mut command = world.insula(["run", "--isolation", "sentry", "--rootfs"]);
     command.arg(&root).args(options).args(["-w", "/tmp", "--", "/fuzz", "fuzz", "--wait", "--calls", &calls, "--seed", &seed]);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("it can be read");
+    let line = outcome(BufReader::new(child.stdout.take().expect("a pipe")));
     if line.contains(" calls, 0 of ") {
         assert_bounded(&child);
     }
@@ -95,7 +106,9 @@ fn attack(options: &[&str]) {
     let output = child.wait_with_output().expect("it ends");
     let complaints = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && line.contains(" calls, 0 of "), "{}: {line}{complaints}", output.status);
-    assert_eq!(complaints, "");
+    // What else is there, guests may have written: among millions of calls some find the descriptor.
+    let is_ours = |line: &&str| line.contains("panicked at") || line.starts_with("insula");
+    assert_eq!(complaints.lines().find(is_ours), None);
     let after = std::fs::metadata(&secret).expect("it is still there");
     assert_eq!((read(&secret).as_str(), after.modified().ok()), ("not for guests", before.modified().ok()));
 }

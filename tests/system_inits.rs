@@ -49,6 +49,16 @@ fn stop(world: &World, name: &str, last_words: &str) {
     eventually("the end is on record", || world.state(name)["exitCode"] == 0);
 }
 
+/// Has it begin anew, by what asks for that inside.
+fn reboot(world: &World, name: &str, command: &[&str]) {
+    let pid = world.state(name)["pid"].clone();
+    world.ok([&["exec", "-d", name], command].concat());
+    eventually("another first process", || {
+        let state = world.state(name);
+        state["status"] == "running" && state["pid"] != pid
+    });
+}
+
 /// Has a terminal of a Debian with sysvinit.
 fn add_getty(root: &Root) {
     let inittab = root.join("etc/inittab");
@@ -83,12 +93,7 @@ fn sysvinit_boots_and_is_asked_to_halt() {
     terminal.exit();
 
     // A reboot is its own to ask for.
-    let pid = world.state("sysv")["pid"].clone();
-    world.ok(["exec", "-d", "sysv", "reboot"]);
-    eventually("another first process", || {
-        let state = world.state("sysv");
-        state["status"] == "running" && state["pid"] != pid
-    });
+    reboot(&world, "sysv", &["reboot"]);
     sysvinit_is_up(&world, "sysv");
     stop(&world, "sysv", "Will now halt");
 }
@@ -131,12 +136,7 @@ fn openrc_boots_and_shuts_down() {
 
     world.ok(["start", "orc"]);
     openrc_is_up(&world, "orc");
-    let pid = world.state("orc")["pid"].clone();
-    world.ok(["exec", "-d", "orc", "openrc-shutdown", "--reboot", "now"]);
-    eventually("another first process", || {
-        let state = world.state("orc");
-        state["status"] == "running" && state["pid"] != pid
-    });
+    reboot(&world, "orc", &["openrc-shutdown", "--reboot", "now"]);
     openrc_is_up(&world, "orc");
     stop(&world, "orc", "Sending the final kill signal");
 }

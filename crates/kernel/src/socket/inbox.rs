@@ -114,6 +114,24 @@ impl Inbox {
         self.0.lock().datagrams.len()
     }
 
+    /// What poll(2) tells of a socket of datagrams, but whether it can be written to.
+    pub fn events(&self, error: bool, no_read: bool, no_write: bool) -> Events {
+        let mut events = Events::empty();
+        if error {
+            events |= Events::ERR;
+        }
+        if no_read || !self.is_empty() {
+            events |= Events::READABLE;
+        }
+        if no_read {
+            events |= Events::RDHUP;
+        }
+        if no_read && no_write {
+            events |= Events::HUP;
+        }
+        events
+    }
+
     /// Whether none waits.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

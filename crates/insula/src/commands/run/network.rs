@@ -146,9 +146,11 @@ impl Joined {
             return Err(error.into());
         }
         let id = sandbox.entry().plan.id.clone();
-        let init = global.containers().store().find(&id)?.read_init();
-        let pid = init.map_or(0, |init| init.pid);
-        self.made = Some(expected.complete(pid).inspect_err(|_| drop(sandbox.delete(true)))?);
+        let Some(init) = global.containers().store().find(&id)?.read_init() else {
+            expected.abandon();
+            bail!("{id} has no first process to give a network to; it was removed meanwhile");
+        };
+        self.made = Some(expected.complete(init.pid).inspect_err(|_| drop(sandbox.delete(true)))?);
         Ok(())
     }
 }
@@ -170,7 +172,7 @@ pub(super) fn join(global: &Global, args: &Args, plan: &mut Plan) -> anyhow::Res
     match &args.network {
         Network::None | Network::Host | Network::Path(_) => Ok(Joined::default()),
         Network::Made(kind) => {
-            check_name(global, plan, false)?;
+            check_name(global, plan)?;
             let id = plan.id.to_string();
             let hostname = plan.hostname.clone().filter(|name| *name != id);
             let (publish, resolv_conf) = (args.publish.clone(), RESOLV_CONF.into());
@@ -190,7 +192,9 @@ pub(super) fn join(global: &Global, args: &Args, plan: &mut Plan) -> anyhow::Res
 /// Makes the network of a system that is about to start: `again`, if it is on record, and its plan one of an earlier start.
 pub(crate) fn of_system(global: &Global, plan: &mut Plan, again: bool) -> anyhow::Result<Joined> {
     let Some(network) = plan.system.as_ref().and_then(|system| system.network.clone()) else { return Ok(Joined::default()) };
-    check_name(global, plan, again)?;
+    if !again {
+        check_name(global, plan)?;
+    }
     let root = global.root();
     if again && global.containers().open(&plan.id)?.status() == Status::Stopped {
         // Who stayed with it may not have come to that yet.
@@ -209,8 +213,8 @@ pub(crate) fn of_system(global: &Global, plan: &mut Plan, again: bool) -> anyhow
 }
 
 /// Refuses a new name that somebody has, before anything is made for it.
-fn check_name(global: &Global, plan: &Plan, again: bool) -> anyhow::Result<()> {
-    if !again && global.containers().store().find(&plan.id).is_ok() {
+fn check_name(global: &Global, plan: &Plan) -> anyhow::Result<()> {
+    if global.containers().store().find(&plan.id).is_ok() {
         return Err(insula_boundary::Error::Exists(plan.id.clone()).into());
     }
     Ok(())

@@ -237,20 +237,7 @@ impl Raw {
 impl Pollable for Raw {
     fn poll(&self) -> Events {
         let state = self.state.lock();
-        let mut events = Events::WRITABLE;
-        if self.common.has_error() {
-            events |= Events::ERR;
-        }
-        if state.no_read || !self.inbox.is_empty() {
-            events |= Events::READABLE;
-        }
-        if state.no_read {
-            events |= Events::RDHUP;
-        }
-        if state.no_read && state.no_write {
-            events |= Events::HUP;
-        }
-        events
+        Events::WRITABLE | self.inbox.events(self.common.has_error(), state.no_read, state.no_write)
     }
 
     fn observe(&self, interest: Events, observer: &Arc<dyn Observer>) -> Vec<Registration> {

@@ -193,20 +193,8 @@ impl Pollable for Udp {
             let state = self.state.lock();
             (state.no_read, state.no_write)
         };
-        let mut events = Events::WRITABLE;
-        if self.common.has_error() || !self.errors.is_empty() {
-            events |= Events::ERR;
-        }
-        if no_read || !self.inbox.is_empty() {
-            events |= Events::READABLE;
-        }
-        if no_read {
-            events |= Events::RDHUP;
-        }
-        if no_read && no_write {
-            events |= Events::HUP;
-        }
-        events
+        let error = self.common.has_error() || !self.errors.is_empty();
+        Events::WRITABLE | self.inbox.events(error, no_read, no_write)
     }
 
     fn observe(&self, interest: Events, observer: &Arc<dyn Observer>) -> Vec<Registration> {

@@ -205,19 +205,7 @@ pub(super) fn poll(socket: &UnixSocket) -> Events {
         State::Datagram(peer) => (peer.socket.clone(), peer.no_read, peer.no_write),
         _ => return Events::HUP,
     };
-    let mut events = Events::empty();
-    if socket.common.has_error() {
-        events |= Events::ERR;
-    }
-    if no_read {
-        events |= Events::RDHUP;
-    }
-    if no_read && no_write {
-        events |= Events::HUP;
-    }
-    if no_read || !socket.inbox.is_empty() {
-        events |= Events::READABLE;
-    }
+    let mut events = socket.inbox.events(socket.common.has_error(), no_read, no_write);
     let target = peer.as_ref().and_then(Weak::upgrade).filter(|target| !core::ptr::eq(&**target, socket));
     let full = target.is_some_and(|target| waits_for(&target, socket));
     if !full && socket.outbox.bytes() * 4 <= socket.common.send_room() {

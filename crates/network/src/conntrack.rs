@@ -5,20 +5,15 @@
 //! Source: `linux/netfilter/nfnetlink.h`, `nfnetlink_conntrack.h`; `net/netfilter/nf_conntrack_netlink.c`.
 
 use crate::error::Result;
+use crate::netlink::{Netlink, Refused, Step};
 use insula_sys::{Context, Errno};
 use insula_usernet::{Publish, Transport};
-use rustix::fd::OwnedFd;
-use rustix::net::netlink::SocketAddrNetlink;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink};
+use netlink_packet_core::{DecodeError, NetlinkDeserializable, NetlinkHeader, NetlinkSerializable};
+use rustix::net::netlink;
 use std::net::IpAddr;
 
 /// Numbers of the interface.
 mod number {
-    pub(super) const NLM_F_REQUEST: u16 = 1;
-    pub(super) const NLM_F_ACK: u16 = 4;
-    pub(super) const NLM_F_DUMP: u16 = 0x300;
-    pub(super) const NLMSG_ERROR: u16 = 2;
-    pub(super) const NLMSG_DONE: u16 = 3;
     /// `NFNL_SUBSYS_CTNETLINK << 8`, with `IPCTNL_MSG_CT_NEW`, `…_GET` and `…_DELETE`.
     pub(super) const NEW: u16 = 0x100;
     pub(super) const GET: u16 = 0x101;
@@ -44,10 +39,42 @@ mod number {
 }
 
 const UDP: u8 = 17;
-/// Before the attributes: `struct nlmsghdr`, `struct nfgenmsg`.
-const HEADERS: usize = 20;
-/// A dump comes in pieces of at most 32 KiB.
-const ROOM: usize = 64 << 10;
+/// Bytes of `struct nfgenmsg`, before the attributes.
+const HEADER: usize = 4;
+
+/// A message of ctnetlink.
+#[derive(Debug)]
+struct Entry {
+    kind: u16,
+    /// Of addresses; 0 is all.
+    family: u8,
+    attributes: Vec<u8>,
+}
+
+impl NetlinkSerializable for Entry {
+    fn message_type(&self) -> u16 {
+        self.kind
+    }
+
+    fn buffer_len(&self) -> usize {
+        HEADER + self.attributes.len()
+    }
+
+    fn serialize(&self, buffer: &mut [u8]) {
+        // Version 0, and a number that isn't used.
+        buffer[..HEADER].copy_from_slice(&[self.family, 0, 0, 0]);
+        buffer[HEADER..].copy_from_slice(&self.attributes);
+    }
+}
+
+impl NetlinkDeserializable for Entry {
+    type Error = DecodeError;
+
+    fn deserialize(header: &NetlinkHeader, payload: &[u8]) -> std::result::Result<Entry, DecodeError> {
+        let [family, _, _, _, attributes @ ..] = payload else { return Err("a message without a header".into()) };
+        Ok(Entry { kind: header.message_type, family: *family, attributes: attributes.to_vec() })
+    }
+}
 
 /// A flow of datagrams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,88 +127,24 @@ impl Stale {
 /// # Errors
 /// It refuses to tell of them, or to forget one.
 fn forget(chosen: impl Fn(&Flow) -> bool) -> Result<()> {
-    let Some(socket) = open()? else { return Ok(()) };
-    let mut found = Vec::new();
-    send(&socket, &message(number::GET, number::NLM_F_DUMP, 0, &[]))?;
-    let told = hear(&socket, |kind, family, attributes| {
-        if kind == number::NEW && flow(attributes).is_some_and(|flow| chosen(&flow)) {
-            found.push((family, names(attributes)));
-        }
-    })?;
-    match told {
-        Err(Errno::INVAL | Errno::OPNOTSUPP) => return Ok(()),
-        told => told.on("ask for", "flows")?,
-    }
-    for (family, names) in found {
-        send(&socket, &message(number::DELETE, number::NLM_F_ACK, family, &names))?;
-        match hear(&socket, |_, _, _| {})? {
+    let mut netlink = match Netlink::of(Some(netlink::NETFILTER)) {
+        Err(Errno::PROTONOSUPPORT) => return Ok(()),
+        netlink => netlink.on("open", "a netlink socket")?,
+    };
+    let all = match netlink.dump("flows", Entry { kind: number::GET, family: 0, attributes: Vec::new() }) {
+        Err(Refused { errno: Errno::INVAL | Errno::OPNOTSUPP, .. }) => return Ok(()),
+        all => all?,
+    };
+    let chosen = |entry: &Entry| entry.kind == number::NEW && flow(&entry.attributes).is_some_and(|flow| chosen(&flow));
+    for Entry { family, attributes, .. } in all.into_iter().filter(chosen) {
+        let message = Entry { kind: number::DELETE, family, attributes: names(&attributes) };
+        match netlink.carry_out(vec![Step { what: "forget a flow".to_owned(), message, flags: 0 }]) {
             // It has ended meanwhile.
-            Err(Errno::NOENT) => {}
-            told => told.on("forget", "a flow")?,
+            Err(Refused { errno: Errno::NOENT, .. }) => {}
+            told => told?,
         }
     }
     Ok(())
-}
-
-fn open() -> Result<Option<OwnedFd>> {
-    let (kind, flags) = (SocketType::RAW, SocketFlags::CLOEXEC);
-    let socket = match rustix::net::socket_with(AddressFamily::NETLINK, kind, flags, Some(netlink::NETFILTER)) {
-        Err(Errno::PROTONOSUPPORT) => return Ok(None),
-        socket => socket.on("open", "a netlink socket")?,
-    };
-    rustix::net::bind(&socket, &SocketAddrNetlink::new(0, 0)).on("open", "a netlink socket")?;
-    Ok(Some(socket))
-}
-
-fn message(kind: u16, flags: u16, family: u8, attributes: &[u8]) -> Vec<u8> {
-    let length = (HEADERS + attributes.len()) as u32;
-    let mut bytes = length.to_ne_bytes().to_vec();
-    bytes.extend(kind.to_ne_bytes());
-    bytes.extend((number::NLM_F_REQUEST | flags).to_ne_bytes());
-    // Sequence and sender: one thing is asked at a time, by one socket.
-    bytes.extend([0; 8]);
-    // The family (0: all), the version, and a number that isn't used.
-    bytes.extend([family, 0, 0, 0]);
-    bytes.extend(attributes);
-    bytes
-}
-
-fn send(socket: &OwnedFd, bytes: &[u8]) -> Result<()> {
-    Ok(rustix::net::send(socket, bytes, SendFlags::empty()).map(drop).on("ask for", "flows")?)
-}
-
-/// Hears what the kernel says to the end, and gives its verdict.
-fn hear(socket: &OwnedFd, mut entry: impl FnMut(u16, u8, &[u8])) -> Result<rustix::io::Result<()>> {
-    let mut room = vec![0; ROOM];
-    loop {
-        let length = match rustix::net::recv(socket, &mut room[..], RecvFlags::empty()) {
-            Err(Errno::INTR) => continue,
-            length => length.on("hear of", "flows")?.0,
-        };
-        let mut bytes = &room[..length];
-        while let Some((kind, body, rest)) = next_message(bytes) {
-            bytes = rest;
-            match kind {
-                number::NLMSG_DONE | number::NLMSG_ERROR => {
-                    let code = body.first_chunk().map_or(0, |code| i32::from_ne_bytes(*code));
-                    return Ok(if code < 0 { Err(Errno::from_raw_os_error(code.saturating_neg())) } else { Ok(()) });
-                }
-                kind => {
-                    if let [family, _, _, _, attributes @ ..] = body {
-                        entry(kind, *family, attributes);
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// The first message: its kind, what follows its header, and the messages behind it.
-fn next_message(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
-    let length = u32::from_ne_bytes(*bytes.first_chunk()?) as usize;
-    let kind = u16::from_ne_bytes(*bytes.get(4..)?.first_chunk()?);
-    let body = bytes.get(16..length)?;
-    Some((kind, body, bytes.get(length.next_multiple_of(4)..).unwrap_or_default()))
 }
 
 /// Attributes, netlink(7): each its type without flags, all of it, and what it holds.
@@ -283,11 +246,8 @@ mod tests {
         #[test]
         fn no_bytes_are_too_strange(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = flow(&bytes);
-            let mut rest = &bytes[..];
-            while let Some((_, _, more)) = next_message(rest) {
-                prop_assert!(more.len() < rest.len());
-                rest = more;
-            }
+            let _ = names(&bytes);
+            prop_assert!(crate::netlink::messages::<Entry>(&bytes).count() <= bytes.len());
         }
     }
 }

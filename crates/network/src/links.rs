@@ -88,7 +88,7 @@ pub(crate) fn remove(netlink: &mut Netlink, name: &str) -> Result<()> {
 /// The address of a device's card; none if there is no such device.
 pub(crate) fn mac(netlink: &mut Netlink, name: &str) -> Result<Option<Vec<u8>>> {
     let Some(index) = netlink.index(name) else { return Ok(None) };
-    let links = netlink.dump(RouteNetlinkMessage::GetLink(LinkMessage::default()))?;
+    let links = netlink.dump("links", RouteNetlinkMessage::GetLink(LinkMessage::default()))?;
     let attributes = links.into_iter().find_map(|message| match message {
         RouteNetlinkMessage::NewLink(link) if link.header.index == index => Some(link.attributes),
         _ => None,
@@ -103,7 +103,7 @@ pub(crate) fn mac(netlink: &mut Netlink, name: &str) -> Result<Option<Vec<u8>>> 
 pub(crate) fn routes(netlink: &mut Netlink) -> Result<Vec<(Ipv4Addr, u8)>> {
     let mut ask = RouteMessage::default();
     ask.header.address_family = AddressFamily::Inet;
-    let found = netlink.dump(RouteNetlinkMessage::GetRoute(ask))?;
+    let found = netlink.dump("routes", RouteNetlinkMessage::GetRoute(ask))?;
     let destination = |message| {
         let RouteNetlinkMessage::NewRoute(route) = message else { return None };
         let prefix = route.header.destination_prefix_length;

@@ -1,31 +1,34 @@
-//! The kernel's interface for links, addresses and routes. Source: rtnetlink(7).
+//! The kernel's interface for links, addresses and routes, and whatever else is asked for in the same way. Source: netlink(7), rtnetlink(7).
 
 use crate::error::{Error, Result};
 use insula_sys::Context;
 use insula_sys::error::describe;
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer, NetlinkDeserializable, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    NetlinkSerializable,
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType};
+use std::marker::PhantomData;
 
 /// Room for what the kernel says at once: it sends a dump in pieces of at most 32 KiB.
 const ROOM: usize = 64 << 10;
 
 /// A socket to the kernel. What is asked through it is about the network namespace in which it was made, wherever its owner goes.
 #[derive(Debug)]
-pub(crate) struct Netlink {
+pub(crate) struct Netlink<M = RouteNetlinkMessage> {
     socket: OwnedFd,
     sequence: u32,
+    messages: PhantomData<fn(M)>,
 }
 
 /// One thing to be done, and its name for a failure.
-pub(crate) struct Step {
+pub(crate) struct Step<M = RouteNetlinkMessage> {
     pub(crate) what: String,
-    pub(crate) message: RouteNetlinkMessage,
+    pub(crate) message: M,
     /// `NLM_F_*` beside those of every request.
     pub(crate) flags: u16,
 }
@@ -51,14 +54,16 @@ impl From<Refused> for Error {
 impl Netlink {
     /// A socket for the network namespace that this thread is in.
     pub(crate) fn open() -> Result<Netlink> {
-        let make = || {
-            let kind = SocketType::RAW;
-            let socket = rustix::net::socket_with(AddressFamily::NETLINK, kind, SocketFlags::CLOEXEC, None)?;
-            rustix::net::bind(&socket, &SocketAddrNetlink::new(0, 0))?;
-            Ok(socket)
-        };
-        let socket: rustix::io::Result<OwnedFd> = make();
-        Ok(Netlink { socket: socket.on("open", "a netlink socket")?, sequence: 0 })
+        Ok(Netlink::of(None).on("open", "a netlink socket")?)
+    }
+}
+
+impl<M: NetlinkSerializable + NetlinkDeserializable> Netlink<M> {
+    /// The same for what a protocol's messages are about.
+    pub(crate) fn of(protocol: Option<Protocol>) -> rustix::io::Result<Netlink<M>> {
+        let socket = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, protocol)?;
+        rustix::net::bind(&socket, &SocketAddrNetlink::new(0, 0))?;
+        Ok(Netlink { socket, sequence: 0, messages: PhantomData })
     }
 
     /// The number of the device of this name; none if there is none.
@@ -67,7 +72,7 @@ impl Netlink {
     }
 
     /// Has the kernel do these, one after the other, in one call. It goes on behind one that fails; told is the first of those.
-    pub(crate) fn carry_out(&mut self, steps: Vec<Step>) -> std::result::Result<(), Refused> {
+    pub(crate) fn carry_out(&mut self, steps: Vec<Step<M>>) -> std::result::Result<(), Refused> {
         let first = self.sequence + 1;
         let mut bytes = Vec::new();
         let mut names = Vec::new();
@@ -81,7 +86,7 @@ impl Netlink {
         let mut refused: Option<Refused> = None;
         while answers < names.len() {
             let room = self.receive().map_err(|errno| failed(errno, &names))?;
-            for message in messages(&room) {
+            for message in messages::<M>(&room) {
                 let NetlinkPayload::Error(told) = &message.payload else { continue };
                 let at = message.header.sequence_number.wrapping_sub(first) as usize;
                 let Some(what) = names.get(at) else { continue };
@@ -95,21 +100,21 @@ impl Netlink {
         refused.map_or(Ok(()), Err)
     }
 
-    /// All that the kernel has of a kind.
-    pub(crate) fn dump(&mut self, message: RouteNetlinkMessage) -> Result<Vec<RouteNetlinkMessage>> {
+    /// All that the kernel has of a kind, which `what` names.
+    pub(crate) fn dump(&mut self, what: &str, message: M) -> std::result::Result<Vec<M>, Refused> {
+        let failed = |errno| Refused { what: format!("ask for {what}"), errno };
         let mut bytes = Vec::new();
         self.add(&mut bytes, message, NLM_F_DUMP);
-        rustix::net::send(&self.socket, &bytes, SendFlags::empty()).on("ask for", "links and routes")?;
+        rustix::net::send(&self.socket, &bytes, SendFlags::empty()).map_err(failed)?;
         let mut found = Vec::new();
         loop {
-            let room = self.receive().on("hear of", "links and routes")?;
+            let room = self.receive().map_err(failed)?;
             for message in messages(&room) {
                 match message.payload {
                     NetlinkPayload::InnerMessage(inner) => found.push(inner),
                     NetlinkPayload::Done(_) => return Ok(found),
                     NetlinkPayload::Error(told) => {
-                        let errno = Errno::from_raw_os_error(told.raw_code().saturating_neg());
-                        return Err(errno).on("hear of", "links and routes").map_err(Error::from);
+                        return Err(failed(Errno::from_raw_os_error(told.raw_code().saturating_neg())));
                     }
                     _ => {}
                 }
@@ -117,12 +122,12 @@ impl Netlink {
         }
     }
 
-    fn add(&mut self, bytes: &mut Vec<u8>, message: RouteNetlinkMessage, flags: u16) {
+    fn add(&mut self, bytes: &mut Vec<u8>, message: M, flags: u16) {
         self.sequence += 1;
         let mut header = NetlinkHeader::default();
         header.flags = NLM_F_REQUEST | flags;
         header.sequence_number = self.sequence;
-        let mut message = NetlinkMessage::new(header, NetlinkPayload::from(message));
+        let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(message));
         message.finalize();
         let begin = bytes.len();
         bytes.resize(begin + message.buffer_len(), 0);
@@ -146,7 +151,7 @@ impl Netlink {
 }
 
 /// The messages in what the kernel has sent at once; what isn't understood is left out.
-fn messages(mut bytes: &[u8]) -> impl Iterator<Item = NetlinkMessage<RouteNetlinkMessage>> {
+pub(crate) fn messages<M: NetlinkDeserializable>(mut bytes: &[u8]) -> impl Iterator<Item = NetlinkMessage<M>> {
     std::iter::from_fn(move || {
         loop {
             let length = NetlinkBuffer::new_checked(bytes).ok()?.length() as usize;
@@ -158,8 +163,3 @@ fn messages(mut bytes: &[u8]) -> impl Iterator<Item = NetlinkMessage<RouteNetlin
         }
     })
 }
-
-const _: fn() = || {
-    fn deserializable<T: NetlinkDeserializable>() {}
-    deserializable::<RouteNetlinkMessage>();
-};

@@ -5,6 +5,8 @@
 
 #[path = "foreground.rs"]
 mod foreground;
+#[path = "hooks.rs"]
+mod hooks;
 #[path = "limits.rs"]
 mod limits;
 #[path = "oci.rs"]

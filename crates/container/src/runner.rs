@@ -1,16 +1,19 @@
 //! A container whose program isn't run by the host's kernel: another kernel stands in it, and runs the program.
 //!
 //! The container gives it what every program gets: a root with all mounts, namespaces, groups with limits, a record that survives a
-//! crash, a terminal, standard streams. Where a container's first process would exec its program, it calls [`Runner::run`] instead.
+//! crash, a terminal, standard streams. Where a container's first process would wait for the start, it calls [`Runner::run`] instead: the
+//! kernel begins at once, so that processes can be added to it before the start, and the program when [`Gate`] says so.
 
-use crate::channel::{Channel, Message, failed};
-use crate::init::{Identity, Surroundings, settle};
-use insula_boundary::{Error, ExecOptions, Job, Result, Summary};
+use crate::channel::{self, Channel, Message, failed};
+use crate::hooks;
+use crate::init::{self, Identity, Surroundings, settle};
+use insula_boundary::{Error, ExecOptions, Job, Result, Status, Summary};
 use insula_spec::Plan;
 use insula_spec::plan::{Process, User};
 use insula_sys::Context;
+use insula_sys::process::{self, Child, Fork, Spaces};
 use insula_sys::seccomp::Instruction;
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// Another kernel.
@@ -24,7 +27,7 @@ pub trait Runner: std::fmt::Debug + Send + Sync {
     /// [`Error::Unsupported`], with the field's name: neither can do it.
     fn container_plan(&self, plan: &Plan) -> Result<Plan>;
 
-    /// Runs the program; ends this process with it. Returns only why it couldn't be run.
+    /// Waits at the gate, and runs the program; ends this process with it. Returns only why it couldn't be run.
     fn run(&self, inside: Inside<'_>) -> Error;
 
     /// Has the kernel of a container that runs, which `control` leads to, run one more process.
@@ -74,37 +77,96 @@ pub struct Inside<'p> {
     pub control: Option<OwnedFd>,
     /// Where it is told how the program is stopped (the signal), or killed (128 and the signal): one byte each.
     pub news: Option<OwnedFd>,
-    /// To be said once the program runs.
-    pub started: Started,
+    /// Where the start is waited for.
+    pub gate: Gate,
     /// This process must not outlive the caller: it has asked the kernel for that, and a change of user would undo it.
     pub attached: bool,
 }
 
-/// The caller's ear.
+/// Where a runner waits for the start, and tells how it went.
 #[derive(Debug)]
-pub struct Started(Option<Channel>);
+pub struct Gate {
+    inner: init::Gate,
+    hooks: Option<Hooks>,
+}
 
-impl Started {
-    /// Nobody listens.
-    pub const fn nobody() -> Self {
-        Started(None)
+impl Gate {
+    /// Tells who makes the container that it can be started: from here on processes are added to it.
+    ///
+    /// # Errors
+    /// They can't be told.
+    pub fn ready(&self) -> Result<()> {
+        self.inner.channel().send(Message::Ready)
     }
 
-    /// The program runs.
-    pub fn say(self) {
-        // The end of the channel says it.
+    /// What can be read when [`Self::hear`] has something to hear.
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        self.inner.descriptor()
+    }
+
+    /// Hears the next who is there, and runs the hooks of the start if that one says "start"; whether the program is to be run. If nobody is left
+    /// who could say it, this process ends.
+    ///
+    /// # Errors
+    /// A hook failed.
+    pub fn hear(&mut self) -> Result<bool> {
+        let starts = self.inner.hear()?;
+        if starts && let Some(hooks) = self.hooks.take() {
+            hooks.run()?;
+        }
+        Ok(starts)
     }
 
     /// The program can't be run, because.
     pub fn fail(self, error: Error) {
-        if let Some(channel) = self.0 {
-            channel.tell(Message::Failed(error));
+        self.inner.channel().tell(Message::Failed(error));
+    }
+
+    /// The program runs.
+    pub fn open(self) {
+        // The end of the channel says it.
+    }
+}
+
+/// A process of the container that runs the hooks of the start: a runner has no right to, by then.
+#[derive(Debug)]
+struct Hooks {
+    child: Child,
+    channel: Channel,
+}
+
+impl Hooks {
+    /// If there are such hooks. The process ends with this one.
+    fn attend(plan: &Plan) -> Result<Option<Hooks>> {
+        let hooks = &plan.hooks.start_container;
+        if hooks.is_empty() {
+            return Ok(None);
+        }
+        let state = hooks::state(plan, Status::Created, rustix::process::getpid().as_raw_pid());
+        let (ours, theirs) = channel::pair()?;
+        // A runner may leave the root, and would take everybody in its mount namespace along.
+        match process::fork(Spaces::MNT, None).map_err(failed)? {
+            Fork::Parent(child) => Ok(Some(Hooks { child, channel: ours })),
+            Fork::Child => {
+                process::close_all_except(3, &[theirs.as_fd()]);
+                if init::die_with_parent().is_ok() && matches!(theirs.receive(), Ok(Message::Start)) {
+                    theirs.tell(hooks::run(hooks, "startContainer", &state).err().map_or(Message::Continue, Message::Failed));
+                }
+                process::exit(0)
+            }
         }
     }
 
-    /// The descriptor that must stay open until then.
-    pub fn descriptor(&self) -> Option<rustix::fd::BorrowedFd<'_>> {
-        self.0.as_ref().map(AsFd::as_fd)
+    fn run(self) -> Result<()> {
+        self.channel.send(Message::Start)?;
+        let answer = self.channel.receive();
+        // As a confined runner may, too.
+        let _ = rustix::process::waitpid(Some(self.child.pid), rustix::process::WaitOptions::empty());
+        match answer? {
+            Message::Continue => Ok(()),
+            Message::Failed(error) => Err(error),
+            _ => Err(Error::Failed("hooks.startContainer: the process that was to run them has ended".into())),
+        }
     }
 }
 
@@ -138,14 +200,16 @@ pub(crate) fn hand_over(
     identity: Identity,
     filter: Option<Vec<Instruction>>,
     around: Surroundings,
-    told: &mut Option<Channel>,
+    told: &mut Option<init::Gate>,
 ) -> Result<std::convert::Infallible> {
     let (attached, preserve) = (around.attached, around.preserve_fds);
-    let (identity, news, terminal) =
-        settle(identity, around, &[told.as_ref().map(AsFd::as_fd), control.as_ref().map(AsFd::as_fd)])?;
-    let preserved = insula_sys::process::take_descriptors(3, preserve).on("take over", "descriptors").map_err(failed)?;
-    let started = Started(told.take());
+    let keep = told.iter().flat_map(init::Gate::descriptors).chain(control.as_ref().map(AsFd::as_fd));
+    let (identity, news, terminal) = settle(identity, around, &keep.collect::<Vec<_>>())?;
+    let preserved = process::take_descriptors(3, preserve).on("take over", "descriptors").map_err(failed)?;
+    let hooks = Hooks::attend(plan)?;
+    let inner = told.take().ok_or_else(|| Error::Failed("nobody is there to start it".into()))?;
+    let gate = Gate { inner, hooks };
     let Identity { user, env, program, args, .. } = identity;
-    let inside = Inside { plan, user, env, program, args, filter, terminal, preserved, control, news, started, attached };
+    let inside = Inside { plan, user, env, program, args, filter, terminal, preserved, control, news, gate, attached };
     Err(runner.run(inside))
 }

@@ -191,9 +191,9 @@ impl Container {
         })
     }
 
-    /// Who has a kernel that runs the sandbox's processes, and can be asked: not before start, nor while it is paused.
+    /// Who has a kernel that runs the sandbox's processes, and can be asked: not while it is paused.
     fn kernel_that_answers(&self) -> Option<&dyn Runner> {
-        self.runner.as_deref().filter(|_| self.status() == Status::Running)
+        self.runner.as_deref().filter(|_| [Status::Running, Status::Created].contains(&self.status()))
     }
 
     /// Its processes on the host.
@@ -440,9 +440,6 @@ impl Sandbox for Container {
                 let door = Door::find(init, &pidfd, || if waits { self.ask_for_namespaces() } else { Ok(None) })?;
                 exec::exec(self.plan(), init, &door, &groups.below(&options.cgroups)?, process, options)
             }
-            Some(_) if status == Status::Created => {
-                Err(self.wrong_state("its kernel begins with its program, and a process can only be added then; start it first"))
-            }
             Some(runner) => runner.exec(self.plan(), self.connect_control()?, process, options),
         }
     }
@@ -526,7 +523,7 @@ impl Sandbox for Container {
         self.groups()?.update(resources)?;
         match (&self.runner, resources.memory_change()) {
             (Some(runner), Some(most)) => {
-                let now = self.status() == Status::Running;
+                let now = self.kernel_that_answers().is_some();
                 runner.limit_memory(self.connect_control()?, most, now)
             }
             _ => Ok(()),

@@ -5,6 +5,7 @@
 
 mod console;
 mod devices;
+mod gate;
 mod mounts;
 mod overlay;
 mod program;
@@ -14,6 +15,7 @@ mod sysctl;
 mod users;
 
 pub(crate) use console::open as open_console;
+pub(crate) use gate::Gate;
 pub(crate) use mounts::{Mapped, map_all};
 pub(crate) use program::{
     Identity, Notified, Surroundings, before_root_is_gone, cant_run, die_with_parent, enter_program, identity, settle,
@@ -29,7 +31,6 @@ use insula_spec::plan::{Namespace, Process, User};
 use insula_sys::process::{self, Spaces};
 use insula_sys::{Context, net};
 use rustix::fd::OwnedFd;
-use rustix::net::SocketFlags;
 use rustix::process::DumpableBehavior;
 use std::convert::Infallible;
 use std::path::Path;
@@ -81,17 +82,17 @@ pub(crate) struct Start<'p> {
 
 /// Becomes the container's program. Never returns.
 pub(crate) fn run(start: Start<'_>) -> ! {
-    let mut channel = None;
-    let Err(error) = prepare(start, &mut channel);
-    if let Some(channel) = channel {
+    let mut gate = None;
+    let Err(error) = prepare(start, &mut gate);
+    if let Some(gate) = gate {
         // If the caller is gone there is nobody to tell.
-        channel.tell(Message::Failed(error));
+        gate.channel().tell(Message::Failed(error));
     }
     process::exit(1)
 }
 
-/// Returns only the reason for which the program couldn't be run. The channel is left in `told`, as it may change on the way.
-fn prepare(start: Start<'_>, told: &mut Option<Channel>) -> Result<Infallible, Error> {
+/// Returns only the reason for which the program couldn't be run. Who is to be told of it is left in `told`.
+fn prepare(start: Start<'_>, told: &mut Option<Gate>) -> Result<Infallible, Error> {
     let Start {
         plan,
         runner,
@@ -113,7 +114,9 @@ fn prepare(start: Start<'_>, told: &mut Option<Channel>) -> Result<Infallible, E
         channel,
         listener,
     } = start;
-    let channel = told.insert(channel);
+    let starts_later = start_socket.is_some();
+    let gate = told.insert(Gate::new(channel, start_socket));
+    let channel = gate.channel();
     rustix::process::umask(rustix::fs::Mode::empty());
     if attached {
         program::die_with_parent()?;
@@ -122,7 +125,7 @@ fn prepare(start: Start<'_>, told: &mut Option<Channel>) -> Result<Infallible, E
     in_network.map_or(Ok(()), InNetwork::carry_out)?;
     program::before_root_is_gone(&plan.process)?;
     // A plain user who adds a process before the start has no other way to them than by us, who can't be looked at.
-    let waits_hidden = start_socket.is_some() && plan.namespaces.has(Namespace::User);
+    let waits_hidden = starts_later && runner.is_none() && plan.namespaces.has(Namespace::User);
     let own = if waits_hidden { own_namespaces(plan)? } else { Vec::new() };
     // Our program file is open to whoever may look at us, and a process in a PID namespace that others share may (CVE-2019-5736).
     let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
@@ -146,15 +149,15 @@ fn prepare(start: Start<'_>, told: &mut Option<Channel>) -> Result<Infallible, E
     identity.find_program()?;
     let judged = runner.map_or(&plan.process, |(_, asked)| &asked.process);
     let filter = seccomp::receive(channel, judged)?;
-    channel.send(Message::Ready)?;
-    wait_for_start(told, start_socket, &own)?;
-    drop(own);
-    hooks::run_inside(&plan.hooks.start_container, "startContainer", plan)?;
     let around = program::Surroundings { stdio, session, preserve_fds, keyring, attached, stops, listener };
-    match runner {
-        Some((runner, asked)) => runner::hand_over(runner, asked, control, identity, filter, around, told),
-        None => enter_program(&plan.process, identity, filter.as_deref(), around, told.as_ref()),
+    if let Some((runner, asked)) = runner {
+        return runner::hand_over(runner, asked, control, identity, filter, around, told);
     }
+    channel.send(Message::Ready)?;
+    gate.show(own);
+    gate.wait()?;
+    hooks::run_inside(&plan.hooks.start_container, "startContainer", plan)?;
+    enter_program(&plan.process, identity, filter.as_deref(), around, Some(gate.channel()))
 }
 
 /// Enters the namespaces and groups; gives back our number outside.
@@ -275,31 +278,4 @@ fn own_namespaces(plan: &Plan) -> Result<Vec<OwnedFd>, Error> {
         rustix::fs::open(&path, flags, rustix::fs::Mode::empty()).on("open", path).map_err(failed)
     };
     named.map(open).collect()
-}
-
-/// Waits until somebody says "start": on the channel, or on a socket to which they connect. In the latter case the new connection
-/// takes the channel's place, so that they hear whether the program runs. Who asks there for our namespaces gets these.
-fn wait_for_start(told: &mut Option<Channel>, socket: Option<OwnedFd>, own: &[OwnedFd]) -> Result<(), Error> {
-    if let Some(socket) = socket {
-        *told = None;
-        loop {
-            let connection = match rustix::net::accept_with(&socket, SocketFlags::CLOEXEC) {
-                Err(insula_sys::Errno::INTR) => continue,
-                result => Channel::from_socket(result.on("wait for", "start").map_err(failed)?),
-            };
-            match connection.receive() {
-                Ok(Message::Start) => {
-                    *told = Some(connection);
-                    return Ok(());
-                }
-                // They may be gone again.
-                Ok(Message::Join) => drop(connection.send_namespaces(own)),
-                _ => process::exit(1),
-            }
-        }
-    }
-    match told.as_ref().map(Channel::receive) {
-        Some(Ok(Message::Start)) => Ok(()),
-        _ => process::exit(1),
-    }
 }

@@ -161,7 +161,7 @@ pub(crate) fn enter_program(
 pub(crate) fn settle(
     mut identity: Identity,
     around: Surroundings,
-    keep: &[Option<BorrowedFd<'_>>],
+    keep: &[BorrowedFd<'_>],
 ) -> Result<(Identity, Option<OwnedFd>, bool), Error> {
     if let Some(name) = around.keyring.as_ref().filter(|_| defence::stands("own-keyring")) {
         process::join_session_keyring(name).map_err(failed)?;
@@ -170,7 +170,7 @@ pub(crate) fn settle(
     standard_streams(slave.as_ref(), around.stdio, &identity.user)?;
     let has_terminal = slave.is_some();
     drop(slave);
-    let keep: Vec<_> = keep.iter().copied().chain([around.stops.as_ref().map(AsFd::as_fd)]).collect();
+    let keep: Vec<_> = keep.iter().copied().map(Some).chain([around.stops.as_ref().map(AsFd::as_fd)]).collect();
     close_others(around.preserve_fds, &keep)?;
     if around.attached {
         die_with_parent()?;

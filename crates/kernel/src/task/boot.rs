@@ -61,34 +61,60 @@ impl Kernel {
     /// # Errors
     /// Those of [`Kernel::boot`]. `EPERM`: its terminal is another session's.
     pub fn boot_as(self: &Arc<Self>, boot: Boot, manner: Manner) -> Result<(Arc<Task>, Regs)> {
+        self.with_number(|pid| {
+            let task = self.make(pid, &boot)?;
+            let regs = self.load(&task, &boot)?;
+            self.admit(&task, manner)?;
+            Ok((task, regs))
+        })
+    }
+
+    /// Makes such a process without a program yet: others see it, and are sent to it. [`Kernel::load`] is to give it one; until then nothing runs
+    /// it, and who made it has to see to it that it ends when it [is to](Task::ends).
+    ///
+    /// # Errors
+    /// As [`Kernel::boot_as`].
+    pub fn boot_without_program(self: &Arc<Self>, boot: &Boot, manner: Manner) -> Result<Arc<Task>> {
+        self.with_number(|pid| {
+            let task = self.make(pid, boot)?;
+            self.admit(&task, manner)?;
+            Ok(task)
+        })
+    }
+
+    /// Gives a process its first program; answers the registers it begins with.
+    ///
+    /// # Errors
+    /// Those of execve(2).
+    pub fn load(&self, task: &Arc<Task>, boot: &Boot) -> Result<Regs> {
+        let image = crate::exec::Request {
+            at: c::AT_FDCWD,
+            path: boot.program.clone(),
+            flags: 0,
+            arguments: boot.arguments.clone(),
+            environment: boot.environment.clone(),
+        };
+        let loaded = crate::exec::load(task, image)?;
+        Ok(crate::exec::begin(task, loaded))
+    }
+
+    /// Calls `make` with a new process's number, which is free again if that fails.
+    fn with_number<T>(&self, make: impl FnOnce(i32) -> Result<T>) -> Result<T> {
         let pid = self.pids.allocate()?;
-        let made = self.make(pid, &boot).and_then(|task| {
-            let image = crate::exec::Request {
-                at: c::AT_FDCWD,
-                path: boot.program.clone(),
-                flags: 0,
-                arguments: boot.arguments.clone(),
-                environment: boot.environment.clone(),
-            };
-            let loaded = crate::exec::load(&task, image)?;
-            Ok((task.clone(), crate::exec::begin(&task, loaded)))
-        });
-        match made {
-            Ok((task, regs)) => {
-                task.process.ordinary.store(manner.ordinary, Ordering::Relaxed);
-                self.enlist(&task);
-                if let Some(node) = self.pids.lock().nodes.get_mut(&pid) {
-                    node.job = manner.job;
-                }
-                if let Some(terminal) = manner.terminal {
-                    terminal.take_control(&task, false).inspect_err(|_| drop(self.pids.lock().remove(pid)))?;
-                }
-                Ok((task, regs))
-            }
-            Err(errno) => {
-                self.pids.lock().release(pid);
-                Err(errno)
-            }
+        make(pid).inspect_err(|_| self.pids.lock().release(pid))
+    }
+
+    /// Makes a process known to all, in its manner.
+    fn admit(&self, task: &Arc<Task>, manner: Manner) -> Result<()> {
+        let pid = task.process.pid;
+        task.process.ordinary.store(manner.ordinary, Ordering::Relaxed);
+        self.enlist(task);
+        if let Some(node) = self.pids.lock().nodes.get_mut(&pid) {
+            node.job = manner.job;
+        }
+        match manner.terminal {
+            Some(terminal) => terminal.take_control(task, false).inspect_err(|_| drop(self.pids.lock().remove(pid))),
+            None => Ok(()),
         }
     }
 

@@ -1,9 +1,10 @@
 //! The boundary `sentry`: from a container's first process to a program that runs behind a kernel of ours.
 //!
 //! 1. [`exports`]: what is mounted in the container becomes the gofer's exports, and the gofer is started.
-//! 2. Memory, the first stub, the kernel, its tree of files.
+//! 2. Memory and the first stub.
 //! 3. The root is left, privileges are given up, the filter is loaded: only then is anything of the guest's looked at.
-//! 4. The program is loaded, its task started; this thread passes signals on and waits for the end.
+//! 4. The kernel, its tree of files, a first process without a program. From here on processes can be added.
+//! 5. Once the start is said, the program is loaded, its task started; this thread passes signals on and waits for the end.
 
 mod control;
 mod exec;

@@ -13,13 +13,13 @@ use crate::platform::Memory;
 use crate::platform::ptrace::{Ptrace, Seed};
 use crate::{confine, driver};
 use insula_boundary::Error;
-use insula_container::runner::{Inside, Started};
+use insula_container::runner::{Gate, Inside};
 use insula_gofer::net::Net;
 use insula_gofer::{Client, Confinement};
 use insula_kernel::fs::Inode as _;
 use insula_kernel::host::{Host, Machine, Network};
 use insula_kernel::task::boot::{Boot, Manner};
-use insula_kernel::task::{Credentials, Limits, Task};
+use insula_kernel::task::{Credentials, Kick, Limits, Task};
 use insula_kernel::wait::{Events, Observer, Pollable};
 use insula_kernel::{Errno, Kernel};
 use insula_spec::Plan;
@@ -29,7 +29,6 @@ use insula_sys::signals::{self, SignalFd};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::process::Signal;
-use std::convert::Infallible;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
@@ -43,23 +42,19 @@ const OWN_FAULTS: [i32; 6] = [libc::SIGILL, libc::SIGTRAP, libc::SIGBUS, libc::S
 /// gives memory back, ask the host whether it overcommits memory, by a file that the filter doesn't let it open.
 const ARENAS: i32 = 1;
 
-/// Runs the container's program in a sandbox; ends with it. Returns only why it couldn't be run.
-pub(super) fn run(inside: Inside<'_>) -> Error {
-    match prepare(inside) {
-        Err(Failed { error, started }) => {
-            if let Some(started) = started {
-                started.fail(error);
-            }
-            insula_sys::process::exit(125)
-        }
-        Ok(never) => match never {},
+/// Makes a sandbox, waits for the start, and runs the container's program in it; ends with it.
+pub(super) fn run(mut inside: Inside<'_>) -> ! {
+    let parts = make_parts(&inside).and_then(|parts| confine_all(inside.attached).map(|()| parts));
+    match parts.and_then(|parts| Sandbox::bring_up(parts, &mut inside)) {
+        Ok(sandbox) => sandbox.serve(inside),
+        Err(error) => give_up(inside.gate, error),
     }
 }
 
-/// Why there is no sandbox, and who is to be told.
-struct Failed {
-    error: Error,
-    started: Option<Started>,
+/// There is no program, because.
+fn give_up(gate: Gate, error: Error) -> ! {
+    gate.fail(error);
+    insula_sys::process::exit(125)
 }
 
 fn failed(what: &str) -> impl FnOnce(std::io::Error) -> Error + '_ {
@@ -83,14 +78,6 @@ struct Parts {
     ended: Ended,
     /// For a terminal of its own.
     alert: Option<Alert>,
-}
-
-fn prepare(mut inside: Inside<'_>) -> Result<Infallible, Failed> {
-    let made = make_parts(&inside).and_then(|parts| confine_all(inside.attached).map(|()| parts));
-    match made {
-        Ok(parts) => serve(parts, &mut inside).map_err(|error| Failed { error, started: Some(inside.started) }),
-        Err(error) => Err(Failed { error, started: Some(inside.started) }),
-    }
 }
 
 /// All that needs the container's root, or privileges, or this process's having one thread.
@@ -150,40 +137,97 @@ fn confine_all(attached: bool) -> Result<(), Error> {
     confined.map_err(|error| Error::Failed(error.to_string()))
 }
 
-/// Runs the program, and stays until it has ended.
-fn serve(parts: Parts, inside: &mut Inside<'_>) -> Result<Infallible, Error> {
-    let Parts { memory, room, platform, seed, nursery, client, outside, exported, signals, watcher, ended, alert } = parts;
-    let clock = Arc::new(HostClock::default());
-    let (net, seen) = outside.unzip();
-    let network = net.map(|net| Arc::new(hostnet::Network(HostNetwork::new(net, &watcher))) as Arc<dyn Network>);
-    let kernel = Kernel::new(Host {
-        clock: clock.clone(),
-        entropy: Arc::new(HostEntropy),
-        memory: Arc::new(HostMemory(memory.clone(), room.clone())),
-        machine: machine(&platform),
-        network,
-    });
-    if let Some(seen) = seen {
-        kernel.sockets.inet.interfaces.show(seen.interfaces, seen.gateways);
+/// A kernel that runs, and its first process, which has no program yet.
+struct Sandbox {
+    kernel: Arc<Kernel>,
+    first: Arc<Task>,
+    /// What the first process begins with.
+    boot: Boot,
+    seed: Seed,
+    front: Front,
+    signals: SignalFd,
+    ended: Ended,
+    _platform: Ptrace,
+}
+
+impl Sandbox {
+    /// Has the kernel answer, also who wants more processes to be run.
+    fn bring_up(parts: Parts, inside: &mut Inside<'_>) -> Result<Sandbox, Error> {
+        let Parts { memory, room, platform, seed, nursery, client, outside, exported, signals, watcher, ended, alert } = parts;
+        let clock = Arc::new(HostClock::default());
+        let (net, seen) = outside.unzip();
+        let network = net.map(|net| Arc::new(hostnet::Network(HostNetwork::new(net, &watcher))) as Arc<dyn Network>);
+        let kernel = Kernel::new(Host {
+            clock: clock.clone(),
+            entropy: Arc::new(HostEntropy),
+            memory: Arc::new(HostMemory(memory.clone(), room.clone())),
+            machine: machine(&platform),
+            network,
+        });
+        if let Some(seen) = seen {
+            kernel.sockets.inet.interfaces.show(seen.interfaces, seen.gateways);
+        }
+        name(&kernel, inside.plan).map_err(|errno| Error::Failed(format!("can't name the sandbox: {errno}")))?;
+        clock.serve(&kernel).map_err(failed("start the timer"))?;
+        watcher.serve().map_err(failed("watch the standard streams"))?;
+        let (boot, front) = prepare(&kernel, &watcher, &client, (&memory, &room), &exported, alert, inside)?;
+        let first = first_process(&kernel, &boot, &front, inside)?;
+        let filter = inside.filter.as_deref().map(Filter::new);
+        let refused = |errno| Error::Failed(format!("can't load the filter of linux.seccomp: {}", describe(errno)));
+        filter.as_ref().map_or(Ok(()), |filter| filter.confine(&first)).map_err(refused)?;
+        ended.watch(&first, &front);
+        if let Some(socket) = inside.control.take() {
+            let control = Control { kernel: kernel.clone(), first: first.clone(), watcher, room, filter };
+            control.listen(socket, nursery).map_err(failed("listen for more processes"))?;
+        }
+        Ok(Sandbox { kernel, first, boot, seed, front, signals, ended, _platform: platform })
     }
-    name(&kernel, inside.plan).map_err(|errno| Error::Failed(format!("can't name the sandbox: {errno}")))?;
-    clock.serve(&kernel).map_err(failed("start the timer"))?;
-    watcher.serve().map_err(failed("watch the standard streams"))?;
-    let (task, regs, front) = boot(&kernel, &watcher, &client, (&memory, &room), &exported, alert, inside)?;
-    let filter = inside.filter.as_deref().map(Filter::new);
-    let refused = |errno| Error::Failed(format!("can't load the filter of linux.seccomp: {}", describe(errno)));
-    filter.as_ref().map_or(Ok(()), |filter| filter.confine(&task)).map_err(refused)?;
-    ended.watch(&task, &front);
-    driver::start(seed, task.clone(), regs, driver::Token::default()).map_err(failed("start the program"))?;
-    let _platform = platform;
-    if let Some(socket) = inside.control.take() {
-        let control = Control { kernel: kernel.clone(), first: task.clone(), watcher, room, filter };
-        control.listen(socket, nursery).map_err(failed("listen for more processes"))?;
+
+    /// Waits for the start, runs the program, and stays until it has ended.
+    fn serve(self, inside: Inside<'_>) -> ! {
+        let Inside { plan, program, news, mut gate, .. } = inside;
+        let Sandbox { kernel, first, boot, seed, front, signals, ended, _platform } = self;
+        let command = plan.process.reaper;
+        let switchboard = Switchboard { kernel: &kernel, first: &first.process, front: &front, command };
+        let begun = gate.ready().and_then(|()| await_start(&mut gate, &first, &switchboard, &signals, &ended)).and_then(|()| {
+            let cant_run = |errno: Errno| insula_container::runner::cant_run(&program, host_errno(errno));
+            let regs = kernel.load(&first, &boot).map_err(cant_run)?;
+            driver::start(seed, first.clone(), regs, driver::Token::default()).map_err(failed("start the program"))
+        });
+        drop(boot);
+        match begun {
+            Ok(()) => gate.open(),
+            Err(error) => give_up(gate, error),
+        }
+        stay(&switchboard, &signals, &ended, news.as_ref())
     }
-    std::mem::replace(&mut inside.started, Started::nobody()).say();
-    let command = inside.plan.process.reaper;
-    let switchboard = Switchboard { kernel: &kernel, first: &task.process, front: &front, command };
-    stay(&switchboard, &signals, &ended, inside.news.as_ref())
+}
+
+/// Waits until the program is to be run. Until then signals from outside mean the first process; if one ends it, this process ends as it did.
+fn await_start(
+    gate: &mut Gate,
+    first: &Arc<Task>,
+    switchboard: &Switchboard<'_>,
+    signals: &SignalFd,
+    ended: &Ended,
+) -> Result<(), Error> {
+    loop {
+        let mut waits =
+            [gate.descriptor(), signals.as_fd(), ended.told.as_fd()].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        let _ = poll(&mut waits, None);
+        let somebody = !waits[0].revents().is_empty();
+        ended.heard();
+        while let Some(received) = signals.read() {
+            switchboard.pass_on(received);
+        }
+        if let Some(status) = first.ends() {
+            first.exit(status);
+            super::end(status, None);
+        }
+        if somebody && gate.hear()? {
+            return Ok(());
+        }
+    }
 }
 
 /// Calls the sandbox what the plan calls it; the plan's names are short enough.
@@ -208,8 +252,8 @@ fn machine(platform: &Ptrace) -> Machine {
 /// Below, nobody maps anything, so that a null pointer is found out (Linux: `vm.mmap_min_addr`).
 const LOWEST: u64 = 64 << 10;
 
-/// The first process.
-fn boot(
+/// The tree of files, and what the first process begins with.
+fn prepare(
     kernel: &Arc<Kernel>,
     watcher: &Arc<Watcher>,
     client: &Client,
@@ -217,7 +261,7 @@ fn boot(
     exported: &[Exported],
     alert: Option<Alert>,
     inside: &mut Inside<'_>,
-) -> Result<(Arc<Task>, insula_kernel::Regs, Front), Error> {
+) -> Result<(Boot, Front), Error> {
     let roots = (0..).zip(exported).map(|(number, exported)| {
         let devices = exported.export.devices.then(|| watcher.clone());
         HostFs::attach(client, number, memory, exported.in_memory.then_some(room), devices)
@@ -242,8 +286,6 @@ fn boot(
     if let Some(terminal) = front.terminal() {
         kernel.terminals.set_console(&terminal);
     }
-    let command = inside.plan.process.reaper;
-    let manner = Manner { ordinary: command, job: command && matches!(front, Front::Shared(..)), terminal: front.terminal() };
     let boot = Boot {
         program: inside.program.as_os_str().as_bytes().to_vec(),
         arguments: inside.args.iter().map(|text| text.clone().into_bytes()).collect(),
@@ -253,9 +295,15 @@ fn boot(
         limits: limits_of(&inside.plan.process),
         descriptors,
     };
-    let cant_run = |errno: Errno| insula_container::runner::cant_run(&inside.program, host_errno(errno));
-    let (task, regs) = kernel.boot_as(boot, manner).map_err(cant_run)?;
-    Ok((task, regs, front))
+    Ok((boot, front))
+}
+
+/// The first process, without its program.
+fn first_process(kernel: &Arc<Kernel>, boot: &Boot, front: &Front, inside: &Inside<'_>) -> Result<Arc<Task>, Error> {
+    let command = inside.plan.process.reaper;
+    let manner = Manner { ordinary: command, job: command && matches!(front, Front::Shared(..)), terminal: front.terminal() };
+    let made = kernel.boot_without_program(boot, manner);
+    made.map_err(|errno| Error::Failed(format!("can't make the first process: {}", describe(errno))))
 }
 
 /// Who a process is in the kernel.
@@ -302,6 +350,12 @@ impl Observer for Tell {
     }
 }
 
+impl Kick for Tell {
+    fn kick(&self) {
+        self.notify(Events::empty());
+    }
+}
+
 impl Ended {
     fn new() -> std::io::Result<Ended> {
         let (told, tell) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC | rustix::pipe::PipeFlags::NONBLOCK)?;
@@ -315,6 +369,8 @@ impl Ended {
         }
         // For as long as this process lives.
         std::mem::forget(task.process.observe(Events::READABLE, &observer));
+        // Until it has a thread of its own.
+        task.placed(self.tell.clone());
     }
 
     fn heard(&self) {

@@ -60,7 +60,7 @@ impl Mm {
         }
         let fresh = state.areas.within(range.clone()).next().is_none();
         let replaced: u64 = state.areas.within(range.clone()).map(|(part, _)| part.end - part.start).sum();
-        if state.areas.len() >= MOST_AREAS || state.total() - replaced + len > state.limit {
+        if state.areas.len() >= MOST_AREAS || state.areas.covered() - replaced + len > state.limit {
             return Err(Errno::ENOMEM);
         }
         if !state.data_fits(&request.area, len) {
@@ -183,7 +183,7 @@ impl Mm {
             let more = old.end..old.start + new_len;
             let room = state.areas.within(more.clone()).next().is_none() && more.end <= state.layout.high;
             if old.end == found.end && room {
-                if state.total() + (new_len - old_len) > state.limit {
+                if state.areas.covered() + (new_len - old_len) > state.limit {
                     return Err(Errno::ENOMEM);
                 }
                 let area = area.advanced(old.end - found.start);
@@ -193,7 +193,7 @@ impl Mm {
             }
         }
         let place = to.ok_or(Errno::ENOMEM)?;
-        if state.total() + new_len > state.limit.saturating_add(if keep { 0 } else { old_len }) {
+        if state.areas.covered() + new_len > state.limit.saturating_add(if keep { 0 } else { old_len }) {
             return Err(Errno::ENOMEM);
         }
         let start = state.place(place, new_len)?;
@@ -245,7 +245,7 @@ impl Mm {
         } else if from < to {
             let range = from..to;
             let room = state.areas.within(range.start..range.end + PAGE).next().is_none() && to <= state.layout.high;
-            if !room || state.total() + (to - from) > state.limit {
+            if !room || state.areas.covered() + (to - from) > state.limit {
                 return now.end;
             }
             if !state.data_fits(&Area::anonymous(Protection::READ | Protection::WRITE), to - from) {

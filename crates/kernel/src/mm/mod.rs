@@ -226,8 +226,7 @@ impl Mm {
     /// Bytes of all areas, and of private pages given out.
     pub fn sizes(&self) -> (u64, u64) {
         let state = self.state.lock();
-        let private = state.private.iter().map(|(range, _)| range.end - range.start).sum();
-        (state.total(), private)
+        (state.areas.covered(), state.private.covered())
     }
 
     /// Bytes of `range` that are in memory, without those of the host's files.
@@ -324,10 +323,6 @@ impl Mm {
 }
 
 impl State {
-    fn total(&self) -> u64 {
-        self.areas.iter().map(|(range, _)| range.end - range.start).sum()
-    }
-
     /// Whether `len` bytes more like these of `area` are within the limit on data.
     fn data_fits(&self, area: &Area, len: u64) -> bool {
         if self.data_limit == u64::MAX || !area.is_data() {

@@ -17,11 +17,12 @@ pub trait Piece: Clone {
 #[derive(Clone, Debug)]
 pub struct RangeMap<V> {
     entries: BTreeMap<u64, (u64, V)>,
+    covered: u64,
 }
 
 impl<V> Default for RangeMap<V> {
     fn default() -> Self {
-        RangeMap { entries: BTreeMap::new() }
+        RangeMap { entries: BTreeMap::new(), covered: 0 }
     }
 }
 
@@ -34,6 +35,11 @@ impl<V: Piece> RangeMap<V> {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    /// How many numbers all ranges hold.
+    pub fn covered(&self) -> u64 {
+        self.covered
     }
 
     /// The range that holds `at`.
@@ -115,7 +121,12 @@ impl<V: Piece> RangeMap<V> {
         self.cut(range.start);
         self.cut(range.end);
         let starts: Vec<u64> = self.entries.range(range).map(|(start, _)| *start).collect();
-        starts.into_iter().filter_map(|start| self.entries.remove(&start).map(|(end, value)| (start..end, value))).collect()
+        let removed = starts.into_iter().filter_map(|start| {
+            let (end, value) = self.entries.remove(&start)?;
+            self.covered -= end - start;
+            Some((start..end, value))
+        });
+        removed.collect()
     }
 
     /// Maps `range` to `value`; what was there before is answered.
@@ -124,6 +135,7 @@ impl<V: Piece> RangeMap<V> {
             return Vec::new();
         }
         let before = self.remove(range.clone());
+        self.covered += range.end - range.start;
         self.entries.insert(range.start, (range.end, value));
         self.join(range.end);
         self.join(range.start);
@@ -187,6 +199,11 @@ mod tests {
         let mut map = RangeMap::default();
         map.insert(0..30, Run(100));
         assert_eq!(map.remove(10..20), [(10..20, Run(110))]);
+        assert_eq!(map.covered(), 20);
+        map.insert(15..20, Run(0));
+        map.insert(12..18, Run(0));
+        assert_eq!(map.covered(), 28);
+        map.remove(10..20);
         assert_eq!(all(&map), [(0..10, 100), (20..30, 120)]);
         assert_eq!(map.gaps(5..25).as_slice(), core::slice::from_ref(&(10..20)));
         assert_eq!(map.within(5..25).collect::<Vec<_>>(), [(5..10, Run(105)), (20..25, Run(120))]);

@@ -82,7 +82,18 @@ fn prctl(cx: &mut Cx<'_>, [option, two, three, four, five, _]: Args) -> SysResul
             Flow::Done(0)
         }),
         p::PR_GET_THP_DISABLE => only(0).map(|()| u64::from(process.thp_disabled.load(Ordering::Relaxed)).into()),
-        p::PR_MCE_KILL_GET => only(0).map(|()| u64::from(p::PR_MCE_KILL_DEFAULT).into()),
+        // No event is ever counted.
+        p::PR_TASK_PERF_EVENTS_DISABLE | p::PR_TASK_PERF_EVENTS_ENABLE => Ok(Flow::Done(0)),
+        p::PR_MCE_KILL => only(2).and_then(|()| {
+            let policy = match (two as u32, three as u32) {
+                (p::PR_MCE_KILL_CLEAR, 0) => p::PR_MCE_KILL_DEFAULT,
+                (p::PR_MCE_KILL_SET, policy) if policy <= p::PR_MCE_KILL_DEFAULT => policy,
+                _ => return Err(Errno::EINVAL),
+            };
+            task.memory_errors.store(policy, Ordering::Relaxed);
+            Ok(Flow::Done(0))
+        }),
+        p::PR_MCE_KILL_GET => only(0).map(|()| u64::from(task.memory_errors.load(Ordering::Relaxed)).into()),
         p::PR_GET_AUXV => {
             if four != 0 || five != 0 {
                 return Err(Errno::EINVAL);

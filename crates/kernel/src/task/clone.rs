@@ -187,6 +187,7 @@ fn inherit(maker: &Task, task: &Task, request: &Request) {
     *task.scheduling.lock() = maker.scheduling.lock().of_child();
     task.confinement.inherit(&maker.confinement);
     task.personality.store(maker.personality.load(Ordering::Relaxed), Ordering::Relaxed);
+    task.memory_errors.store(maker.memory_errors.load(Ordering::Relaxed), Ordering::Relaxed);
     // A thread on a stack of its own must not run handlers on its maker's alternate one.
     if !request.has(c::CLONE_VM) || request.has(c::CLONE_VFORK) {
         let stack = maker.signals().alternate;

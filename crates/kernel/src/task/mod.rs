@@ -87,6 +87,8 @@ pub struct Task {
     pub confinement: Confinement,
     /// personality(2).
     pub personality: AtomicU32,
+    /// When it is killed for memory that broke, which none does here (prctl(2), `PR_MCE_KILL`).
+    pub memory_errors: AtomicU32,
     /// What it is sent when the task that made its process ends (prctl(2), `PR_SET_PDEATHSIG`); 0 is nothing.
     pub parent_death_signal: AtomicI32,
     /// Who waits, in vfork(2), until it has memory of its own or ends.
@@ -155,6 +157,7 @@ impl Task {
             scheduling: Mutex::default(),
             confinement: Confinement::default(),
             personality: AtomicU32::new(0),
+            memory_errors: AtomicU32::new(insula_abi::prctl::PR_MCE_KILL_DEFAULT),
             parent_death_signal: AtomicI32::new(0),
             vfork: Mutex::default(),
             ended: AtomicBool::new(false),

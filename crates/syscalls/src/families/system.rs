@@ -165,6 +165,18 @@ fn thp_and_mce() {
     gives!(prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0) => 1);
     fails!(prctl(PR_GET_THP_DISABLE, 1, 0, 0, 0) => EINVAL);
     fails!(prctl(PR_MCE_KILL_GET, 1, 0, 0, 0) => EINVAL);
+    for policy in [PR_MCE_KILL_EARLY, PR_MCE_KILL_LATE, PR_MCE_KILL_DEFAULT] {
+        gives!(prctl(PR_MCE_KILL, PR_MCE_KILL_SET, policy, 0, 0) => 0);
+        gives!(prctl(PR_MCE_KILL_GET, 0, 0, 0, 0) => policy);
+    }
+    gives!(prctl(PR_MCE_KILL, PR_MCE_KILL_SET, PR_MCE_KILL_EARLY, 0, 0) => 0);
+    gives!(prctl(PR_MCE_KILL, PR_MCE_KILL_CLEAR, 0, 0, 0) => 0);
+    gives!(prctl(PR_MCE_KILL_GET, 0, 0, 0, 0) => PR_MCE_KILL_DEFAULT);
+    fails!(prctl(PR_MCE_KILL, PR_MCE_KILL_CLEAR, 1, 0, 0) => EINVAL);
+    fails!(prctl(PR_MCE_KILL, PR_MCE_KILL_SET, 3, 0, 0) => EINVAL);
+    fails!(prctl(PR_MCE_KILL, PR_MCE_KILL_SET, 0, 1, 0) => EINVAL);
+    gives!(prctl(PR_TASK_PERF_EVENTS_DISABLE) => 0);
+    gives!(prctl(PR_TASK_PERF_EVENTS_ENABLE) => 0);
 }
 
 /// A call by its bare number.

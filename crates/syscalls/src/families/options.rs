@@ -1,11 +1,11 @@
 //! Options of sockets, and of TCP.
 
 use super::prelude::*;
-use super::tcp::{connection, server4, tcp};
+use super::tcp::{connect4, connection, server4, tcp};
 use crate::sys::sockets::option;
 
 tests!("options":
-    tcp_options, tcp_info_tells, keepalive_options, socket_options, option_arguments, buffers, receive_timeout,
+    tcp_options, segments_are_as_both_want, tcp_info_tells, keepalive_options, socket_options, option_arguments, buffers, receive_timeout,
 );
 
 fn tcp_options() {
@@ -31,6 +31,24 @@ fn tcp_options() {
     gives!(getsockopt(client, IPPROTO_TCP, TCP_CONGESTION, &mut name, &mut length) => 0);
     is!(name[0].is_ascii_alphabetic(), "a name of congestion control");
     fails!(setsockopt(client, IPPROTO_TCP, TCP_CONGESTION, b"no-such", 7) => ENOENT);
+}
+
+fn segments_are_as_both_want() {
+    const TIMES: c_int = 12;
+    for (servers, clients) in [(873, 0), (0, 1000), (1000, 900)] {
+        let (server, port) = server4();
+        let client = tcp(AF_INET);
+        for (fd, wanted) in [(server, servers), (client, clients)] {
+            gives!(setsockopt(fd, IPPROTO_TCP, TCP_MAXSEG, &wanted, 4) => 0);
+            eq!(option(fd, IPPROTO_TCP, TCP_MAXSEG), if wanted == 0 { 536 } else { wanted });
+        }
+        eq!(connect4(client, port), Ok(0));
+        let accepted = works!(accept(server, 0, 0));
+        let least = [servers, clients].into_iter().filter(|wanted| *wanted > 0).min().unwrap_or(0);
+        eq!(option(client, IPPROTO_TCP, TCP_MAXSEG), least - TIMES);
+        eq!(option(accepted, IPPROTO_TCP, TCP_MAXSEG), least - TIMES);
+    }
+    fails!(setsockopt(tcp(AF_INET), IPPROTO_TCP, TCP_MAXSEG, &87i32, 4) => EINVAL);
 }
 
 fn tcp_info_tells() {

@@ -36,8 +36,9 @@ impl Tcp {
         let capacity = [Tcp::capacity(&common, &client.common), Tcp::capacity(&client.common, &common)];
         let queues = [client.common.queue.clone(), common.queue.clone()];
         let connection = Connection::new(Rules::Tcp, capacity, queues);
+        let segment = self.tcp.lock().segment_with(&client.tcp.lock());
         let end = |side, local, remote, fresh| {
-            Arc::new(End { connection: connection.clone(), side, local, remote, fresh: AtomicBool::new(fresh) })
+            Arc::new(End { connection: connection.clone(), side, local, remote, segment, fresh: AtomicBool::new(fresh) })
         };
         let (mine, theirs) = (end(1, to, from, false), end(0, from, to, true));
         mine.connection.set_inline(1, common.options.lock().out_of_band_inline);

@@ -74,6 +74,8 @@ pub(super) struct End {
     pub(super) side: usize,
     pub(super) local: SocketAddr,
     pub(super) remote: SocketAddr,
+    /// Bytes of a segment (`TCP_MAXSEG`).
+    pub(super) segment: u32,
     /// connect(2) began it without waiting, and hasn't said yet that it is done.
     pub(super) fresh: core::sync::atomic::AtomicBool,
 }

@@ -13,6 +13,8 @@ use insula_abi::net as n;
 const SEGMENT: u32 = 65483;
 /// And before there is a connection.
 const SEGMENT_DEFAULT: u32 = 536;
+/// What of a segment its option of times takes, RFC 7323.
+const TIMES: u32 = 12;
 
 /// Bytes of `struct tcp_info` that we know.
 const INFO: usize = 232;
@@ -64,6 +66,15 @@ impl Default for TcpOptions {
 }
 
 impl TcpOptions {
+    /// Bytes of a segment of a connection with who has `others`: as the smaller wish of both says, less what each segment says of times.
+    pub(super) fn segment_with(&self, others: &TcpOptions) -> u32 {
+        [self.segment, others.segment]
+            .into_iter()
+            .filter(|wanted| *wanted > 0)
+            .map(|wanted| wanted - TIMES)
+            .fold(SEGMENT, u32::min)
+    }
+
     /// Sets one.
     pub(super) fn set(&mut self, task: &Arc<Task>, name: u32, value: &[u8]) -> Result<()> {
         if name == n::TCP_CONGESTION {
@@ -107,28 +118,23 @@ impl TcpOptions {
     }
 }
 
+/// Bytes of a segment: of a connection, and before there is one, as the program wants it.
+fn segment(socket: &Tcp) -> u32 {
+    match (socket.end(), socket.tcp.lock().segment) {
+        (Some(end), _) => end.segment,
+        (None, 0) => SEGMENT_DEFAULT,
+        (None, wanted) => wanted,
+    }
+}
+
 /// What one is.
 pub(super) fn get(socket: &Tcp, name: u32) -> Result<Vec<u8>> {
     let options = socket.tcp.lock().clone();
-    let connected = socket.remote().is_some();
     let value = match name {
         n::TCP_NODELAY => options.no_delay.into(),
         n::TCP_CORK => options.cork.into(),
         n::TCP_QUICKACK => options.quick_ack.into(),
-        n::TCP_MAXSEG if connected => {
-            if options.segment == 0 {
-                SEGMENT
-            } else {
-                options.segment
-            }
-        }
-        n::TCP_MAXSEG => {
-            if options.segment == 0 {
-                SEGMENT_DEFAULT
-            } else {
-                options.segment
-            }
-        }
+        n::TCP_MAXSEG => segment(socket),
         n::TCP_KEEPIDLE => options.keep_idle,
         n::TCP_KEEPINTVL => options.keep_interval,
         n::TCP_KEEPCNT => options.keep_count,
@@ -161,7 +167,7 @@ fn info(socket: &Tcp) -> Vec<u8> {
     put(8, 201_000);
     put(12, 40_000);
     // Segment sizes, and the path's.
-    put(16, SEGMENT);
+    put(16, socket.end().map_or(SEGMENT, |end| end.segment));
     put(20, SEGMENT_DEFAULT);
     put(60, 65535);
     put(64, 65483);

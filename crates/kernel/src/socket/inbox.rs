@@ -11,11 +11,20 @@ use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicUsize, Ordering};
+use insula_abi::PAGE;
 use insula_abi::net as n;
 use insula_abi::socket::Ucred;
 
-/// What a datagram costs beside its bytes, so that empty ones aren't free.
-pub const OVERHEAD: usize = 768;
+/// What Linux keeps of each datagram beside its bytes: `struct sk_buff`, and `struct skb_shared_info` behind the bytes.
+const HEAD: usize = 256;
+const TAIL: usize = 320;
+
+/// The longest piece of memory that a datagram's bytes are put into together.
+const PIECE: usize = 16 << 10;
+
+/// Room for headers of a network in front of the bytes, and the least piece with them.
+const HEADERS: usize = 59;
+const LEAST: usize = 576;
 
 /// A datagram.
 #[derive(Default)]
@@ -35,10 +44,25 @@ pub struct Datagram {
 }
 
 impl Datagram {
-    /// What it costs.
+    /// What it takes of a buffer, in bytes: as on Linux the memory it lies in, so that programs find as many to have room as there.
     pub fn cost(&self) -> usize {
-        self.data.len() + OVERHEAD
+        let all = HEADERS + self.data.len() + TAIL;
+        let lies_in = if all <= LEAST {
+            LEAST
+        } else if all <= PIECE {
+            all.next_power_of_two()
+        } else {
+            // Only headers are in the piece; the rest is gathered from pages.
+            LEAST + self.data.len()
+        };
+        HEAD + lies_in
     }
+}
+
+/// The same of one of `len` bytes that doesn't leave the machine, and has no headers.
+pub fn local_cost(len: usize) -> usize {
+    let together = len.min(PIECE - TAIL);
+    HEAD + (together + TAIL).next_power_of_two() + (len - together).next_multiple_of(PAGE as usize)
 }
 
 /// What a sender has under way.
@@ -86,24 +110,28 @@ pub struct Inbox(Mutex<State>);
 struct State {
     datagrams: VecDeque<Datagram>,
     cost: usize,
+    /// Those that found no room.
+    lost: u32,
     closed: bool,
 }
 
 impl Inbox {
-    /// Puts one in, taking it out of `datagram`.
+    /// Puts one in, taking it out of `datagram`. There is always room for the first.
     ///
     /// # Errors
-    /// `ECONNREFUSED`: the inbox is closed. `EAGAIN`: more than `most` (by cost) wait already. Then `datagram` is left.
+    /// `ECONNREFUSED`: the inbox is closed. `EAGAIN`: with it more than `most` (by cost) would wait. Then `datagram` is left.
     pub fn push(&self, datagram: &mut Option<Datagram>, most: usize) -> Result<()> {
         let mut state = self.0.lock();
         if state.closed {
             return Err(Errno::ECONNREFUSED);
         }
-        if state.cost > most {
+        let cost = datagram.as_ref().map_or(0, Datagram::cost);
+        if !state.datagrams.is_empty() && state.cost.saturating_add(cost) > most {
+            state.lost = state.lost.wrapping_add(1);
             return Err(Errno::EAGAIN);
         }
         if let Some(datagram) = datagram.take() {
-            state.cost += datagram.cost();
+            state.cost += cost;
             state.datagrams.push_back(datagram);
         }
         Ok(())
@@ -112,6 +140,11 @@ impl Inbox {
     /// How many wait.
     pub fn len(&self) -> usize {
         self.0.lock().datagrams.len()
+    }
+
+    /// How many found no room so far.
+    pub fn lost(&self) -> u32 {
+        self.0.lock().lost
     }
 
     /// What poll(2) tells of a socket of datagrams, but whether it can be written to.

@@ -8,6 +8,7 @@ tests!("udp":
     udp_flows, udp_connects, udp_refusal, udp_truncation, udp_over_ipv6, udp_size_limits, udp_broadcast_needs_asking,
     packet_info, ttl_and_tos, timestamps, times_of_arrival, the_time_to_leave, raw_sockets_need_rights, privileged_ports,
     errors_come_with_what_was_refused, errors_of_ipv6, segments, where_it_was_sent_to, the_greatest_packet,
+    what_has_no_room_is_lost,
 );
 
 /// A bound UDP socket, and its port.
@@ -182,6 +183,33 @@ fn the_greatest_packet() {
     eq!(connect4(client, port), Ok(0));
     // Of IPv4; the interface has one byte more.
     eq!(option(client, IPPROTO_IP, IP_MTU), 65535);
+}
+
+fn what_has_no_room_is_lost() {
+    let (server, port) = udp_server();
+    let client = udp(AF_INET);
+    gives!(setsockopt(server, SOL_SOCKET, SO_RCVBUF, &50_000i32, 4) => 0);
+    gives!(setsockopt(server, SOL_SOCKET, SO_RXQ_OVFL, &1i32, 4) => 0);
+    // As many have room as the memory allows that they lie in, which depends on their size by steps.
+    for (size, room) in [(1, 120), (300, 78), (2000, 22), (4096, 11), (10_000, 6), (60_000, 1)] {
+        let text = vec![b'x'; size];
+        let lost_before = told_as_lost(server, client, port);
+        for _ in 0..room + 7 {
+            gives!(sendto(client, &text[0], size, 0, &ip4(port), IP4) => size);
+        }
+        for _ in 0..room {
+            gives!(recvfrom(server, 0, 0, MSG_DONTWAIT, 0, 0) => 0);
+        }
+        fails!(recvfrom(server, 0, 0, MSG_DONTWAIT, 0, 0) => EAGAIN);
+        eq!((size, told_as_lost(server, client, port)), (size, lost_before + 7));
+    }
+}
+
+/// How many datagrams had been lost when another came.
+fn told_as_lost(server: usize, client: usize, port: u16) -> u32 {
+    gives!(sendto(client, b"x", 1, 0, &ip4(port), IP4) => 1);
+    let lost = receive(server).into_iter().find(|(level, kind, _)| (*level, *kind) == (SOL_SOCKET, SO_RXQ_OVFL));
+    lost.map_or(0, |(_, _, data)| u32::from_ne_bytes(data.try_into().expect("a number")))
 }
 
 fn udp_truncation() {

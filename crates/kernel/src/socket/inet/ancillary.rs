@@ -20,10 +20,13 @@ const TOLD_ON_ARRIVAL: u32 = 1 << 3 | 1 << 4;
 /// Hops that a datagram has left, and its class (`IP_TTL` and `IP_TOS`).
 pub(super) type Hops = (u8, u8);
 
-/// What is told beside a datagram that came to `to`.
-pub(super) fn received(kernel: &Kernel, common: &Common, ip: &IpOptions, to: SocketAddr, hops: Hops) -> Vec<Item> {
+/// What is told beside a datagram that came to `to`, before which so many were `lost`.
+pub(super) fn received(kernel: &Kernel, common: &Common, ip: &IpOptions, to: SocketAddr, hops: Hops, lost: u32) -> Vec<Item> {
     let mut items = Vec::new();
     times(kernel, common, &mut items);
+    if lost > 0 && common.options.lock().overflow {
+        items.push(Item::of(n::SOL_SOCKET, n::SO_RXQ_OVFL, &lost));
+    }
     match to {
         SocketAddr::V4(to) => received4(ip, *to.ip(), endpoint::tell(n::AF_INET, to.into()), hops, &mut items),
         SocketAddr::V6(to) => received6(ip, *to.ip(), endpoint::tell(n::AF_INET6, to.into()), hops, &mut items),

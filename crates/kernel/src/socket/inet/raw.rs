@@ -167,7 +167,7 @@ impl Raw {
     fn take(&self, packet: &Packet) {
         let Some(kernel) = self.kernel.upgrade() else { return };
         let to = SocketAddr::new(packet.to, 0);
-        let items = ancillary::received(&kernel, &self.common, &self.ip.lock(), to, packet.hops);
+        let items = ancillary::received(&kernel, &self.common, &self.ip.lock(), to, packet.hops, self.inbox.lost());
         let mut data = if self.is_for_echoes() { Vec::new() } else { packet.head.clone() };
         data.extend_from_slice(&packet.body);
         let from = Some(endpoint::tell(self.common.domain, (packet.from, 0).into()));
@@ -225,12 +225,13 @@ impl Raw {
         }
     }
 
-    /// Its addresses, and how much waits, for `/proc/net/raw` and `/proc/net/icmp`.
-    pub(super) fn show(&self) -> Option<(SocketAddr, SocketAddr, usize)> {
+    /// Its addresses, how much waits and how many datagrams were lost, for `/proc/net/raw` and `/proc/net/icmp`.
+    pub(super) fn show(&self) -> Option<(SocketAddr, SocketAddr, usize, u32)> {
         let state = self.state.lock();
         let any = endpoint::unspecified(self.common.domain);
         let local = SocketAddr::new(state.local.unwrap_or(any), self.port());
-        (self.port() != 0).then(|| (local, state.peer.unwrap_or((any, 0).into()), self.inbox.first_len()))
+        let peer = state.peer.unwrap_or((any, 0).into());
+        (self.port() != 0).then(|| (local, peer, self.inbox.first_len(), self.inbox.lost()))
     }
 }
 

@@ -89,7 +89,7 @@ impl Inet {
     pub fn seen(&self, number: u32) -> Option<Vec<Seen>> {
         let udp = |ports: &Ports<Udp>| {
             let shown = ports.all().into_iter().filter_map(|socket| Some((socket.show()?, socket)));
-            let seen = shown.map(|((local, remote, unread), socket)| Seen {
+            let seen = shown.map(|((local, remote, unread, _), socket)| Seen {
                 only6: socket.only6(),
                 ..Seen::new(socket.shared(), (local, remote), datagram_state(remote), unread)
             });
@@ -102,7 +102,7 @@ impl Inet {
             protocol::RAW => {
                 let raws = self.raw.all().into_iter().filter(|socket| socket.common.kind == n::SOCK_RAW);
                 let shown = raws.filter_map(|socket| Some((socket.show()?, socket)));
-                let seen = shown.map(|((local, remote, unread), socket)| {
+                let seen = shown.map(|((local, remote, unread, _), socket)| {
                     Seen::new(&socket.common, (local, remote), datagram_state(remote), unread)
                 });
                 seen.collect()
@@ -174,8 +174,8 @@ fn raw(inet: &Inet, domain: u32, kind: u32) -> Vec<u8> {
     datagrams(domain, "  sl", sockets.filter_map(|socket| Some((socket.show()?, socket.common.uid, socket.common.ino))))
 }
 
-/// A socket of datagrams: its address, its peer's, and bytes that wait; whose it is; its number.
-type Line = ((SocketAddr, SocketAddr, usize), u32, u64);
+/// A socket of datagrams: its address, its peer's, bytes that wait, datagrams that were lost; whose it is; its number.
+type Line = ((SocketAddr, SocketAddr, usize, u32), u32, u64);
 
 /// Sockets of datagrams, a line each.
 fn datagrams(domain: u32, number: &str, sockets: impl Iterator<Item = Line>) -> Vec<u8> {
@@ -191,12 +191,12 @@ fn datagrams(domain: u32, number: &str, sockets: impl Iterator<Item = Line>) -> 
         ),
     };
     let mut text = if domain == n::AF_INET { format!("{head:<127}\n") } else { format!("{head}\n") };
-    for (line, ((local, remote, unread), uid, ino)) in sockets.enumerate() {
+    for (line, ((local, remote, unread, lost), uid, ino)) in sockets.enumerate() {
         let state = if remote.ip().is_unspecified() { 7 } else { 1 };
         let (local, remote) = (address(local, domain), address(remote, domain));
         let row = format!(
             "{line:5}: {local} {remote} {state:02X} 00000000:{unread:08X} 00:00000000 00000000 {uid:5}        0 {ino} 2 \
-             0000000000000000 0"
+             0000000000000000 {lost}"
         );
         let _ = if domain == n::AF_INET { writeln!(text, "{row:<127}") } else { writeln!(text, "{row}") };
     }

@@ -156,7 +156,7 @@ impl Udp {
     /// A datagram comes; if too many wait, it is lost.
     fn take(&self, data: Vec<u8>, from: SocketAddr, to: SocketAddr, hops: Hops) {
         let Some(kernel) = self.kernel.upgrade() else { return };
-        let items = ancillary::received(&kernel, &self.common, &self.ip.lock(), to, hops);
+        let items = ancillary::received(&kernel, &self.common, &self.ip.lock(), to, hops, self.inbox.lost());
         let from = Some(endpoint::tell(self.common.domain, from));
         let mut datagram = Some(Datagram { data, from, items, ..Datagram::default() });
         if self.inbox.push(&mut datagram, self.common.receive_room()).is_ok() {
@@ -172,12 +172,12 @@ impl Udp {
         ancillary::sent(&self.ip.lock(), items, v4, Some(protocol::UDP))
     }
 
-    /// Its addresses, and how much waits, for `/proc/net/udp`.
-    pub(super) fn show(&self) -> Option<(SocketAddr, SocketAddr, usize)> {
+    /// Its addresses, how much waits and how many datagrams were lost, for `/proc/net/udp`.
+    pub(super) fn show(&self) -> Option<(SocketAddr, SocketAddr, usize, u32)> {
         let state = self.state.lock();
         let local = state.bound?.1.address();
         let nobody = (endpoint::unspecified(self.common.domain), 0).into();
-        Some((local, state.peer.unwrap_or(nobody), self.inbox.first_len()))
+        Some((local, state.peer.unwrap_or(nobody), self.inbox.first_len(), self.inbox.lost()))
     }
 }
 

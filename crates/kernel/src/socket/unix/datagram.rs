@@ -3,7 +3,7 @@
 use super::names;
 use super::socket::{Kind, State, UnixSocket};
 use crate::fs::Description;
-use crate::socket::inbox::{Datagram, OVERHEAD};
+use crate::socket::inbox::{Datagram, local_cost};
 use crate::socket::{Address, Connect, Incoming, Outgoing, Received, common};
 use crate::sync::Mutex;
 use crate::task::Task;
@@ -136,8 +136,7 @@ pub(super) fn send(socket: &UnixSocket, task: &Arc<Task>, message: &mut Outgoing
     }
     // To oneself there is nobody to wait for.
     let full = !core::ptr::eq(&*target, socket) && waits_for(&target, socket);
-    let under_way = socket.outbox.bytes();
-    if full || under_way > 0 && under_way + len + OVERHEAD > room {
+    if full || socket.outbox.bytes() >= room {
         return Err(Errno::EAGAIN);
     }
     let sender = socket.sender(task, message, socket.common.passes_credentials() || target.common.passes_credentials());
@@ -146,7 +145,7 @@ pub(super) fn send(socket: &UnixSocket, task: &Arc<Task>, message: &mut Outgoing
     message.data.append_to(&mut data)?;
     let outcome = socket.carry(task, message, |message| {
         let rights = core::mem::take(&mut message.control.rights);
-        let charge = Some(socket.outbox.charge(len + OVERHEAD));
+        let charge = Some(socket.outbox.charge(local_cost(len)));
         let mut datagram = Some(Datagram { data, from, sender, rights, charge, ..Datagram::default() });
         let outcome = target.inbox.push(&mut datagram, usize::MAX);
         if let Some(back) = datagram {

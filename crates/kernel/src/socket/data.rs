@@ -38,11 +38,11 @@ impl Source<'_> {
         }
     }
 
-    /// All of it counts as sent.
-    pub fn skip_all(&mut self) {
+    /// So many bytes count as sent.
+    pub fn skip(&mut self, count: usize) {
         match self {
-            Source::User(buffer) => buffer.skip_all(),
-            Source::Kernel(bytes) => *bytes = &[],
+            Source::User(buffer) => buffer.skip(count as u64),
+            Source::Kernel(bytes) => *bytes = &bytes[count.min(bytes.len())..],
         }
     }
 

@@ -286,8 +286,9 @@ impl Connection {
             if self.rules != Rules::Tcp {
                 return Err(Errno::EPIPE);
             }
-            data.skip_all();
-            return Self::send_to_nobody(state, &self.queues, from, all);
+            let count = all.min(way.capacity);
+            data.skip(count);
+            return Self::send_to_nobody(state, &self.queues, from, count);
         }
         if all == 0 && !records {
             return Ok(0);
@@ -325,21 +326,21 @@ impl Connection {
     }
 
     /// Over TCP, what is sent to a socket that was closed is answered with a reset, which the next call tells; to one that only reads no more,
-    /// it is lost.
+    /// it is lost. Either way no more of it goes out than has room.
     fn send_to_nobody(
         mut state: crate::sync::MutexGuard<'_, [Way; 2]>,
         queues: &[Arc<Queue>; 2],
         from: usize,
-        all: usize,
+        count: usize,
     ) -> Result<usize> {
-        if all > 0 && state[1 - from].gone {
+        if count > 0 && state[1 - from].gone {
             state[1 - from].ended = true;
             state[from].ended = true;
             state[from].error.get_or_insert(Errno::EPIPE);
             drop(state);
             queues[from].wake(Events::all());
         }
-        Ok(all)
+        Ok(count)
     }
 
     /// End `side` receives; 0 bytes, of a stream, are its end.

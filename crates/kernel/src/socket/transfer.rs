@@ -102,6 +102,8 @@ pub fn send(
     let mut done = 0;
     attempt(task, description, Events::WRITABLE, waits, timeout, move |socket, task, deadline| {
         loop {
+            // Of a part that was sent the result is its length: that nobody reads the rest is told, and signalled, next time.
+            let flags = if done > 0 { flags | n::MSG_NOSIGNAL } else { flags };
             let mut message = Outgoing { data: Source::User(&mut data), to: to.as_ref(), control: &mut control, flags };
             match send_once(socket, task, &mut message) {
                 Ok(count) => {

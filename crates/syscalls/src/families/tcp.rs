@@ -6,7 +6,7 @@ use crate::sys::sockets::{IP4, IP6, ip4, ip6, message, need_loopback, option, po
 tests!("tcp":
     socket_arguments, tcp4_connects, tcp6_connects, refused, nonblocking_connect, nonblocking_connect_refused,
     connect_arguments, reads_stop_at_urgent, names_of_both_sides, accept_inherits_nothing, half_close,
-    reset_on_unread_data, linger_resets, shutdown_of_listeners, listening_is_needed,
+    reset_on_unread_data, sending_to_who_is_gone, linger_resets, shutdown_of_listeners, listening_is_needed,
     backlog, peeking_and_waiting, large_transfers, out_of_room, interrupted_accept, dual_stack, only_ipv6, mapped_addresses,
     unspecified_address_is_loopback, listening_shows_in_proc, sendfile_over_tcp, poll_of_tcp,
 );
@@ -260,6 +260,21 @@ fn reset_on_unread_data() {
     gives!(read(client, &mut [0u8; 1], 1) => 0);
     fails!(write(client, b"x", 1) => EPIPE);
     eq!(signal::count(), 1);
+}
+
+fn sending_to_who_is_gone() {
+    signal::on(SIGPIPE, 0);
+    let far_more_than_fits = vec![0u8; 32 << 20];
+    for flags in [0, MSG_DONTWAIT] {
+        let (client, accepted) = connection();
+        works!(close(accepted));
+        // Some of it goes out before the answer comes that nobody is there, never all.
+        let sent = sys!(sendto(client, &far_more_than_fits[0], far_more_than_fits.len(), flags, 0, 0));
+        is!(sent.is_ok_and(|count| count > 0 && count < far_more_than_fits.len()), "a part to be sent: {sent:?}");
+        ready(client, POLLHUP);
+        fails!(write(client, b"x", 1) => EPIPE);
+    }
+    eq!(signal::count(), 2);
 }
 
 fn linger_resets() {

@@ -182,6 +182,14 @@ pub trait File: Pollable + Any {
         Ok(Attributes { mode: self.file_type() as u32 | 0o600, nlink: 1, blksize: 4096, ..Attributes::default() })
     }
 
+    /// fchmod(2), where the file has no inode in the tree.
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP`: what it is has no permissions of its own.
+    fn set_mode(&self, _mode: u32) -> Result<()> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
     /// What `/proc/PID/fd/N` shows of a file that has no path: `anon_inode:[eventpoll]`.
     fn describe(&self) -> Vec<u8> {
         b"anon_inode:[file]".to_vec()

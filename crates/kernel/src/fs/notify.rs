@@ -4,7 +4,7 @@
 
 use super::inotify::Inotify;
 use super::tree::Dentry;
-use super::{Description, FileType, Inode, Path};
+use super::{Changes, Description, FileType, Inode, Path};
 use crate::sync::Mutex;
 use crate::task::Task;
 use crate::{Errno, Result};
@@ -184,6 +184,16 @@ pub fn named(_: &Arc<Task>, parent: &Arc<Dentry>, name: &[u8], dentry: &Arc<Dent
 /// Attributes of a file have changed.
 pub fn attributes(_: &Arc<Task>, place: &Path) {
     happened(&place.dentry, c::IN_ATTRIB);
+}
+
+/// Attributes of a file have changed as somebody wanted. Of one time alone it is told as what it says of the file.
+pub fn changed(_: &Arc<Task>, place: &Path, changes: &Changes) {
+    let event = match (changes.atime.is_some(), changes.mtime.is_some()) {
+        (true, false) => c::IN_ACCESS,
+        (false, true) => c::IN_MODIFY,
+        _ => c::IN_ATTRIB,
+    };
+    happened(&place.dentry, event);
 }
 
 /// A file was written, or cut.

@@ -193,12 +193,12 @@ pub fn open_place(task: &Arc<Task>, place: Path, flags: u32, made: bool) -> Resu
     let writes = wanted & access::WRITE != 0 && kind == FileType::Regular;
     let hold = if writes { Some(ContentsHold::to_write(&place)?) } else { None };
     let file = open_inode(task, &place, flags)?;
+    let description = Description::holding(file, Some(place.clone()), flags & LASTING | c::O_LARGEFILE, hold);
+    notify::opened(task, &description);
     if flags & c::O_TRUNC != 0 && !made && kind == FileType::Regular {
         place.inode().set_attributes(&Changes { size: Some(0), ..Changes::default() })?;
         notify::modified(task, &place);
     }
-    let description = Description::holding(file, Some(place), flags & LASTING | c::O_LARGEFILE, hold);
-    notify::opened(task, &description);
     Ok(description)
 }
 

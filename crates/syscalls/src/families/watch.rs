@@ -62,6 +62,14 @@ fn inotify_of_a_directory() {
     gives!(chmod(c"d/file", 0o600) => 0);
     gives!(truncate(c"d/file", 2) => 0);
     eq!(seen(fd), [event(IN_ATTRIB, "file"), event(IN_MODIFY, "file")]);
+    // One time alone tells of reading, or of writing.
+    let (some, omit) = (timespec { tv_sec: 1, tv_nsec: 0 }, timespec { tv_sec: 0, tv_nsec: UTIME_OMIT });
+    for times in [[some, omit], [omit, some], [some, some]] {
+        gives!(utimensat(AT_FDCWD, c"d/file", &times, 0) => 0);
+    }
+    eq!(seen(fd), [event(IN_ACCESS, "file"), event(IN_MODIFY, "file"), event(IN_ATTRIB, "file")]);
+    works!(close(works!(openat(AT_FDCWD, c"d/file", O_WRONLY | O_TRUNC))));
+    eq!(seen(fd), [event(IN_OPEN, "file"), event(IN_MODIFY, "file"), event(IN_CLOSE_WRITE, "file")]);
     gives!(mkdir(c"d/sub", 0o755) => 0);
     gives!(rmdir(c"d/sub") => 0);
     eq!(seen(fd), [event(IN_CREATE | IN_ISDIR, "sub"), event(IN_DELETE | IN_ISDIR, "sub")]);

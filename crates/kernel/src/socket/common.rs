@@ -32,6 +32,8 @@ pub struct Common {
     pub ino: u64,
     /// Whose it is.
     pub uid: u32,
+    /// Permission bits: of a socket of unix(7), those of the file that it is bound to.
+    pub mode: AtomicU32,
     /// Who waits.
     pub queue: Arc<Queue>,
     /// Bytes that may be under way.
@@ -127,6 +129,7 @@ impl Common {
             protocol,
             ino: kernel.anonymous_inode(),
             uid,
+            mode: AtomicU32::new(0o777),
             queue: Queue::new(),
             send_buffer: AtomicU32::new(BUFFER),
             receive_buffer: AtomicU32::new(BUFFER),

@@ -10,6 +10,7 @@ use crate::{Errno, Flow, Result, SysResult};
 use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
 use insula_abi::general as c;
 use insula_abi::{ioctl, net as n};
 
@@ -103,8 +104,13 @@ impl File for SocketFile {
 
     fn attributes(&self) -> Result<Attributes> {
         let common = self.socket.common();
-        let mode = c::S_IFSOCK | 0o777;
+        let mode = c::S_IFSOCK | common.mode.load(Ordering::Relaxed);
         Ok(Attributes { dev: 8, ino: common.ino, mode, nlink: 1, uid: common.uid, blksize: 4096, ..Attributes::default() })
+    }
+
+    fn set_mode(&self, mode: u32) -> Result<()> {
+        self.socket.common().mode.store(mode, Ordering::Relaxed);
+        Ok(())
     }
 
     fn describe(&self) -> Vec<u8> {

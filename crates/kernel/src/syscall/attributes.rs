@@ -19,10 +19,7 @@ pub(super) const CALLS: &[Entry] = &[
     full(Sysno::chmod, |cx, [path, mode, ..]| chmod(cx, HERE, path, mode, 0)),
     full(Sysno::fchmodat, |cx, [dirfd, path, mode, ..]| chmod(cx, dirfd, path, mode, 0)),
     full(Sysno::fchmodat2, |cx, [dirfd, path, mode, flags, ..]| chmod(cx, dirfd, path, mode, flags)),
-    full(Sysno::fchmod, |cx, [fd, mode, ..]| {
-        let place = place_of(&*real(cx.task, fd as i32)?)?;
-        set_mode(cx.task, &place, mode as u32)
-    }),
+    full(Sysno::fchmod, fchmod),
     full(Sysno::chown, |cx, [path, uid, gid, ..]| chown(cx, [HERE, path, uid, gid, 0, 0])),
     full(Sysno::lchown, |cx, [path, uid, gid, ..]| chown(cx, [HERE, path, uid, gid, c::AT_SYMLINK_NOFOLLOW.into(), 0])),
     full(Sysno::fchownat, chown),
@@ -64,7 +61,7 @@ fn at(cx: &Cx<'_>, dirfd: u64, path: u64, flags: u32) -> Result<Path> {
 /// Changes attributes, and tells who watches.
 fn change(task: &Arc<Task>, place: &Path, changes: &Changes) -> SysResult {
     place.inode().set_attributes(changes)?;
-    notify::attributes(task, place);
+    notify::changed(task, place, changes);
     Ok(Flow::Done(0))
 }
 
@@ -76,18 +73,30 @@ fn chmod(cx: &mut Cx<'_>, dirfd: u64, path: u64, mode: u64, flags: u64) -> SysRe
     set_mode(cx.task, &place, mode as u32)
 }
 
+fn fchmod(cx: &mut Cx<'_>, [fd, mode, ..]: Args) -> SysResult {
+    let description = real(cx.task, fd as i32)?;
+    match &description.path {
+        Some(place) => set_mode(cx.task, place, mode as u32),
+        None => {
+            let mode = mode_of(&cx.task.credentials(), &description.file.attributes()?, mode as u32)?;
+            description.file.set_mode(mode).map(Flow::from)
+        }
+    }
+}
+
 fn set_mode(task: &Arc<Task>, place: &Path, mode: u32) -> SysResult {
     access::writable(place)?;
-    let credentials = task.credentials();
-    let attributes = place.inode().attributes()?;
-    if !access::owns(&credentials, &attributes) {
+    let mode = mode_of(&task.credentials(), &place.inode().attributes()?, mode)?;
+    change(task, place, &Changes { mode: Some(mode), ..Changes::default() })
+}
+
+/// Permission bits that somebody may give a file who wants `mode`.
+fn mode_of(credentials: &Credentials, attributes: &Attributes, mode: u32) -> Result<u32> {
+    if !access::owns(credentials, attributes) {
         return Err(Errno::EPERM);
     }
-    let mut mode = mode & 0o7777;
-    if !credentials.in_group(attributes.gid) && !credentials.has(c::CAP_FSETID) {
-        mode &= !c::S_ISGID;
-    }
-    change(task, place, &Changes { mode: Some(mode), ..Changes::default() })
+    let of_group = credentials.in_group(attributes.gid) || credentials.has(c::CAP_FSETID);
+    Ok(mode & if of_group { 0o7777 } else { 0o7777 & !c::S_ISGID })
 }
 
 fn chown(cx: &mut Cx<'_>, [dirfd, path, uid, gid, flags, _]: Args) -> SysResult {

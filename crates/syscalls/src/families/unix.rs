@@ -5,7 +5,7 @@ use crate::sys::sockets::{message, option, pair, unix};
 
 tests!("unix":
     socket_arguments, socketpair_arguments, streams_flow, datagrams_keep_bounds, packets_keep_bounds, peeking,
-    truncation_is_told, waiting_for_all, without_waiting, shutdown_halves, ends_of_peers, bind_and_connect, bind_errors,
+    truncation_is_told, waiting_for_all, without_waiting, shutdown_halves, ends_of_peers, bind_and_connect, a_socket_is_bound_with_its_mode, bind_errors,
     connect_errors, abstract_names, autobind, names_are_told, accept_takes, accept_errors, backlog_fills, datagrams_by_name,
     connected_datagrams, options, timeouts, buffer_fills, interrupted_calls, reset_of_unread_data, not_sockets,
 );
@@ -242,6 +242,22 @@ fn bind_and_connect() {
     gives!(unlink(c"socket") => 0);
     fails!(connect(late, &address, length) => ENOENT);
     gives!(write(client, b"x", 1) => 1);
+}
+
+fn a_socket_is_bound_with_its_mode() {
+    let fd = works!(socket(AF_UNIX, SOCK_STREAM, 0));
+    let mut stat: stat = zeroed();
+    gives!(fchmod(fd, 0o607) => 0);
+    gives!(fstat(fd, &mut stat) => 0);
+    eq!(stat.st_mode, S_IFSOCK | 0o607);
+    let (name, length) = unix(b"socket");
+    gives!(bind(fd, &name, length) => 0);
+    gives!(stat(c"socket", &mut stat) => 0);
+    eq!(stat.st_mode, S_IFSOCK | 0o605);
+    // They are two from then on.
+    gives!(fchmod(fd, 0o700) => 0);
+    gives!(stat(c"socket", &mut stat) => 0);
+    eq!(stat.st_mode, S_IFSOCK | 0o605);
 }
 
 fn bind_errors() {

@@ -12,6 +12,7 @@ use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
 use insula_abi::general as c;
 use insula_abi::net as n;
 
@@ -87,7 +88,7 @@ impl Names {
                 Ok((Bound::Abstract(name.to_vec()), address(name)?))
             }
             Name::Path(path) => {
-                let wanted = Wanted { mode: c::S_IFSOCK | 0o777, rdev: 0, target: &[] };
+                let wanted = Wanted { mode: c::S_IFSOCK | socket.common.mode.load(Ordering::Relaxed), rdev: 0, target: &[] };
                 let place = change::make(task, c::AT_FDCWD, path, &wanted).map_err(|errno| match errno {
                     Errno::EEXIST => Errno::EADDRINUSE,
                     errno => errno,

@@ -85,6 +85,43 @@ fn compilers() {
     check(&["gcc", "make"], &format!("{source}; make -s -j2 a && ./a"), "made\n");
 }
 
+#[test]
+fn traces() {
+    let script = "strace -f -e trace=execve,clone,exit_group -e signal=none -o log sh -c 'true; (exit 3); exit 4' || echo $?; \
+                  grep -c execve log; grep -c '+++ exited with 3 +++' log; tail -n 1 log | grep -o '+++.*'";
+    check(&["strace"], script, "4\n1\n1\n+++ exited with 4 +++\n");
+    // One that runs, and makes calls that are made without a stop by then.
+    let script = "sh -c 'while :; do kill -0 $$; done' & p=$!; sleep 0.5; strace -q -p $p -o log & s=$!; touch log; \
+                  until grep -q 'kill(.*) *= 0' log; do sleep 0.1; done; kill $s; wait $s || true; grep TracerPid /proc/$p/status; kill -9 $p";
+    check(&["strace"], script, "TracerPid:\t0\n");
+}
+
+/// A program for a debugger: it calls itself, and waits for a word that only a debugger sets.
+const DEBUGGED: &str = r#"
+#include <pthread.h>
+#include <unistd.h>
+volatile int stop;
+static int depth(int n) { return n == 0 ? 1 : depth(n - 1) + n; }
+static void *work(void *p) { while (!stop) usleep(1000); return p; }
+static int waits(void) { pthread_t t; pthread_create(&t, 0, work, 0); while (!stop) getppid(); pthread_join(t, 0); return 7; }
+int main(int count, char **words) { return count > 1 ? waits() : depth(3); }
+"#;
+
+#[test]
+fn debuggers() {
+    let make = format!("cat > a.c <<'EOF'\n{DEBUGGED}\nEOF\ngcc -g -O0 -pthread -o a a.c; ulimit -s 8192");
+    let script = format!(
+        "{make}; gdb -nx -batch -ex 'break depth if n==1' -ex run -ex 'bt -frame-arguments all' -ex step -ex 'p n' -ex stepi -ex 'delete' -ex continue a > log 2>&1; \
+         grep -o 'depth (n=[0-9])' log | sort -u | tr '\\n' ' '; grep -o '^.1 = .*' log; grep -o 'exited with code 07' log"
+    );
+    check(&["gcc", "gdb"], &script, "depth (n=0) depth (n=1) depth (n=2) depth (n=3) $1 = 0\nexited with code 07\n");
+    let script = format!(
+        "{make}; ./a wait & p=$!; sleep 0.5; gdb -nx -batch -p $p -ex 'thread apply all bt' -ex 'set var stop=1' -ex detach > log 2>&1; \
+         grep -c '^Thread [12] ' log; grep -o 'in waits ()' log; grep -o '^#[0-9].* in work' log | grep -o work; wait $p || echo $?"
+    );
+    check(&["gcc", "gdb"], &script, "2\nin waits ()\nwork\n7\n");
+}
+
 /// Threads that all fork, and whose children write over everything: what the parent has is the parent's.
 const FORKS: &str = r#"
 #include <pthread.h>

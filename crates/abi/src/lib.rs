@@ -8,7 +8,7 @@
 //! |---|---|
 //! | [`errno`] | error numbers |
 //! | [`regs`] | the registers of a task |
-//! | [`time`], [`tty`], [`file`](mod@file), [`signal`], [`process`], [`memory`], [`ipc`], [`elf`] | structures, by family |
+//! | [`time`], [`tty`], [`file`](mod@file), [`signal`], [`process`], [`ptrace_info`], [`memory`], [`ipc`], [`elf`] | structures, by family |
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -19,6 +19,7 @@ pub mod file;
 pub mod ipc;
 pub mod memory;
 pub mod process;
+pub mod ptrace_info;
 pub mod regs;
 pub mod signal;
 pub mod socket;

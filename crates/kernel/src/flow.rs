@@ -26,6 +26,9 @@ pub enum Flow {
     Clone(Box<Newborn>),
     /// This task has ended.
     Exit,
+    /// The task is traced. Its tracer may have something to say first: what it is told, if not that the call is about to be made
+    /// ([`crate::trace::stop`]); then it is made by [`crate::syscall::dispatch_traced`].
+    Traced(Option<crate::trace::Report>),
 }
 
 /// A task that is to be placed.

@@ -23,6 +23,7 @@
 //! | [`tty`] | terminals |
 //! | [`fs`] | the tree of files, descriptors, pipes, and files that wait |
 //! | [`seccomp`] | tasks that confine themselves |
+//! | [`trace`] | tasks that watch and change others |
 //! | [`socket`] | sockets |
 //! | [`ipc`] | System V IPC and POSIX message queues |
 //! | [`syscall`] | a handler for each call, and the table of what is supported |
@@ -56,6 +57,7 @@ pub mod sync;
 pub mod syscall;
 pub mod task;
 pub mod time;
+pub mod trace;
 pub mod tty;
 pub mod wait;
 

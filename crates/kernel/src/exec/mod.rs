@@ -206,7 +206,11 @@ pub fn alone(task: &Arc<Task>) -> Result<impl Future<Output = Result<()>> + Send
 
 /// Puts a loaded program in place of the old one, whose task must be the last of its process; answers what it begins with.
 pub fn begin(task: &Arc<Task>, loaded: Loaded) -> Regs {
+    let before = task.tid();
     take_leadership(task);
+    if task.is_traced() || before != task.tid() {
+        crate::trace::relation::executed(task, before);
+    }
     crate::futex::robust::leave(task);
     let process = &task.process;
     // Before anybody can see the new program: its parent may not move it to another group any more.

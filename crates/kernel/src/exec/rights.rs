@@ -33,7 +33,7 @@ pub fn after(task: &Arc<Task>, found: &Found) -> Result<Rights> {
     let before = task.credentials();
     let mut now = (*before).clone();
     let (mode, uid, gid) = (found.attributes.mode, found.attributes.uid, found.attributes.gid);
-    let trusted = found.trusted && !before.no_new_privileges;
+    let trusted = found.trusted && !before.no_new_privileges && crate::trace::relation::may_gain(task);
     if trusted && mode & c::S_ISUID != 0 {
         now.uid.effective = uid;
     }

@@ -1,7 +1,8 @@
-//! Other code in place of a program's own: how a placement has system calls made without a stop.
+//! What isn't the program's to write: other code in place of its own, by which a placement has system calls made without a stop; and what a tracer
+//! writes.
 
 use super::area::{Area, Private, Protection};
-use super::fault::page_of;
+use super::fault::{Fault, page_of};
 use super::{Mm, State};
 use crate::{Errno, Result};
 use core::ops::Range;
@@ -34,10 +35,53 @@ impl Mm {
             return Err(Errno::EFAULT);
         }
         self.frames.memory().write(frame + (address - page), new);
+        self.put_in_place(&mut state, page, frame);
+        Ok(())
+    }
+
+    /// Writes to memory, also where the program may not: in private memory the page becomes this address space's own, and is written there (Linux:
+    /// `FOLL_FORCE`). Answers how many bytes were written.
+    pub fn force(&self, address: u64, from: &[u8]) -> (usize, core::result::Result<(), Fault>) {
+        let mut done = 0;
+        while done < from.len() {
+            let Some(at) = address.checked_add(done as u64) else { return (done, Err(Fault::NotMapped)) };
+            let most = ((PAGE - at % PAGE) as usize).min(from.len() - done);
+            let (count, outcome) = self.write_some(at, &from[done..done + most]);
+            done += count;
+            match outcome {
+                Ok(()) => {}
+                Err(Fault::NotAllowed) => match self.force_in_page(at + count as u64, &from[done..done + most - count]) {
+                    Ok(()) => done += most - count,
+                    Err(fault) => return (done, Err(fault)),
+                },
+                Err(fault) => return (done, Err(fault)),
+            }
+        }
+        (done, Ok(()))
+    }
+
+    fn force_in_page(&self, address: u64, from: &[u8]) -> core::result::Result<(), Fault> {
+        let page = page_of(address);
+        let mut state = self.lock();
+        let (range, area) = state.areas.get(page).map(|(range, area)| (range, area.clone())).ok_or(Fault::NotMapped)?;
+        if area.is_shared() {
+            return Err(Fault::NotAllowed);
+        }
+        let own = state.private.get(page).filter(|(_, private)| !private.copy_on_write);
+        if let Some(frame) = own.map(|(piece, private)| private.frame + (page - piece.start)) {
+            self.frames.memory().write(frame + (address - page), from);
+            return Ok(());
+        }
+        let frame = self.own_copy(&state, page, &range, &area)?;
+        self.frames.memory().write(frame + (address - page), from);
+        self.put_in_place(&mut state, page, frame);
+        Ok(())
+    }
+
+    fn put_in_place(&self, state: &mut State, page: u64, frame: u64) {
         state.drop_private(&self.frames, page..page + PAGE);
         state.private.insert(page..page + PAGE, Private { frame, copy_on_write: false });
         state.publish(page..page + PAGE, false);
-        Ok(())
     }
 
     /// A copy of what a page shows.

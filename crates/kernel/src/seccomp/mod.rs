@@ -6,6 +6,7 @@ use crate::cpu::{Call, Cpu};
 use crate::signal::send::{force, status_of};
 use crate::sync::Mutex;
 use crate::task::Task;
+use crate::trace::Report;
 use crate::{Errno, Flow, Result, SysResult};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -14,6 +15,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use insula_abi::Sysno;
 use insula_abi::general as c;
 use insula_abi::process::SockFilter;
+use insula_abi::ptrace::PTRACE_O_TRACESECCOMP;
 use insula_abi::signal::Siginfo;
 
 /// `AUDIT_ARCH_X86_64`.
@@ -58,9 +60,13 @@ pub struct Filter {
 /// Calls with higher numbers are always asked about.
 const NUMBERS: usize = 512;
 
+/// Beside the mode: the task is traced, and its calls are its tracer's to see first.
+const TRACED: u32 = 1 << 8;
+
 /// How a task is confined.
 #[derive(Default)]
 pub struct Confinement {
+    /// `SECCOMP_MODE_*`, and [`TRACED`].
     mode: AtomicU32,
     filter: Mutex<Option<Arc<Filter>>>,
 }
@@ -68,7 +74,30 @@ pub struct Confinement {
 impl Confinement {
     /// `SECCOMP_MODE_*`.
     pub fn mode(&self) -> u32 {
-        self.mode.load(Ordering::Acquire)
+        self.mode.load(Ordering::Acquire) & !TRACED
+    }
+
+    /// Whether calls are carried out without a look at anything: nobody traces the task, nothing confines it.
+    pub fn is_free(&self) -> bool {
+        self.mode.load(Ordering::Acquire) == DISABLED
+    }
+
+    /// Whether the task is traced.
+    pub fn is_traced(&self) -> bool {
+        self.mode.load(Ordering::Acquire) & TRACED != 0
+    }
+
+    /// It is, or isn't.
+    pub(crate) fn set_traced(&self, traced: bool) {
+        if traced {
+            self.mode.fetch_or(TRACED, Ordering::AcqRel);
+        } else {
+            self.mode.fetch_and(!TRACED, Ordering::AcqRel);
+        }
+    }
+
+    fn set_mode(&self, mode: u32) {
+        let _ = self.mode.fetch_update(Ordering::AcqRel, Ordering::Acquire, |before| Some(before & TRACED | mode));
     }
 
     /// How many filters there are.
@@ -85,7 +114,7 @@ impl Confinement {
     /// A new task is confined as its maker.
     pub fn inherit(&self, maker: &Confinement) {
         *self.filter.lock() = maker.filter.lock().clone();
-        self.mode.store(maker.mode(), Ordering::Release);
+        self.set_mode(maker.mode());
     }
 
     /// From now on only to read, write, and end.
@@ -93,10 +122,8 @@ impl Confinement {
     /// # Errors
     /// `EINVAL`: there are filters.
     pub fn be_strict(&self) -> Result<()> {
-        match self.mode.compare_exchange(DISABLED, STRICT, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) | Err(STRICT) => Ok(()),
-            Err(_) => Err(Errno::EINVAL),
-        }
+        let strict = |before: u32| (before & !TRACED != FILTERED).then_some(before & TRACED | STRICT);
+        self.mode.fetch_update(Ordering::AcqRel, Ordering::Acquire, strict).map(drop).map_err(|_| Errno::EINVAL)
     }
 
     /// The filter that would be there with one more.
@@ -142,12 +169,12 @@ impl Confinement {
     pub fn filter(&self, filter: Arc<Filter>) {
         let before = self.filter.lock().replace(filter);
         drop(before);
-        self.mode.store(FILTERED, Ordering::Release);
+        self.set_mode(FILTERED);
     }
 
     /// Whether calls of this number are carried out without a look at anything else.
     pub fn lets_through(&self, number: u64) -> bool {
-        match self.mode() {
+        match self.mode.load(Ordering::Acquire) {
             DISABLED => true,
             FILTERED => {
                 let index = usize::try_from(number).unwrap_or(NUMBERS);
@@ -192,7 +219,9 @@ impl Drop for Filter {
 }
 
 /// What becomes of a call of a confined task; none if it is to be carried out.
-pub fn check(task: &Arc<Task>, cpu: &mut dyn Cpu, call: &Call) -> Option<SysResult> {
+///
+/// `asked` says that the task's tracer has decided about it already.
+pub fn check(task: &Arc<Task>, cpu: &mut dyn Cpu, call: &Call, asked: bool) -> Option<SysResult> {
     if task.confinement.lets_through(call.number) {
         return None;
     }
@@ -202,11 +231,11 @@ pub fn check(task: &Arc<Task>, cpu: &mut dyn Cpu, call: &Call) -> Option<SysResu
             let allowed = ALLOWED.iter().any(|allowed| *allowed as u64 == call.number);
             if allowed { None } else { Some(end(task, c::SIGKILL, false)) }
         }
-        _ => filtered(task, cpu, call),
+        _ => filtered(task, cpu, call, asked),
     }
 }
 
-fn filtered(task: &Arc<Task>, cpu: &mut dyn Cpu, call: &Call) -> Option<SysResult> {
+fn filtered(task: &Arc<Task>, cpu: &mut dyn Cpu, call: &Call, asked: bool) -> Option<SysResult> {
     let number = call.number as u32;
     let instruction = cpu.regs().rip;
     let said = task.confinement.ask(&Data::new(number, instruction, &call.arguments));
@@ -221,6 +250,8 @@ fn filtered(task: &Arc<Task>, cpu: &mut dyn Cpu, call: &Call) -> Option<SysResul
             force(task, Siginfo::system_call(instruction, number as i32, ARCH, detail as i32));
             Some(Ok(Flow::Registers))
         }
+        answer::TRACE if asked => None,
+        answer::TRACE if task.trace.lock().has(PTRACE_O_TRACESECCOMP) => Some(Ok(Flow::Traced(Some(Report::Filter(detail))))),
         // Nobody traces, and nobody listens.
         answer::TRACE | answer::USER_NOTIF => Some(Err(Errno::ENOSYS)),
         answer::KILL_THREAD => Some(end(task, c::SIGSYS, task.process.tasks().len() == 1)),

@@ -2,11 +2,12 @@
 
 use super::action::{BY_DEFAULT, IGNORE};
 use super::frame;
-use super::send::{force, is_protected, status_of};
+use super::send::{Target, force, is_protected, send, status_of};
 use super::{DefaultAction, SigSet, stop};
 use crate::cpu::Cpu;
 use crate::flow::Blocked;
 use crate::task::Task;
+use crate::trace::{self, Report};
 use crate::{Errno, Regs};
 use alloc::sync::Arc;
 use insula_abi::Sysno;
@@ -17,6 +18,8 @@ use insula_abi::signal::{Sigaction, Siginfo};
 pub enum Next {
     /// It goes back to its program.
     Enter,
+    /// The same, for one instruction.
+    Step,
     /// It begins a program: in a new address space ([`Task::mm`]), with registers and extended state that are set already.
     Begin,
     /// It waits for this future, and then [`deliver`] is asked again.
@@ -38,8 +41,26 @@ pub fn deliver(task: &Arc<Task>, cpu: &mut dyn Cpu, restarts: bool) -> Next {
     }
     // Before looking: who comes later sets it again.
     task.set_attention(false);
+    enter_program(task, cpu);
+    if task.is_traced() {
+        let resumed = trace::stop::resume(task, cpu);
+        if let Some(info) = resumed.and_then(|resumed| resumed.signal(task)) {
+            take_over(task, cpu, info);
+        }
+    }
     loop {
-        if let Some(status) = task.ends() {
+        let ends = ends(task);
+        if ends.is_none() && core::mem::take(&mut task.signals().returning) {
+            give_back(task, cpu);
+            continue;
+        }
+        if let Some(report) = trace::stop::due(task, ends)
+            && let Some(wait) = trace::stop::stop(task, cpu, report)
+        {
+            task.set_attention(true);
+            return Next::Wait(wait);
+        }
+        if let Some(status) = ends {
             task.exit(status);
             return Next::End;
         }
@@ -47,26 +68,49 @@ pub fn deliver(task: &Arc<Task>, cpu: &mut dyn Cpu, restarts: bool) -> Next {
             task.set_attention(true);
             return Next::Wait(wait);
         }
-        let returning = core::mem::take(&mut task.signals().returning);
-        if returning {
-            give_back(task, cpu);
-            continue;
+        let Some(info) = take(task) else { break };
+        if task.is_traced()
+            && let Some(wait) = trace::stop::stop(task, cpu, Report::Signal(info))
+        {
+            task.set_attention(true);
+            return Next::Wait(wait);
         }
-        match take(task) {
-            Some(info) => act(task, cpu, &info),
-            None => break,
-        }
+        act(task, cpu, &info);
     }
     restart(cpu.regs());
     let saved = task.signals().saved.take();
     if let Some(mask) = saved {
         task.set_blocked(mask);
     }
-    let Some(entry) = task.signals().entry.take() else { return Next::Enter };
-    *cpu.regs() = *entry;
+    if core::mem::take(&mut task.signals().begins) {
+        return Next::Begin;
+    }
+    if task.is_traced() && trace::stop::steps(task) { Next::Step } else { Next::Enter }
+}
+
+/// What execve(2) begins with is what the task has from here on.
+pub fn enter_program(task: &Task, cpu: &mut dyn Cpu) {
+    let Some(entry) = task.signals().entry.take() else { return };
+    // Of the call, a tracer sees the end.
+    let call = if task.is_traced() { cpu.regs().orig_rax } else { u64::MAX };
+    *cpu.regs() = Regs { orig_rax: call, ..*entry };
     let state = frame::initial(cpu.extended().len());
     cpu.set_extended(&state);
-    Next::Begin
+    task.signals().begins = true;
+}
+
+/// The status with which the task is to end, if it is to: with all of its process, or by itself.
+fn ends(task: &Task) -> Option<i32> {
+    task.ends().or_else(|| if task.is_traced() { task.trace.lock().leaving } else { None })
+}
+
+/// Takes the signal that its tracer gave back, or another in its place.
+fn take_over(task: &Arc<Task>, cpu: &mut dyn Cpu, info: Siginfo) {
+    if task.signals().blocked.has(info.signo) {
+        let _ = send(Target::Task(task), info);
+        return;
+    }
+    act(task, cpu, &info);
 }
 
 /// Takes the next signal that isn't blocked.

@@ -23,7 +23,7 @@ pub mod set;
 pub mod stop;
 
 pub use action::{Actions, Default as DefaultAction};
-pub use deliver::{Next, deliver};
+pub use deliver::{Next, deliver, enter_program};
 pub use queue::Pending;
 pub use send::Target;
 pub use set::SigSet;
@@ -56,6 +56,8 @@ pub struct Own {
     pub returning: bool,
     /// What execve(2) begins with, on the way back.
     pub entry: Option<Box<crate::Regs>>,
+    /// It has the registers of a new program, and is still on that way.
+    pub begins: bool,
 }
 
 /// What a frame tells of the last fault.
@@ -81,6 +83,7 @@ impl Own {
             fault: FaultRegisters::default(),
             returning: false,
             entry: None,
+            begins: false,
         }
     }
 

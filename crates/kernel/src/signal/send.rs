@@ -3,6 +3,7 @@
 use super::action::{BY_DEFAULT, Default as DefaultAction};
 use super::{FIRST_QUEUED, Pending, SigSet};
 use crate::task::{Credentials, Process, Task};
+use crate::trace::relation;
 use crate::{Errno, Result};
 use alloc::sync::Arc;
 use insula_abi::general as c;
@@ -51,6 +52,7 @@ fn send_from(target: Target<'_>, info: Siginfo, outside: bool) -> Result<()> {
     if signal == c::SIGKILL as i32 {
         if !is_protected(&process, signal, outside) {
             process.end(status_of(signal, false));
+            relation::killed(&process);
         }
         return Ok(());
     }
@@ -59,7 +61,13 @@ fn send_from(target: Target<'_>, info: Siginfo, outside: bool) -> Result<()> {
         if state.ended {
             return Ok(());
         }
-        let ignored = process.actions().lock().ignores(signal) || is_protected(&process, signal, outside);
+        let first = match target {
+            Target::Task(task) => Some(task),
+            Target::Process(_) => state.threads.get(&process.pid),
+        };
+        // A tracer wants to know of what is ignored, too.
+        let ignored = (process.actions().lock().ignores(signal) || is_protected(&process, signal, outside))
+            && !first.is_some_and(|task| task.is_traced());
         let taker = match target {
             Target::Task(task) => Some(task.clone()),
             Target::Process(_) => choose(&state, process.pid, signal),
@@ -128,7 +136,7 @@ pub fn force(task: &Arc<Task>, info: Siginfo) {
     }
     // Even an init ends if it can't go on.
     let deadly = !actions.lock().catches(signal) && matches!(DefaultAction::of(signal), DefaultAction::End | DefaultAction::Dump);
-    if deadly && task.process.is_init() {
+    if deadly && task.process.is_init() && !task.is_traced() {
         task.process.end(status_of(signal, false));
     }
     task.interrupt();

@@ -5,6 +5,7 @@ use super::{DefaultAction, SigSet};
 use crate::flow::Blocked;
 use crate::task::pids::Report;
 use crate::task::{Process, Task};
+use crate::trace::relation;
 use crate::wait::Events;
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
@@ -53,6 +54,9 @@ fn resume(process: &Arc<Process>) {
     };
     let Some(stop) = stop else { return };
     for task in &tasks {
+        if task.is_traced() {
+            relation::group_goes_on(task);
+        }
         task.interrupt();
     }
     if stop.complete
@@ -71,8 +75,12 @@ fn tell_parent(task: &Task, process: &Process, report: Report) {
     let parent = {
         let mut tree = task.kernel().pids.lock();
         let Some(node) = tree.nodes.get_mut(&process.pid) else { return };
-        node.report = Some(report);
         let parent = node.parent;
+        // Who traces its own child hears of it as a tracer.
+        if relation::traces(parent, process) {
+            return;
+        }
+        node.report = Some(report);
         tree.process(parent)
     };
     let Some(parent) = parent else { return };
@@ -96,7 +104,11 @@ pub(crate) const fn ticks(nanos: u64) -> u64 {
 pub(super) fn begin(task: &Arc<Task>, signal: i32) {
     let tasks: Vec<_> = {
         let mut state = task.process.lock();
-        if state.stop.is_some() || state.ending.is_some() || state.replacing.is_some() {
+        if state.ending.is_some() || state.replacing.is_some() {
+            return;
+        }
+        if state.stop.is_some() {
+            relation::stop_again(task);
             return;
         }
         state.stop = Some(Stop { signal, stopped: BTreeSet::new(), complete: false });
@@ -109,25 +121,34 @@ pub(super) fn begin(task: &Arc<Task>, signal: i32) {
 
 /// Where a task of a stopped process waits until it goes on, or is to end; none if it isn't stopped.
 pub(super) fn hold(task: &Arc<Task>) -> Option<Blocked> {
-    {
-        let mut state = task.process.lock();
-        if state.ending.is_some() || state.replacing.is_some() {
-            return None;
-        }
-        let tid = task.tid();
-        state.stop.as_mut()?.stopped.insert(tid);
+    // A tracee stands still for its tracer.
+    if task.is_traced() && task.trace.lock().by.is_some() || !take_part(task) {
+        return None;
     }
-    check_complete(task);
     let task = task.clone();
     Some(Box::pin(poll_fn(move |context| {
         task.wait_with(context.waker());
         let state = task.process.lock();
-        if state.stop.is_none() || state.ending.is_some() || state.replacing.is_some() {
+        if state.stop.is_none() || state.ending.is_some() || state.replacing.is_some() || task.is_traced() {
             Poll::Ready(Ok(0))
         } else {
             Poll::Pending
         }
     })))
+}
+
+/// A task stands still with its process; whether that is stopped at all.
+pub(crate) fn take_part(task: &Arc<Task>) -> bool {
+    {
+        let mut state = task.process.lock();
+        if state.ending.is_some() || state.replacing.is_some() {
+            return false;
+        }
+        let Some(stop) = &mut state.stop else { return false };
+        stop.stopped.insert(task.tid());
+    }
+    check_complete(task);
+    true
 }
 
 /// If all tasks have stopped, the parent is told. Called whenever one stops or ends.

@@ -3,7 +3,7 @@
 //! A family's file has its handlers and a table of them ([`Entry`]). [`dispatch`] finds the handler by number.
 
 use crate::cpu::{Call, Cpu};
-use crate::flow::SysResult;
+use crate::flow::{Flow, SysResult};
 use crate::sync::Mutex;
 use crate::task::Task;
 use crate::{Errno, Kernel};
@@ -36,6 +36,7 @@ mod pipe;
 mod poll;
 pub(crate) mod prctl;
 pub(crate) mod process;
+mod ptrace;
 mod random;
 mod remote;
 pub(crate) mod scheduling;
@@ -122,6 +123,7 @@ pub const FAMILIES: &[&[Entry]] = &[
     poll::CALLS,
     prctl::CALLS,
     process::CALLS,
+    ptrace::CALLS,
     random::CALLS,
     remote::CALLS,
     scheduling::CALLS,
@@ -190,11 +192,25 @@ const fn table() -> [Option<Handler>; NUMBERS] {
 /// # Errors
 /// What the program is to be told, or one of the numbers that [`Errno::restarts`].
 pub fn dispatch(kernel: &Arc<Kernel>, task: &Arc<Task>, cpu: &mut dyn Cpu, call: &Call) -> SysResult {
-    if task.confinement.mode() != crate::seccomp::DISABLED
-        && let Some(outcome) = crate::seccomp::check(task, cpu, call)
-    {
-        return outcome;
+    if task.confinement.is_free() {
+        return carry_out(kernel, task, cpu, call);
     }
+    if task.is_traced() {
+        return Ok(Flow::Traced(None));
+    }
+    dispatch_traced(kernel, task, cpu, call, false)
+}
+
+/// Carries out a call of a task that is traced; `asked` says that its tracer has been told what a filter told to tell it.
+///
+/// # Errors
+/// Those of [`dispatch`].
+pub fn dispatch_traced(kernel: &Arc<Kernel>, task: &Arc<Task>, cpu: &mut dyn Cpu, call: &Call, asked: bool) -> SysResult {
+    let refused = crate::seccomp::check(task, cpu, call, asked);
+    refused.unwrap_or_else(|| carry_out(kernel, task, cpu, call))
+}
+
+fn carry_out(kernel: &Arc<Kernel>, task: &Arc<Task>, cpu: &mut dyn Cpu, call: &Call) -> SysResult {
     match usize::try_from(call.number).ok().and_then(|number| TABLE.get(number)).copied().flatten() {
         Some(handler) => handler(&mut Cx { kernel, task, cpu }, call.arguments),
         None => {

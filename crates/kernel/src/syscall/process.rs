@@ -26,7 +26,14 @@ pub(crate) const CALLS: &[Entry] = &[
         clone(cx, &Request { flags, exit_signal: c::SIGCHLD as i32, ..Request::default() })
     }),
     full(Sysno::exit, |cx, [status, ..]| {
-        cx.task.exit((status as i32 & 0xff) << 8);
+        let status = (status as i32 & 0xff) << 8;
+        if cx.task.is_traced() {
+            // It may have to tell of it, on its way back.
+            cx.task.trace.lock().leaving = Some(status);
+            cx.task.set_attention(true);
+            return Ok(Flow::Registers);
+        }
+        cx.task.exit(status);
         Ok(Flow::Exit)
     }),
     full(Sysno::exit_group, exit_group),
@@ -115,6 +122,9 @@ fn clone3(cx: &mut Cx<'_>, [address, size, ..]: Args) -> SysResult {
 fn exit_group(cx: &mut Cx<'_>, [status, ..]: Args) -> SysResult {
     let status = (status as i32 & 0xff) << 8;
     cx.task.process.end(status);
+    if cx.task.is_traced() {
+        return Ok(Flow::Registers);
+    }
     cx.task.exit(status);
     Ok(Flow::Exit)
 }
@@ -212,7 +222,10 @@ fn waitid(cx: &mut Cx<'_>, [kind, id, info, options, usage, _]: Args) -> SysResu
             mm.put(usage, &rusage(&change.usage))?;
         }
         if info != 0 {
-            let (code, value) = code_of(change.status);
+            let (code, value) = match change.traced {
+                true => (c::CLD_TRAPPED as i32, change.status >> 8),
+                false => code_of(change.status),
+            };
             put_info(&mm, info, &Siginfo::child(code, change.pid, change.uid, value, 0, 0))?;
         }
         Ok(0)

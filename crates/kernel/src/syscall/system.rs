@@ -54,7 +54,6 @@ pub(crate) const CALLS: &[Entry] = &[
     refused(Sysno::syslog, |cx, _| only_with(cx, c::CAP_SYSLOG, Errno::EPERM)),
     refused(Sysno::bpf, |cx, _| only_with(cx, c::CAP_BPF, Errno::EPERM)),
     refused(Sysno::perf_event_open, |cx, _| only_with(cx, c::CAP_PERFMON, Errno::ENOSYS)),
-    refused(Sysno::ptrace, |_, _| Err(Errno::EPERM)),
     partial(Sysno::setns, "mounts, UTS, IPC, control groups", |cx, [fd, kind, ..]| {
         let description = cx.task.file(fd as i32)?;
         match description.as_file::<Pidfd>() {

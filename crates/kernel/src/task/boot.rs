@@ -158,6 +158,7 @@ impl Kernel {
             report: None,
             executed: true,
             adopted: false,
+            tracer_first: false,
             job: false,
         });
     }

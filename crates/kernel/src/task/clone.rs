@@ -238,6 +238,9 @@ fn join(maker: &Arc<Task>, task: &Arc<Task>, request: &Request) -> Result<()> {
         }
     }
     tree.adopt(task);
+    if maker.is_traced() {
+        crate::trace::relation::inherit(maker, task, request);
+    }
     if !thread {
         CpuLimit::watch(maker.kernel(), process);
         process.lock().threads.insert(task.tid(), task.clone());
@@ -259,6 +262,7 @@ fn join(maker: &Arc<Task>, task: &Arc<Task>, request: &Request) -> Result<()> {
             report: None,
             executed: false,
             adopted: false,
+            tracer_first: false,
             job: false,
         };
         tree.insert(node);
@@ -303,8 +307,9 @@ impl Task {
 
 impl Newborn {
     /// The placement has no room for it: it never was. The maker's call answers `EAGAIN`.
-    pub fn abandon(self) {
+    pub fn abandon(self, maker: &Task) {
         let task = &self.task;
+        crate::trace::relation::abandon(maker, task);
         let tid = task.tid();
         task.ended.store(true, Ordering::SeqCst);
         task.mm().leave();

@@ -2,10 +2,12 @@
 
 use super::pids::{Node, Tree};
 use super::{Busy, Process, Task};
+use crate::Kernel;
 use crate::fs::Descriptors;
 use crate::signal::action::IGNORE;
 use crate::signal::send::{Target, send};
 use crate::signal::stop::{check_complete, ticks};
+use crate::trace::relation;
 use crate::wait::Events;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -27,7 +29,7 @@ impl Task {
         self.mm().leave();
         self.release_vfork();
         self.leave_files();
-        let tid = self.tid();
+        let (tid, own) = (self.tid(), status);
         self.process.uid.store(self.credentials().uid.real, Ordering::Relaxed);
         let (last, status) = {
             let mut state = self.process.lock();
@@ -49,6 +51,10 @@ impl Task {
             }
             (last, state.status)
         };
+        relation::leave(self);
+        if self.is_traced() && tid != self.process.pid {
+            relation::thread_has_ended(self, own);
+        }
         if last {
             // What it ran may be written again.
             let program = self.process.program.lock().take();
@@ -124,6 +130,14 @@ impl Task {
         let node = tree.nodes.get_mut(&process.pid)?;
         node.ended = true;
         let (exit_signal, parent) = (node.exit_signal, node.parent);
+        if let Some(tracer) = relation::process_has_ended(process, parent, status) {
+            node.tracer_first = true;
+            let (code, value) = super::wait::code_of(status);
+            let (user, system) = process.times();
+            let uid = self.credentials().uid.real;
+            letters.push((tracer.clone(), Siginfo::child(code, process.pid, uid, value, ticks(user), ticks(system))));
+            return Some(tracer);
+        }
         let Some(parent) = tree.process(parent) else {
             // The world outside asks the process itself.
             tree.remove(process.pid);
@@ -152,6 +166,30 @@ impl Task {
             let _ = send(Target::Process(&process), info);
         }
     }
+}
+
+/// A process that has ended, and that its tracer doesn't wait for any more, is its parent's.
+pub(crate) fn give_to_parent(kernel: &Kernel, pid: i32) {
+    let mut letters = Letters::new();
+    let parent = {
+        let mut tree = kernel.pids.lock();
+        let Some(node) = tree.nodes.get_mut(&pid).filter(|node| node.tracer_first) else { return };
+        node.tracer_first = false;
+        let (parent, exit_signal, process) = (node.parent, node.exit_signal, node.process.clone());
+        let Some(parent) = tree.process(parent) else {
+            tree.remove(pid);
+            return;
+        };
+        let (status, uid) = (process.status().unwrap_or_default(), process.uid.load(Ordering::Relaxed));
+        if notify_end(&parent, pid, exit_signal, status, uid, process.times(), &mut letters) {
+            tree.remove(pid);
+        }
+        parent
+    };
+    for (process, info) in letters {
+        let _ = send(Target::Process(&process), info);
+    }
+    parent.children.wake(Events::READABLE);
 }
 
 /// Tells a parent of an end; answers whether it doesn't want to wait for it.
@@ -196,6 +234,7 @@ fn give_children_away(tree: &mut Tree, process: &Arc<Process>, letters: &mut Let
         child.adopted = heir.is_none();
         tell_of_parents_end(child, process.pid, letters);
         let (ended, child_group, child_session) = (child.ended, child.group, child.session.id);
+        let tracer_first = child.tracer_first;
         // Whoever takes orphans in expects the usual signal.
         child.exit_signal = if child.exit_signal == 0 { 0 } else { c::SIGCHLD as i32 };
         let (exit_signal, child_process) = (child.exit_signal, child.process.clone());
@@ -204,7 +243,7 @@ fn give_children_away(tree: &mut Tree, process: &Arc<Process>, letters: &mut Let
                 if let Some(node) = tree.nodes.get_mut(&parent.pid) {
                     node.children.insert(pid);
                 }
-                if ended {
+                if ended && !tracer_first {
                     let status = child_process.status().unwrap_or_default();
                     if notify_end(
                         parent,
@@ -220,7 +259,7 @@ fn give_children_away(tree: &mut Tree, process: &Arc<Process>, letters: &mut Let
                     parent.children.wake(Events::READABLE);
                 }
             }
-            None if ended => drop(tree.remove(pid)),
+            None if ended && !tracer_first => drop(tree.remove(pid)),
             None => {}
         }
         if child_group != group && child_session == session && tree.is_orphaned(child_group, Some(process.pid)) {

@@ -54,6 +54,7 @@ use crate::seccomp::Confinement;
 use crate::signal::{Own, SigSet};
 use crate::sync::{Mutex, MutexGuard};
 use crate::syscall::Cx;
+use crate::trace::Trace;
 use crate::{Errno, Kernel, Result, SysResult};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -81,6 +82,8 @@ pub struct Task {
     spaces: Mutex<Spaces>,
     credentials: Mutex<Arc<Credentials>>,
     signals: Mutex<Own>,
+    /// What ptrace(2) has to do with it.
+    pub(crate) trace: Mutex<Trace>,
     /// How it wants to be scheduled.
     pub scheduling: Mutex<Scheduling>,
     /// What it may call, seccomp(2).
@@ -154,6 +157,7 @@ impl Task {
             spaces: Mutex::new(parts.spaces.unwrap_or_else(|| kernel.spaces.clone())),
             credentials: Mutex::new(parts.credentials),
             signals: Mutex::new(Own::new(parts.blocked)),
+            trace: Mutex::default(),
             scheduling: Mutex::default(),
             confinement: Confinement::default(),
             personality: AtomicU32::new(0),

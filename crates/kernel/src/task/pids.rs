@@ -50,6 +50,8 @@ pub(crate) struct Node {
     pub exit_signal: i32,
     /// It has ended, and its parent may wait for it.
     pub ended: bool,
+    /// But its tracer is to do so first.
+    pub tracer_first: bool,
     /// Something else to be waited for.
     pub report: Option<Report>,
     /// It has called execve(2): its parent may no longer move it to another group.

@@ -7,9 +7,10 @@ use crate::signal::stop::Stop;
 use crate::signal::{Actions, Pending};
 use crate::sync::{Mutex, MutexGuard};
 use crate::time::timers::ProcessTimers;
+use crate::trace::Tracees;
 use crate::wait::{Events, Observer, Pollable, Queue, Registration};
 use alloc::collections::BTreeMap;
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
@@ -52,7 +53,11 @@ pub struct Process {
     pub account: super::account::Account,
     /// Used by children that were waited for.
     pub children_usage: Usage,
-    /// Told whenever a child has something to be waited for.
+    /// Tasks that its tasks trace, ptrace(2).
+    pub(crate) tracees: Mutex<Tracees>,
+    /// Whose task traces its first one.
+    pub(crate) first_traced_by: Mutex<Weak<Process>>,
+    /// Told whenever a child, or a tracee, has something to be waited for.
     pub(crate) children: Arc<Queue>,
     /// Told when a signal becomes pending, for signalfd(2).
     pub(crate) pending_changed: Arc<Queue>,
@@ -125,6 +130,8 @@ impl Process {
             usage: Usage::default(),
             account: super::account::Account::default(),
             children_usage: Usage::default(),
+            tracees: Mutex::default(),
+            first_traced_by: Mutex::default(),
             children: Queue::new(),
             pending_changed: Queue::new(),
             changed: Queue::new(),

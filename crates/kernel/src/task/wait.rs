@@ -3,6 +3,7 @@
 use super::Process;
 use super::pids::{Node, Report, Tree};
 use super::{Task, Usage};
+use crate::trace::Tracked;
 use crate::{Errno, Result};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
@@ -31,6 +32,8 @@ pub struct Change {
     pub status: i32,
     /// What it used, with what it waited for, if it has ended.
     pub usage: Usage,
+    /// It stands still for who traces it.
+    pub traced: bool,
 }
 
 /// Why a child changed and by what, as a `SIGCHLD` tells it, of a status as wait(2) does.
@@ -54,10 +57,14 @@ pub const fn code_of(status: i32) -> (i32, i32) {
 /// # Errors
 /// `ECHILD`: there is no such child. `EAGAIN`: none has changed.
 pub fn look(task: &Arc<Task>, which: &Which, options: u32) -> Result<Change> {
+    if let Some(change) = tracee(task, which, options) {
+        return Ok(change);
+    }
     let mut tree = task.kernel().pids.lock();
     let ours = tree.nodes.get(&task.process.pid).ok_or(Errno::ECHILD)?;
     let group = ours.group;
-    let mut found = false;
+    let mut found =
+        task.process.tracees.lock().iter().any(|(number, tracked)| is_meant(&tree, task, which, options, *number, tracked));
     let mut changed = None;
     for pid in &ours.children {
         let Some(child) = tree.nodes.get(pid) else { continue };
@@ -65,13 +72,59 @@ pub fn look(task: &Arc<Task>, which: &Which, options: u32) -> Result<Change> {
             continue;
         }
         found = true;
-        if let Some(status) = change(child, options) {
+        if !child.tracer_first
+            && let Some(status) = change(child, options)
+        {
             changed = Some((*pid, status));
             break;
         }
     }
     let Some((pid, status)) = changed else { return Err(if found { Errno::EAGAIN } else { Errno::ECHILD }) };
     take(&mut tree, task, pid, status, options).ok_or(Errno::ECHILD)
+}
+
+/// Whether a tracee is one of those that are waited for.
+fn is_meant(tree: &Tree, task: &Task, which: &Which, options: u32, number: i32, tracked: &Tracked) -> bool {
+    let process = &tracked.task.process;
+    let group = |wanted: i32| tree.group_of(process.pid) == wanted;
+    let meant = match which {
+        Which::Any => true,
+        Which::Process(pid) => number == *pid,
+        Which::Group(0) => group(tree.group_of(task.process.pid)),
+        Which::Group(other) => group(*other),
+        Which::Same(other) => Arc::ptr_eq(other, process) && number == process.pid,
+    };
+    meant && (options & c::__WNOTHREAD == 0 || tracked.tracer == task.tid())
+}
+
+/// Looks for what a tracee of the process has to tell.
+fn tracee(task: &Arc<Task>, which: &Which, options: u32) -> Option<Change> {
+    if task.process.tracees.lock().is_empty() {
+        return None;
+    }
+    let kernel = task.kernel();
+    let (change, ended) = {
+        let tree = kernel.pids.lock();
+        let mut tracees = task.process.tracees.lock();
+        let meant = tracees.iter().filter(|(number, tracked)| is_meant(&tree, task, which, options, **number, tracked));
+        let (number, status, traced) = meant.map(|(number, tracked)| (*number, tracked)).find_map(|(number, tracked)| {
+            if let Some(status) = tracked.ended {
+                return (options & c::WEXITED != 0).then_some((number, status, false));
+            }
+            let mut trace = tracked.task.trace.lock();
+            let stop = trace.stopped().filter(|stop| !stop.told)?;
+            stop.told = options & c::WNOWAIT == 0;
+            Some((number, stop.status >> 8 << 8 | 0x7f, true))
+        })?;
+        let uid = tracees.get(&number)?.task.credentials().uid.real;
+        let change = Change { pid: number, uid, status, usage: Usage::default(), traced };
+        let ended = if traced || options & c::WNOWAIT != 0 { None } else { tracees.remove(&number) };
+        (change, ended)
+    };
+    if let Some(ended) = ended.filter(|ended| ended.task.process.pid == change.pid) {
+        super::exit::give_to_parent(kernel, ended.task.process.pid);
+    }
+    Some(change)
 }
 
 fn matches(child: &Node, which: &Which, group: i32) -> bool {
@@ -119,5 +172,5 @@ fn take(tree: &mut Tree, task: &Task, pid: i32, status: i32, options: u32) -> Op
             node.report = None;
         }
     }
-    Some(Change { pid, uid, status, usage })
+    Some(Change { pid, uid, status, usage, traced: false })
 }

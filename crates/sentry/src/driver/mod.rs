@@ -10,12 +10,14 @@
 //! | `park` | waiting for what a call waits for |
 //! | `patch` | where a program makes such calls |
 //! | [`trace`] | telling of calls |
+//! | `traced` | calls of tasks that others trace |
 
 mod cpu;
 mod dispatcher;
 mod park;
 mod patch;
 pub mod trace;
+mod traced;
 
 use crate::platform::{self, Access, Call, Context, Event, Seed, SpawnKind};
 use cpu::StubCpu;
@@ -97,6 +99,8 @@ struct Seat<C: Context> {
     missed: (u32, u64),
     /// Its calls are told on standard error.
     traced: bool,
+    /// Its program goes on by one instruction.
+    steps: bool,
 }
 
 /// Lets a task be brought back from its program.
@@ -125,6 +129,7 @@ where
             desk: None,
             missed: (0, 0),
             traced: trace::is_on(),
+            steps: false,
         }
     }
 
@@ -166,6 +171,9 @@ where
                 self.halfway()
             }
             Event::Exception(exception) => {
+                if self.is_stale_step(&exception) {
+                    return ControlFlow::Continue(());
+                }
                 let info = Siginfo::fault(exception.signal, exception.code, exception.address);
                 signal::send::force(&self.task, info);
                 self.settle(false)
@@ -228,6 +236,10 @@ where
             }
             Ok(Flow::Registers) => return self.settle(false),
             Ok(Flow::Exit) => return ControlFlow::Break(()),
+            Ok(Flow::Traced(_)) => {
+                drop(turn);
+                return self.traced_call();
+            }
             Err(errno) => Err(errno),
         };
         drop(turn);
@@ -306,7 +318,7 @@ where
         drop(kept);
         let started = seed.is_ok_and(|seed| start(seed, newborn.task.clone(), newborn.regs, token).is_ok());
         if !started {
-            newborn.abandon();
+            newborn.abandon(&self.task);
             return Err(Errno::EAGAIN);
         }
         let Newborn { task, wait, .. } = newborn;
@@ -353,8 +365,15 @@ where
             restarts = false;
             match next {
                 Next::Enter => return ControlFlow::Continue(()),
+                Next::Step => {
+                    self.pace(true);
+                    return ControlFlow::Continue(());
+                }
                 Next::Begin => return self.begin(),
-                Next::Wait(future) => self.hold(future),
+                Next::Wait(future) => {
+                    self.hold(future);
+                    self.pace(false);
+                }
                 Next::End => return ControlFlow::Break(()),
             }
         }

@@ -23,20 +23,27 @@ const AT_ONCE: usize = 64 << 10;
 /// The traps of an address space.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Patches {
-    traps: Vec<Arc<Trap>>,
+    traps: Vec<Patch>,
     /// Code for them is mapped.
     mapped: bool,
+}
+
+/// A jump to a trap, and what stood in its place.
+#[derive(Clone, Debug)]
+struct Patch {
+    trap: Arc<Trap>,
+    replaced: [u8; site::JUMP],
 }
 
 impl Patches {
     /// Whether somebody was on the way to make a call here, and found its instruction gone.
     pub(super) fn is_halfway(&self, ip: u64) -> bool {
-        self.traps.iter().any(|trap| trap.site().halfway() == Some(ip))
+        self.traps.iter().any(|patch| patch.trap.site().halfway() == Some(ip))
     }
 
     /// Where to go on instead of the midst of a jump.
     pub(super) fn onward(&self, ip: u64) -> u64 {
-        self.traps.iter().find_map(|trap| trap.onward(ip)).unwrap_or(ip)
+        self.traps.iter().find_map(|patch| patch.trap.onward(ip)).unwrap_or(ip)
     }
 
     /// Puts a jump to a trap where a call was just made, if one fits there. `alone`: no other thread runs in this address space.
@@ -52,10 +59,18 @@ impl Patches {
         self.map(traps, mm)?;
         let trap = traps.trap(site)?;
         mm.patch(site.start, &replaced, &trap.jump()).ok()?;
-        if !self.traps.iter().any(|known| Arc::ptr_eq(known, &trap)) {
-            self.traps.push(trap);
+        if !self.traps.iter().any(|known| Arc::ptr_eq(&known.trap, &trap)) {
+            self.traps.push(Patch { trap, replaced });
         }
         Some(())
+    }
+
+    /// Takes all jumps out again. Who is in a trap comes out of it where it would have.
+    pub(super) fn undo(&self, mm: &Arc<Mm>) {
+        for Patch { trap, replaced } in &self.traps {
+            // Whoever wrote something else there meant it.
+            let _ = mm.patch(trap.site().start, &trap.jump(), replaced);
+        }
     }
 
     fn map(&mut self, traps: &Arc<Traps>, mm: &Arc<Mm>) -> Option<()> {

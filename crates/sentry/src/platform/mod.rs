@@ -231,6 +231,9 @@ pub trait Context: Sized {
     /// [`Error::Gone`]; [`Error::Host`] for a state the processor can't have, which changes nothing.
     fn set_fpu(&mut self, state: &[u8]) -> Result<()>;
 
+    /// From now on [`Self::enter`] returns after one instruction, with a `SIGTRAP`, until it has returned for that or a system call; or no more.
+    fn step(&mut self, steps: bool);
+
     /// Changes the address space, in order.
     ///
     /// # Errors

@@ -35,6 +35,7 @@ mod system;
 mod tasks;
 mod tcp;
 mod time;
+mod trace;
 mod tty;
 mod udp;
 mod unix;
@@ -68,6 +69,7 @@ pub(crate) fn all() -> impl Iterator<Item = Test> {
         interrupts::TESTS,
         often::TESTS,
         exec::TESTS,
+        trace::TESTS,
         files::TESTS,
         names::TESTS,
         attributes::TESTS,

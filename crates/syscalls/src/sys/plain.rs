@@ -26,7 +26,17 @@ plain!(
     libc::termios,
     libc::termios2
 );
-plain!(libc::siginfo_t, libc::stack_t, libc::sigevent, libc::sigset_t, libc::rusage, libc::rlimit, libc::sysinfo, libc::utsname);
+plain!(
+    libc::siginfo_t,
+    libc::stack_t,
+    libc::sigevent,
+    libc::sigset_t,
+    libc::rusage,
+    libc::rlimit,
+    libc::sysinfo,
+    libc::utsname,
+    libc::user_regs_struct
+);
 plain!(libc::pollfd, libc::epoll_event, libc::fd_set, libc::msghdr, libc::mmsghdr, libc::linger, libc::ucred, libc::clone_args);
 plain!(libc::sockaddr, libc::sockaddr_in, libc::sockaddr_in6, libc::sockaddr_un, libc::sockaddr_nl, libc::sockaddr_storage);
 plain!(

@@ -50,7 +50,7 @@ impl File for Memory {
         while buffer.left() > 0 {
             let mut bytes = vec![0; buffer.left().min(STEP) as usize];
             let taken = buffer.take(&mut bytes)?;
-            let (count, outcome) = mm.write_some(at.checked_add(done as u64).ok_or(Errno::EIO)?, &bytes[..taken]);
+            let (count, outcome) = mm.force(at.checked_add(done as u64).ok_or(Errno::EIO)?, &bytes[..taken]);
             done += count;
             if outcome.is_err() || taken < bytes.len() {
                 break;

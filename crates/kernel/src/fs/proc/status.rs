@@ -29,6 +29,9 @@ fn condition(subject: &Subject, task: &Task, reader: &Arc<Task>) -> (char, &'sta
         // The first task has ended; this one stands in for it.
         return ('Z', "zombie");
     }
+    if task.stands_traced() {
+        return ('t', "tracing stop");
+    }
     if task.process.lock().stop.is_some() {
         return ('T', "stopped");
     }
@@ -221,11 +224,12 @@ pub(super) fn status(subject: &Subject, reader: &Arc<Task>) -> Result<Vec<u8>> {
     let ids = |ids: crate::task::credentials::Ids| format!("{}\t{}\t{}\t{}", ids.real, ids.effective, ids.saved, ids.fs);
     let groups: String = credentials.groups.iter().map(|group| format!("{group} ")).collect();
     let umask = task.fs().lock().umask;
+    let tracer = task.tracer().map_or(0, |tracer| tracer.process.pid);
     let mut text = Vec::from(&b"Name:\t"[..]);
     text.extend(name(&task));
     text.extend(
         format!(
-            "\nUmask:\t{umask:04o}\nState:\t{letter} ({word})\nTgid:\t{}\nNgid:\t0\nPid:\t{}\nPPid:\t{parent}\nTracerPid:\t0\nUid:\t{}\nGid:\t{}\nFDSize:\t{}\nGroups:\t{groups}\nNStgid:\t{}\nNSpid:\t{}\nNSpgid:\t{group}\nNSsid:\t{session}\n",
+            "\nUmask:\t{umask:04o}\nState:\t{letter} ({word})\nTgid:\t{}\nNgid:\t0\nPid:\t{}\nPPid:\t{parent}\nTracerPid:\t{tracer}\nUid:\t{}\nGid:\t{}\nFDSize:\t{}\nGroups:\t{groups}\nNStgid:\t{}\nNSpid:\t{}\nNSpgid:\t{group}\nNSsid:\t{session}\n",
             process.pid,
             subject.tid(),
             ids(credentials.uid),

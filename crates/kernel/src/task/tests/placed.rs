@@ -87,6 +87,7 @@ impl Placed {
                 if self.waits.is_some() { self.go_on() } else { self.back(Ok(tid as u64)) }
             }
             Ok(Flow::Exit) => At::Ended,
+            Ok(Flow::Traced(_)) => panic!("nobody traces here"),
             Err(errno) => self.back(Err(errno)),
         }
     }
@@ -119,7 +120,7 @@ impl Placed {
 
     pub(super) fn deliver(&mut self, restarts: bool) -> At {
         match deliver(&self.task.clone(), &mut self.cpu, restarts) {
-            Next::Enter => At::Program(self.cpu.general.rax),
+            Next::Enter | Next::Step => At::Program(self.cpu.general.rax),
             Next::Begin => At::Beginning,
             Next::End => At::Ended,
             Next::Wait(future) => {

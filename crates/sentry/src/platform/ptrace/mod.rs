@@ -131,6 +131,8 @@ pub struct Context {
     life: Life,
     orders: Vec<Order>,
     mailbox: Option<Arc<Mailbox>>,
+    /// The guest goes on by one instruction.
+    steps: bool,
     /// Only the tracer may ask for anything.
     _not_send: PhantomData<*const ()>,
 }
@@ -176,6 +178,7 @@ impl Context {
             life: Life::Alive,
             orders: Vec::new(),
             mailbox: None,
+            steps: false,
             _not_send: PhantomData,
         };
         let options = libc::PTRACE_O_EXITKILL | libc::PTRACE_O_TRACESYSGOOD | libc::PTRACE_O_TRACESECCOMP;
@@ -282,7 +285,8 @@ impl Context {
     /// Runs the guest to its next stop; none if that means nothing.
     fn run(&mut self) -> Result<Option<Event>> {
         self.load()?;
-        self.host(|tid| raw::resume(tid, Go::Guest))?;
+        let go = if self.steps { Go::Step } else { Go::Guest };
+        self.host(|tid| raw::resume(tid, go))?;
         let stop = self.wait()?;
         self.state = Loaded::There;
         match stop.kind {
@@ -369,6 +373,9 @@ impl super::Context for Context {
             }
         };
         self.kicker.end();
+        if self.steps && !matches!(event, Event::Fault(_) | Event::Interrupted) {
+            self.steps = false;
+        }
         if let Some(mailbox) = &self.mailbox {
             mailbox.close();
             match (mailbox.take(), &mut event) {
@@ -408,6 +415,10 @@ impl super::Context for Context {
             return Err(Error::Gone);
         }
         raw::set_xstate(self.tid, state).tried("set floating-point state")
+    }
+
+    fn step(&mut self, steps: bool) {
+        self.steps = steps;
     }
 
     fn apply(&mut self, ops: &[MapOp]) -> Result<()> {

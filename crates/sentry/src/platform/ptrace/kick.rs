@@ -31,7 +31,7 @@ impl Kicker {
     pub(super) fn begin(&self) -> bool {
         let begun = self.state.compare_exchange(IDLE, RUNNING, Ordering::SeqCst, Ordering::SeqCst).is_ok();
         if !begun {
-            self.end();
+            self.obey();
         }
         begun
     }
@@ -41,8 +41,14 @@ impl Kicker {
         self.state.load(Ordering::SeqCst) == KICKED
     }
 
-    /// The owner has what it wants. A signal that is still on its way stops the stub once more, for nothing.
+    /// The guest has stopped for a reason of its own. A kick that comes now, or has just come, counts for the next [`Self::begin`]: not whatever
+    /// the guest has stopped for makes its owner look who wants it. Its signal stops the stub once more, for nothing.
     pub(super) fn end(&self) {
+        let _ = self.state.compare_exchange(RUNNING, IDLE, Ordering::SeqCst, Ordering::SeqCst);
+    }
+
+    /// The owner returns because of the kick.
+    pub(super) fn obey(&self) {
         self.state.store(IDLE, Ordering::SeqCst);
     }
 }
@@ -54,5 +60,37 @@ impl Kick for Kicker {
             // the same numbers again, another stub gets a signal that does nothing.
             let _ = raw::tell(self.pid, self.tid, SIGNAL);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of this thread, which ignores the signal.
+    fn kicker() -> Kicker {
+        let (pid, tid) = (rustix::process::getpid().as_raw_nonzero().get(), rustix::thread::gettid().as_raw_nonzero().get());
+        Kicker::new(pid, tid)
+    }
+
+    #[test]
+    fn a_kick_lasts_until_it_is_obeyed() {
+        let kicker = kicker();
+        // Before the guest runs.
+        kicker.kick();
+        assert!(!kicker.begin());
+        // While it runs.
+        assert!(kicker.begin());
+        kicker.kick();
+        assert!(kicker.is_kicked());
+        kicker.obey();
+        // When it has just stopped for something else.
+        assert!(kicker.begin());
+        kicker.kick();
+        kicker.end();
+        assert!(!kicker.begin());
+        assert!(kicker.begin());
+        kicker.end();
+        assert!(kicker.begin());
     }
 }

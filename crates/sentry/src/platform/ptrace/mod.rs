@@ -372,7 +372,10 @@ impl super::Context for Context {
                 Err(_) => break Event::Gone,
             }
         };
-        self.kicker.end();
+        match event {
+            Event::Interrupted => self.kicker.obey(),
+            _ => self.kicker.end(),
+        }
         if self.steps && !matches!(event, Event::Fault(_) | Event::Interrupted) {
             self.steps = false;
         }

@@ -65,6 +65,12 @@ fn udp_connects() {
     gives!(connect(client, &nobody, 16) => 0);
     fails!(getpeername(client, &mut ip4(0), &mut 16u32) => ENOTCONN);
     fails!(write(client, b"x", 1) => EDESTADDRREQ);
+    // At port 0 there is nobody, either, whom one may connect to.
+    eq!(connect4(client, 0), Ok(0));
+    fails!(sendto(client, b"x", 1, 0, &ip4(0), IP4) => EINVAL);
+    gives!(write(client, b"x", 1) => 1);
+    is!(ready(client, POLLERR) & POLLERR != 0, "an error");
+    fails!(write(client, b"x", 1) => ECONNREFUSED);
 }
 
 fn udp_refusal() {

@@ -287,7 +287,11 @@ impl Socket for Udp {
         }
         let to = match message.to {
             Some(address) if address.family() == Some(n::AF_UNSPEC) && self.common.domain == n::AF_INET6 => None,
-            Some(address) => Some(endpoint::parse(self.common.domain, address)?),
+            // A socket may be connected to port 0, where nobody ever is.
+            Some(address) => match endpoint::parse(self.common.domain, address)? {
+                to if to.port() == 0 => return Err(Errno::EINVAL),
+                to => Some(to),
+            },
             None => None,
         };
         let len = message.data.left();
@@ -301,9 +305,6 @@ impl Socket for Udp {
             (None, Some((_, to))) => *to,
             (None, None) => state.peer.ok_or(Errno::EDESTADDRREQ)?,
         });
-        if to.port() == 0 {
-            return Err(Errno::EINVAL);
-        }
         if to.is_ipv4() && self.common.domain == n::AF_INET6 && self.ip.lock().only6 {
             return Err(Errno::ENETUNREACH);
         }

@@ -1,5 +1,6 @@
 //! Open files.
 
+use super::dnotify::Dnotify;
 use super::inode::FileType;
 use super::locks::{self, Class, Locks};
 use super::sigio::{Asynchronous, Owner};
@@ -241,6 +242,8 @@ pub struct Description {
     pub owner: Mutex<Owner>,
     /// Tells of events by signals, while `O_ASYNC` is set.
     asynchronous: Mutex<Option<Arc<Asynchronous>>>,
+    /// If it is a directory that tells what happens in it.
+    pub(super) dnotify: Mutex<Option<Arc<Dnotify>>>,
     /// Where its locks are, once it has or had one.
     locks: Mutex<Option<Arc<Locks>>>,
     /// It is written, or executed.
@@ -265,6 +268,7 @@ impl Description {
             position: Mutex::new(0),
             owner: Mutex::default(),
             asynchronous: Mutex::default(),
+            dnotify: Mutex::default(),
             locks: Mutex::default(),
             _hold: hold,
         })

@@ -1,6 +1,6 @@
 //! Files that tell what happens to others, inotify(7).
 
-use super::notify::Watches;
+use super::notify::{Told, Watches};
 use super::tree::Dentry;
 use super::{File, FileType, Io};
 use crate::flow::SysResult;
@@ -74,7 +74,8 @@ impl Inotify {
     /// # Errors
     /// As the manual page says.
     pub fn watch(self: &Arc<Self>, dentry: &Arc<Dentry>, mask: u32) -> Result<i32> {
-        self.watches.clone().add(self, dentry, mask, || self.last.fetch_add(1, Ordering::Relaxed) + 1)
+        let told: Arc<dyn Told> = self.clone();
+        self.watches.clone().add(&told, dentry, mask, || self.last.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
     /// Ends a watch, inotify_rm_watch(2).
@@ -82,15 +83,16 @@ impl Inotify {
     /// # Errors
     /// `EINVAL`: there is none of this number.
     pub fn unwatch(&self, number: i32) -> Result<()> {
-        if !self.watches.remove(self, number) {
+        if !self.watches.remove(core::ptr::from_ref(self).cast(), number) {
             return Err(Errno::EINVAL);
         }
         self.tell(number, c::IN_IGNORED, 0, b"");
         Ok(())
     }
+}
 
-    /// Something happened.
-    pub(super) fn tell(&self, watch: i32, mask: u32, cookie: u32, name: &[u8]) {
+impl Told for Inotify {
+    fn tell(&self, watch: i32, mask: u32, cookie: u32, name: &[u8]) {
         let mut events = self.events.lock();
         let event = match events.len() {
             // One more says that more happened.
@@ -109,7 +111,7 @@ impl Inotify {
 
 impl Drop for Inotify {
     fn drop(&mut self) {
-        self.watches.leave(self);
+        self.watches.leave(core::ptr::from_ref(self).cast());
     }
 }
 
@@ -156,7 +158,7 @@ impl File for Inotify {
     }
 
     fn fdinfo(&self) -> Vec<u8> {
-        self.watches.describe(self)
+        self.watches.describe(core::ptr::from_ref(self).cast())
     }
 
     fn describe(&self) -> Vec<u8> {

@@ -10,7 +10,7 @@
 //! | [`tree`] | names, mounts, and the way from a path to a file |
 //! | [`open`](mod@open) | from a path to an open file |
 //! | [`locks`] | flock(2), POSIX and OFD locks |
-//! | [`notify`], [`inotify`] | what happens to files, and files that tell of it |
+//! | [`notify`], [`inotify`], [`dnotify`] | what happens to files; files and directories that tell of it |
 //! | [`types`] | file systems that can be mounted, and devices that can be opened |
 //! | [`dev`] | devices |
 //! | [`pseudo`], [`proc`], [`sysfs`] | what the kernel knows, as files |
@@ -19,6 +19,7 @@
 
 pub mod descriptors;
 pub mod dev;
+pub(crate) mod dnotify;
 pub mod epoll;
 pub mod eventfd;
 pub mod file;

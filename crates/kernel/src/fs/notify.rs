@@ -1,8 +1,7 @@
-//! What happens to files and names, for those who watch: the one hook behind inotify(7).
+//! What happens to files and names, for those who watch: the one hook behind inotify(7) and `F_NOTIFY`.
 //!
 //! Whoever changes something says so here, afterwards. As long as nobody watches anything, that costs one look at a number.
 
-use super::inotify::Inotify;
 use super::tree::Dentry;
 use super::{Changes, Description, FileType, Inode, Path};
 use crate::sync::Mutex;
@@ -34,13 +33,25 @@ pub struct Watches {
     cookie: AtomicU32,
 }
 
+/// Who watches. It must not take locks that a caller of the functions here may hold.
+pub(super) trait Told: Send + Sync {
+    /// Something happened to what is watched by this number, `IN_*`.
+    fn tell(&self, watch: i32, event: u32, cookie: u32, name: &[u8]);
+}
+
 /// One watch.
 struct Watch {
     number: i32,
     mask: u32,
-    watcher: Weak<Inotify>,
+    watcher: Weak<dyn Told>,
     /// The file stays in memory as long as it is watched.
     _watched: Arc<Dentry>,
+}
+
+impl Watch {
+    fn is_by(&self, watcher: *const ()) -> bool {
+        core::ptr::eq(self.watcher.as_ptr().cast::<()>(), watcher)
+    }
 }
 
 impl Watches {
@@ -60,7 +71,7 @@ impl Watches {
     /// `EEXIST`: it is watched already, and must not be (`IN_MASK_CREATE`). `ENOSPC`: there are too many watches.
     pub(super) fn add(
         &self,
-        watcher: &Arc<Inotify>,
+        watcher: &Arc<dyn Told>,
         dentry: &Arc<Dentry>,
         mask: u32,
         number: impl FnOnce() -> i32,
@@ -68,7 +79,7 @@ impl Watches {
         let key = dentry.inode().identity()?;
         let mut files = self.by_file.lock();
         let watches = files.entry(key).or_default();
-        if let Some(watch) = watches.iter_mut().find(|watch| core::ptr::eq(watch.watcher.as_ptr(), &**watcher)) {
+        if let Some(watch) = watches.iter_mut().find(|watch| watch.is_by(Arc::as_ptr(watcher).cast())) {
             if mask & c::IN_MASK_CREATE != 0 {
                 return Err(Errno::EEXIST);
             }
@@ -85,21 +96,26 @@ impl Watches {
     }
 
     /// Ends a watch; answers whether there was one.
-    pub(super) fn remove(&self, watcher: *const Inotify, number: i32) -> bool {
-        self.take(|watch| core::ptr::eq(watch.watcher.as_ptr(), watcher) && watch.number == number) > 0
+    pub(super) fn remove(&self, watcher: *const (), number: i32) -> bool {
+        self.take(|watch| watch.is_by(watcher) && watch.number == number) > 0
     }
 
     /// A file that watched is gone.
-    pub(super) fn leave(&self, watcher: *const Inotify) {
+    pub(super) fn leave(&self, watcher: *const ()) {
         self.instances.fetch_sub(1, Ordering::Relaxed);
-        self.take(|watch| core::ptr::eq(watch.watcher.as_ptr(), watcher));
+        self.forget(watcher);
+    }
+
+    /// Ends all watches of one who is gone.
+    pub(super) fn forget(&self, watcher: *const ()) {
+        self.take(|watch| watch.is_by(watcher));
     }
 
     /// The watches of a file that watches, as `/proc/PID/fdinfo/N` lists them.
-    pub(super) fn describe(&self, watcher: *const Inotify) -> Vec<u8> {
+    pub(super) fn describe(&self, watcher: *const ()) -> Vec<u8> {
         let mut text = Vec::new();
         for ((dev, ino), watches) in self.by_file.lock().iter() {
-            for watch in watches.iter().filter(|watch| core::ptr::eq(watch.watcher.as_ptr(), watcher)) {
+            for watch in watches.iter().filter(|watch| watch.is_by(watcher)) {
                 let mask = watch.mask & c::IN_ALL_EVENTS;
                 let line = format!("inotify wd:{:x} ino:{ino:x} sdev:{dev:x} mask:{mask:x} ignored_mask:0\n", watch.number);
                 text.extend(line.bytes());

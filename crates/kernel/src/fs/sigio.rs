@@ -128,7 +128,7 @@ impl Owner {
     }
 
     /// Calls `each` for all that are meant and may be signalled.
-    fn each(&self, kernel: &Kernel, mut each: impl FnMut(Target<'_>) -> Result<()>) -> Result<()> {
+    pub(super) fn each(&self, kernel: &Kernel, mut each: impl FnMut(Target<'_>) -> Result<()>) -> Result<()> {
         if self.id == 0 {
             return Ok(());
         }

@@ -2,6 +2,7 @@
 
 use super::open::real;
 use super::{Args, Cx, Entry, full, partial};
+use crate::fs::dnotify;
 use crate::fs::locks::{self, Class, Lock};
 use crate::fs::sigio::Owner;
 use crate::fs::tree::access;
@@ -15,7 +16,7 @@ use insula_abi::general as c;
 use insula_abi::{Sysno, ioctl};
 
 pub(super) const CALLS: &[Entry] = &[
-    partial(Sysno::fcntl, "leases and F_NOTIFY are refused", fcntl),
+    partial(Sysno::fcntl, "leases are refused", fcntl),
     full(Sysno::flock, flock),
     partial(Sysno::ioctl, "what each kind of file knows", ioctl_of),
 ];
@@ -78,8 +79,7 @@ fn fcntl(cx: &mut Cx<'_>, [fd, command, argument, ..]: Args) -> SysResult {
         c::F_GET_SEALS => description.file.seals().map(Flow::from),
         // There never is a lease.
         c::F_GETLEASE => Ok(c::F_UNLCK.into()),
-        // No watch of a directory's names can be there to be taken back.
-        c::F_NOTIFY if argument & !u64::from(c::DN_MULTISHOT) == 0 => Ok(Flow::Done(0)),
+        c::F_NOTIFY => dnotify::ask(cx.task, &description, fd as i32, argument as u32).map(Flow::from),
         _ => Err(Errno::EINVAL),
     }
 }

@@ -102,6 +102,7 @@ fn open_how(cx: &mut Cx<'_>, dirfd: i32, path: u64, how: &How) -> SysResult {
 /// A descriptor of an open file was taken out of a table.
 pub(crate) fn closed(task: &Arc<Task>, description: &Arc<Description>) {
     description.file.flush(task);
+    crate::fs::dnotify::end(description, task.descriptors().as_owner());
     task.descriptors().unlock(description, &task.kernel().locks);
 }
 

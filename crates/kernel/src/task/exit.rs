@@ -81,6 +81,7 @@ impl Task {
         if let Some(last) = Arc::into_inner(descriptors) {
             for (_, description) in last.all() {
                 description.file.flush(self);
+                crate::fs::dnotify::end(&description, last.as_owner());
             }
         }
     }

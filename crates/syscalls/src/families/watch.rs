@@ -1,12 +1,13 @@
 //! Watching files (inotify), and extended attributes.
 
+use super::descriptors::F_SETSIG;
 use super::prelude::*;
 use std::ffi::CString;
 
 tests!("watch":
     inotify_of_a_directory, inotify_of_a_file, inotify_of_renames, inotify_of_removal, inotify_masks, inotify_oneshot_and_add,
     inotify_merges_the_same, inotify_reads_whole_events, inotify_arguments, inotify_waits, inotify_overflow_is_bounded,
-    inotify_shows, fanotify_needs_rights, xattrs_are_kept, xattr_flags, xattr_sizes, xattr_lists, xattr_removal, xattr_names,
+    inotify_shows, directories_tell_by_a_signal, what_a_directory_tells, who_closes_a_directory_that_tells, fanotify_needs_rights, xattrs_are_kept, xattr_flags, xattr_sizes, xattr_lists, xattr_removal, xattr_names,
     xattrs_by_link_and_descriptor, xattr_namespaces, xattrs_of_special_files, xattr_permissions,
 );
 
@@ -255,6 +256,96 @@ fn inotify_shows() {
     gives!(stat(c".", &mut stat) => 0);
     let info = contents(&format!("/proc/self/fdinfo/{fd}"));
     is!(info.contains(&format!("inotify wd:{watch:x} ino:{:x} ", stat.st_ino)), "its watches: {info}");
+}
+
+const POLL_MSG: c_int = 3;
+const DN_ACCESS: u32 = 1;
+const DN_MODIFY: u32 = 2;
+const DN_CREATE: u32 = 4;
+const DN_DELETE: u32 = 8;
+const DN_RENAME: u32 = 16;
+const DN_ATTRIB: u32 = 32;
+const DN_MULTISHOT: u32 = 1 << 31;
+
+/// A new directory that tells of these by `SIGUSR1`, as far as the kernel knows it (`CONFIG_DNOTIFY`).
+fn telling(asked: u32) -> usize {
+    gives!(mkdirat(AT_FDCWD, c"watched", 0o755) => 0);
+    let fd = works!(openat(AT_FDCWD, c"watched", O_RDONLY | O_DIRECTORY));
+    signal::on(SIGUSR1, SA_SIGINFO | SA_RESTART);
+    gives!(fcntl(fd, F_SETSIG, SIGUSR1) => 0);
+    if sys!(fcntl(fd, F_NOTIFY, asked)) == Err(Errno::EINVAL) {
+        skip!("directories tell nothing (CONFIG_DNOTIFY)");
+    }
+    fd
+}
+
+fn make(path: &std::ffi::CStr) {
+    let fd = works!(openat(AT_FDCWD, path, O_CREAT | O_RDWR, 0o644));
+    gives!(close(fd) => 0);
+}
+
+fn directories_tell_by_a_signal() {
+    let fd = telling(DN_CREATE);
+    gives!(fcntl(fd, F_GETOWN) => process::id());
+    make(c"watched/one");
+    until(|| signal::count() == 1);
+    let record = signal::records().remove(0);
+    eq!((record.signal, record.code), (SIGUSR1, POLL_MSG));
+    // It tells once, unless it was asked to go on.
+    make(c"watched/two");
+    gives!(fcntl(fd, F_NOTIFY, DN_DELETE | DN_MULTISHOT) => 0);
+    for (count, path) in [(2, c"watched/one"), (3, c"watched/two")] {
+        gives!(unlinkat(AT_FDCWD, path, 0) => 0);
+        until(|| signal::count() == count);
+    }
+    // No signal of its own is SIGIO, without details.
+    gives!(fcntl(fd, F_SETSIG, 0) => 0);
+    signal::on(SIGIO, SA_SIGINFO | SA_RESTART);
+    gives!(fcntl(fd, F_NOTIFY, DN_CREATE | DN_MULTISHOT) => 0);
+    make(c"watched/three");
+    until(|| signal::count() == 4);
+    let record = signal::records().remove(3);
+    eq!((record.signal, record.code), (SIGIO, SI_KERNEL));
+    // Asked for nothing, it tells nothing more: what comes after it is all that is heard.
+    gives!(fcntl(fd, F_NOTIFY, 0) => 0);
+    make(c"watched/four");
+    gives!(kill(process::id(), SIGUSR1) => 0);
+    until(|| signal::count() >= 5);
+    eq!(signal::caught()[4..], [SIGUSR1]);
+}
+
+fn what_a_directory_tells() {
+    let fd = telling(DN_ACCESS | DN_MODIFY | DN_ATTRIB | DN_RENAME | DN_MULTISHOT);
+    make(c"watched/file");
+    let file = works!(openat(AT_FDCWD, c"watched/file", O_RDWR));
+    let told = |count: usize| until(|| signal::count() >= count);
+    eq!(signal::count(), 0);
+    gives!(write(file, b"x", 1) => 1);
+    told(1);
+    gives!(pread64(file, &mut [0u8], 1, 0) => 1);
+    told(2);
+    gives!(fchmod(file, 0o600) => 0);
+    told(3);
+    signal::forget();
+    gives!(renameat(AT_FDCWD, c"watched/file", AT_FDCWD, c"watched/other") => 0);
+    told(1);
+    gives!(fcntl(fd, F_NOTIFY, 0) => 0);
+    fails!(fcntl(file, F_NOTIFY, DN_ACCESS) => ENOTDIR);
+}
+
+fn who_closes_a_directory_that_tells() {
+    let fd = telling(DN_CREATE | DN_MULTISHOT);
+    // The table of descriptors that asked must close it, not a copy.
+    in_child(|| gives!(close(fd) => 0));
+    make(c"watched/one");
+    until(|| signal::count() == 1);
+    let other = works!(dup(fd));
+    gives!(close(fd) => 0);
+    make(c"watched/two");
+    gives!(kill(process::id(), SIGUSR1) => 0);
+    until(|| signal::count() >= 2);
+    eq!(signal::records().remove(1).code, SI_USER);
+    gives!(close(other) => 0);
 }
 
 fn fanotify_needs_rights() {

@@ -37,12 +37,13 @@ pub(crate) struct Options {
     calls: u64,
     seed: u64,
     jobs: u64,
+    first: u64,
     wait: bool,
 }
 
 impl Options {
     pub(crate) fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
-        let mut options = Options { calls: 100_000, seed: 1, jobs: 4, wait: false };
+        let mut options = Options { calls: 100_000, seed: 1, jobs: 4, first: 0, wait: false };
         while let Some(arg) = args.next() {
             let mut number = || {
                 let value = args.next().ok_or_else(|| format!("{arg} needs a value"))?;
@@ -52,6 +53,7 @@ impl Options {
                 "--calls" => options.calls = number()?,
                 "--seed" => options.seed = number()?,
                 "--jobs" => options.jobs = number()?.clamp(1, 64),
+                "--first" => options.first = number()?,
                 "--wait" => options.wait = true,
                 _ => return Err(format!("'{arg}' is not an option of fuzz")),
             }
@@ -89,7 +91,7 @@ fn work(options: &Options, job: u64, made: &AtomicU64) {
     let own = process::id();
     let mut children = File::open(format!("/proc/{own}/task/{own}/children")).expect("what the kernel tells of this process");
     let share = options.calls / options.jobs;
-    let mut batch = job;
+    let mut batch = options.first + job;
     while made.load(Relaxed) < share {
         // The process may write there, too: what it says is only taken for how far it came.
         let counter = &sys::memory::share::<AtomicU64>(1);
@@ -98,8 +100,8 @@ fn work(options: &Options, job: u64, made: &AtomicU64) {
         let _ = std::fs::create_dir(&directory);
         let pid = process::child(|| attack(seed, &directory, &counter[0]));
         watch(pid, &counter[0]);
-        if !sweep(pid, &mut children) {
-            eprintln!("insula-syscalls: batch {batch} of seed {}: a process doesn't end", options.seed);
+        if let Err(left) = sweep(pid, &mut children) {
+            eprintln!("insula-syscalls: batch {batch} of seed {}: a process doesn't end: {left}", options.seed);
             process::exit(1);
         }
         let _ = std::fs::remove_dir_all(&directory);
@@ -127,26 +129,41 @@ fn watch(pid: c_int, counter: &AtomicU64) {
     }
 }
 
-/// Kills what is left of a batch; answers whether all of it ended.
-fn sweep(pid: c_int, children: &mut File) -> bool {
+/// Kills what is left of a batch.
+///
+/// # Errors
+/// Not all of it ends: what the kernel says of the rest.
+fn sweep(pid: c_int, children: &mut File) -> Result<(), String> {
     let start = Instant::now();
     let _ = sys!(kill(pid, SIGKILL));
     loop {
         match sys!(wait4(-1, 0, libc::WNOHANG | libc::__WALL, 0)) {
             Ok(0) => {}
             Ok(_) => continue,
-            Err(_) => return true,
+            Err(_) => return Ok(()),
         }
         let mut numbers = String::new();
         let _ = children.rewind().and_then(|()| children.read_to_string(&mut numbers));
-        for child in numbers.split_ascii_whitespace().filter_map(|child| child.parse::<c_int>().ok()) {
-            let _ = sys!(kill(child, SIGKILL));
+        let numbers: Vec<c_int> = numbers.split_ascii_whitespace().filter_map(|child| child.parse().ok()).collect();
+        for child in &numbers {
+            let _ = sys!(kill(*child, SIGKILL));
         }
         if start.elapsed() > LAST_PATIENCE {
-            return false;
+            return Err(numbers.into_iter().map(told).collect::<Vec<_>>().join("; "));
         }
         let _ = sys!(nanosleep(&libc::timespec { tv_sec: 0, tv_nsec: 1_000_000 }, 0));
     }
+}
+
+/// What the kernel says of a process and its threads, in a line.
+fn told(pid: c_int) -> String {
+    let mut lines = vec![pid.to_string()];
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    for task in tasks {
+        let read = |name: &str| std::fs::read_to_string(task.path().join(name)).unwrap_or_else(|error| error.to_string());
+        lines.push(format!("{} {} {}", read("stat"), read("wchan"), read("syscall")));
+    }
+    lines.join(" ").replace('\n', " ")
 }
 
 /// What a process of one batch does.

@@ -13,6 +13,7 @@
 //!     --calls N       how many (100000)
 //!     --seed N        which (1)
 //!     --jobs N        processes that make them at a time (4)
+//!     --first N       the batch to begin with, as told of one that was lost (0)
 //!     --wait          afterwards, until standard input ends
 //! ```
 //!
@@ -86,6 +87,6 @@ fn main() -> ExitCode {
 fn usage(message: &str) -> ExitCode {
     eprintln!("insula-syscalls: {message}");
     eprintln!("usage: insula-syscalls list | run [FILTER...] [--jobs N] [--timeout SECONDS] [--format text|json]");
-    eprintln!("       insula-syscalls fuzz [--calls N] [--seed N] [--jobs N] [--wait]");
+    eprintln!("       insula-syscalls fuzz [--calls N] [--seed N] [--jobs N] [--first BATCH] [--wait]");
     ExitCode::from(2)
 }

@@ -211,6 +211,11 @@ impl Interrupt {
         }
     }
 
+    /// Whether two queues have the same interrupt: a line always, messages as the driver chose.
+    pub fn is_same(&self, one: u16, other: u16) -> bool {
+        self.as_messages().is_none_or(|messages| messages.chosen(Some(one.into())) == messages.chosen(Some(other.into())))
+    }
+
     /// The device's configuration has changed (section 2.5). The driver hears of it when its registers say so ([`Self::tell`]).
     pub fn config(&self) {
         match &self.way {

@@ -179,10 +179,28 @@ impl Ring {
     /// # Errors
     /// The queue is broken.
     pub fn signal(&mut self) -> Result<()> {
-        if std::mem::take(&mut self.untold) && self.wanted()? {
-            self.interrupt.queue(self.index);
+        if self.due()? {
+            self.interrupt();
         }
         Ok(())
+    }
+
+    /// Whether the driver is to be interrupted for what was pushed; who asks sees to it ([`Ring::interrupt`]), at once or soon.
+    ///
+    /// # Errors
+    /// The queue is broken.
+    pub fn due(&mut self) -> Result<bool> {
+        Ok(std::mem::take(&mut self.untold) && self.wanted()?)
+    }
+
+    /// Interrupts the driver.
+    pub fn interrupt(&self) {
+        self.interrupt.queue(self.index);
+    }
+
+    /// Whether an interrupt for the other queue is one for this queue, too: drivers then look at both.
+    pub fn shares_with(&self, other: &Ring) -> bool {
+        self.interrupt.is_same(self.index, other.index)
     }
 
     fn wanted(&mut self) -> Result<bool> {

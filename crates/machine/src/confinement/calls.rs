@@ -107,6 +107,7 @@ pub const CALLS: &[Call] = &[
         .only("`LOCK_UN`", &[is(1, (libc::LOCK_UN | libc::LOCK_NB) as u64)]),
     call(Sysno::readv, &[Loop], "frames from a tap").of(Card),
     call(Sysno::writev, &[Loop], "frames to a tap").of(Card),
+    call(Sysno::timerfd_settime, &[Loop], "when the guest hears at the latest that its frames are gone").of(Card),
     call(Sysno::ioctl, &[Vcpu], "which checksums and segments the guest's driver takes")
         .of(Card)
         .only("`TUNSETOFFLOAD`", &[is(1, request::TUNSETOFFLOAD)]),

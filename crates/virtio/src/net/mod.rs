@@ -6,6 +6,7 @@
 
 mod cable;
 mod control;
+mod held;
 mod pair;
 #[cfg(test)]
 mod tests;
@@ -36,8 +37,9 @@ const CONTROL_SIZE: u16 = 16;
 const CONTROL: Token = 0;
 const RECEIVE_TIMER: Token = 1;
 const SEND_TIMER: Token = 2;
+const HELD_TIMER: Token = 3;
 /// From here on three for each pair: kick to receive, kick to send, the other end of the cable.
-const PAIRS: Token = 3;
+const PAIRS: Token = 4;
 
 /// What it is made from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,6 +109,7 @@ pub struct Net {
     sizes: Vec<u16>,
     receive: Limiter,
     send: Limiter,
+    held: held::Timer,
     running: Option<Running>,
     restored: Option<State>,
 }
@@ -168,8 +171,8 @@ impl Net {
         let sizes = std::iter::repeat_n(SIZE, 2 * plug.pairs()).chain([CONTROL_SIZE]).collect();
         let (receive, send) = (Limiter::new(config.receive)?, Limiter::new(config.send)?);
         let (mac, mtu) = (config.mac, config.mtu);
-        let counters = Counters::default();
-        Ok(Net { counters, plug, mac, mtu, link: true, sizes, receive, send, running: None, restored: None })
+        let (counters, held) = (Counters::default(), held::Timer::new()?);
+        Ok(Net { counters, plug, mac, mtu, link: true, sizes, receive, send, held, running: None, restored: None })
     }
 
     /// Plugs the cable in or out, as the guest sees it (section 5.1.4.2).
@@ -209,20 +212,39 @@ impl Net {
     }
 
     fn receive_on(&mut self, pair: usize, kicked: bool) -> Result<()> {
-        let receiver = self.running.as_mut().and_then(|running| running.receivers.get_mut(pair)?.as_mut());
-        match (receiver, self.plug.port(pair)) {
-            (Some(receiver), Some(port)) => receiver.serve(port, &mut self.receive, &mut self.counters, kicked),
-            _ => Ok(()),
+        let Some(running) = &mut self.running else { return Ok(()) };
+        let receiver = running.receivers.get_mut(pair).and_then(Option::as_mut);
+        let (Some(receiver), Some(port)) = (receiver, self.plug.port(pair)) else { return Ok(()) };
+        if receiver.serve(port, &mut self.receive, &mut self.counters, kicked)?
+            && let Some(sender) = running.senders.get_mut(pair).and_then(Option::as_mut)
+        {
+            sender.tell_along(receiver);
+            if !self.holds() {
+                self.held.told();
+            }
         }
+        Ok(())
     }
 
     fn send_on(&mut self, pair: usize) -> Result<()> {
         let sender = self.running.as_mut().and_then(|running| running.senders.get_mut(pair)?.as_mut());
-        match (sender, self.plug.port(pair)) {
-            (Some(sender), Some(port)) => sender.serve(port, &mut self.send, &mut self.counters)?,
-            _ => return Ok(()),
+        let (Some(sender), Some(port)) = (sender, self.plug.port(pair)) else { return Ok(()) };
+        sender.serve(port, &mut self.send, &mut self.counters)?;
+        if sender.holds() && !self.held.hold() {
+            sender.tell();
         }
         self.answer(pair)
+    }
+
+    /// Tells the guest of all frames that are gone.
+    fn tell(&mut self) {
+        let senders = self.running.iter_mut().flat_map(|running| running.senders.iter_mut().flatten());
+        senders.for_each(Sender::tell);
+        self.held.told();
+    }
+
+    fn holds(&self) -> bool {
+        self.running.iter().flat_map(|running| running.senders.iter().flatten()).any(Sender::holds)
     }
 
     /// Gives the guest what our network has for it by now; a tap tells by itself.
@@ -383,6 +405,7 @@ impl Device for Net {
         let mut sources: Vec<Source> = running.control.iter().map(|ring| source(ring.kick_fd(), CONTROL)).collect();
         sources.extend(self.receive.source(RECEIVE_TIMER));
         sources.extend(self.send.source(SEND_TIMER));
+        sources.push(self.held.source(HELD_TIMER));
         for pair in 0..self.plug.pairs() {
             let token = PAIRS + 3 * pair as Token;
             let receiver = running.receivers.get(pair).and_then(Option::as_ref);
@@ -403,6 +426,11 @@ impl Device for Net {
                 self.receive.event();
                 for pair in 0..self.plug.pairs() {
                     self.answer(pair)?;
+                }
+            }
+            HELD_TIMER => {
+                if self.held.event(self.holds()) {
+                    self.tell();
                 }
             }
             SEND_TIMER => {
@@ -427,6 +455,7 @@ impl Device for Net {
     }
 
     fn save(&mut self) -> Result<Saved> {
+        self.tell();
         let mut rings = vec![None; self.sizes.len()];
         let mut state = State { pairs: 1, offload: None };
         if let Some(running) = &self.running {

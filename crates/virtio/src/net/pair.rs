@@ -2,6 +2,7 @@
 
 use super::Counters;
 use super::cable::Port;
+use super::held::MANY;
 use crate::chain::Chain;
 use crate::error::Result;
 use crate::limiter::Limiter;
@@ -57,14 +58,18 @@ impl Receiver {
         self.ring.state()
     }
 
-    /// Takes frames, as long as there are any, and buffers for them.
+    pub(super) fn ring(&self) -> &Ring {
+        &self.ring
+    }
+
+    /// Takes frames, as long as there are any, and buffers for them. Whether the guest was interrupted.
     pub(super) fn serve(
         &mut self,
         mut port: Port<'_>,
         limiter: &mut Limiter,
         counters: &mut Counters,
         kicked: bool,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         if kicked || self.starved {
             self.starved = false;
         }
@@ -95,7 +100,11 @@ impl Receiver {
                 break;
             }
         }
-        self.ring.signal()
+        let due = self.ring.due()?;
+        if due {
+            self.ring.interrupt();
+        }
+        Ok(due)
     }
 
     /// Takes buffers from the driver until the largest frame fits, or there are no more; false if not even an ordinary one does.
@@ -234,11 +243,13 @@ impl Receiver {
 #[derive(Debug)]
 pub(super) struct Sender {
     ring: Ring,
+    /// Frames that are gone and that the guest wants to hear of.
+    held: u16,
 }
 
 impl Sender {
     pub(super) fn new(ring: Ring) -> Sender {
-        Sender { ring }
+        Sender { ring, held: 0 }
     }
 
     pub(super) fn kick_fd(&self) -> RawFd {
@@ -249,15 +260,49 @@ impl Sender {
         self.ring.state()
     }
 
-    /// Hands the guest's frames on. One that the kernel doesn't take is lost, as on a wire.
-    pub(super) fn serve(&mut self, mut port: Port<'_>, limiter: &mut Limiter, counters: &mut Counters) -> Result<()> {
+    /// Whether the guest is to hear of frames that are gone.
+    pub(super) fn holds(&self) -> bool {
+        self.held > 0
+    }
+
+    /// Tells the guest what it is to hear.
+    pub(super) fn tell(&mut self) {
+        if std::mem::take(&mut self.held) > 0 {
+            self.ring.interrupt();
+        }
+    }
+
+    /// The guest was interrupted for the other half: what it is to hear goes along.
+    pub(super) fn tell_along(&mut self, other: &Receiver) {
+        if self.ring.shares_with(other.ring()) {
+            self.held = 0;
+        }
+        self.tell();
+    }
+
+    /// Hands the guest's frames on, and keeps back that they are gone, unless they are many. One that the kernel doesn't take is lost, as on
+    /// a wire.
+    pub(super) fn serve(&mut self, port: Port<'_>, limiter: &mut Limiter, counters: &mut Counters) -> Result<()> {
+        let gone = self.hand_on(port, limiter, counters)?;
+        if self.ring.due()? || self.holds() {
+            self.held = self.held.saturating_add(gone.max(1));
+        }
+        if self.held >= self.ring.size() / MANY {
+            self.tell();
+        }
+        Ok(())
+    }
+
+    /// Hands frames on; how many.
+    fn hand_on(&mut self, mut port: Port<'_>, limiter: &mut Limiter, counters: &mut Counters) -> Result<u16> {
+        let mut gone: u16 = 0;
         self.ring.begin()?;
         loop {
             while let Some(chain) = self.ring.pop()? {
                 let frame = chain.readable();
                 if !limiter.pass(frame.len().into()) {
                     self.ring.unpop(chain);
-                    return self.ring.signal();
+                    return Ok(gone);
                 }
                 let whole = frame.len() > HEADER && frame.len() as usize <= LARGEST && frame.pieces().len() <= guest::PIECES;
                 if whole && port.send(&frame.slices(self.ring.memory(), 0, frame.len())) {
@@ -267,11 +312,11 @@ impl Sender {
                     counters.sent_dropped += 1;
                 }
                 self.ring.push(chain, 0)?;
+                gone = gone.saturating_add(1);
             }
             if self.ring.idle()? {
-                break;
+                return Ok(gone);
             }
         }
-        self.ring.signal()
     }
 }

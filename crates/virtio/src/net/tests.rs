@@ -134,6 +134,36 @@ fn both_directions_have_their_limit() {
     assert_eq!(used.len(), 4, "the other two of each");
 }
 
+#[test]
+fn that_frames_are_gone_is_told_with_what_comes_in_or_a_moment_later() {
+    let (mut driver, far) = driver(&Config::default(), MERGEABLE);
+    driver.add(0, &[Piece::write(DATA, 2048)]);
+    driver.add(1, &[Piece::read(DATA + 0x1000, 64)]);
+    assert_eq!(driver.event(PAIRS + 1).unwrap(), [(1, 0, 0)]);
+    assert!(!driver.interrupted(), "it may be answered");
+    send(&far, 64);
+    assert_eq!(driver.event(PAIRS + 2).unwrap(), [(0, 0, 64)]);
+    assert!(driver.interrupted(), "an answer");
+    // The timer comes though there is nothing left to tell.
+    assert!(driver.turn(1000));
+    assert!(!driver.interrupted());
+    driver.set_used_event(1, 1);
+    driver.add(1, &[Piece::read(DATA + 0x1000, 64)]);
+    assert_eq!(driver.event(PAIRS + 1).unwrap(), [(1, 1, 0)]);
+    assert!(!driver.interrupted());
+    assert!(driver.turn(1000) && driver.interrupted(), "by the timer");
+}
+
+#[test]
+fn that_many_frames_are_gone_is_told_at_once() {
+    let (mut driver, _far) = driver(&Config::default(), 0);
+    for _ in 0..crate::testing::SIZE / held::MANY {
+        driver.add(1, &[Piece::read(DATA, 64)]);
+    }
+    assert!(!driver.event(PAIRS + 1).unwrap().is_empty());
+    assert!(driver.interrupted());
+}
+
 fn command(driver: &mut Driver, queue: usize, bytes: &[u8]) -> u8 {
     driver.put(DATA, bytes);
     driver.put(DATA + 0x100, &[0xff]);

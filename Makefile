@@ -39,8 +39,8 @@ weakened:
 # emulated machine take each other's processors away, and need many times as long.
 lab:
 	cargo build --package xtask --package insula
-	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="$(OUT)/debug/xtask lab --" cargo test --package insula --test cgroup_v2 --test vm --test vm_life --test vm_network --test confinement -- --test-threads=1
-	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="$(OUT)/debug/xtask lab --" cargo test --package insula --test system -- --test-threads=1 busybox debian_boots when_whoever
+	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="$(OUT)/debug/xtask lab --silence 600 --" cargo test --package insula --test cgroup_v2 --test vm --test vm_life --test vm_network --test confinement -- --test-threads=1
+	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="$(OUT)/debug/xtask lab --silence 600 --" cargo test --package insula --test system -- --test-threads=1 busybox debian_boots when_whoever
 
 # The same under systemd, as process 1 of the machine: it takes long to come up.
 lab-systemd:

@@ -74,6 +74,10 @@ pub(crate) struct Args {
     /// Give the command this many seconds, then end the machine.
     #[arg(long, value_name = "S", default_value_t = 1800)]
     timeout: u64,
+    /// If the command says nothing for this many seconds, end the machine and run the command once more, in another: at times the emulator has a
+    /// guest take an interrupt twice, and the guest stands still (docs/decisions/0030).
+    #[arg(long, value_name = "S", conflicts_with = "icount")]
+    silence: Option<u64>,
     /// Keep the run's folder (serial log, output, work folder) and say where it is.
     #[arg(long)]
     keep: bool,
@@ -138,6 +142,7 @@ impl Args {
             systemd,
             copy,
             timeout: TIMEOUT,
+            silence: None,
             keep: false,
             work: None,
             env,
@@ -185,14 +190,21 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
     let tools = tools::Tools::find()?;
     let image = root::Image::get(&folders.lab, &args.packages())?;
 
-    let mut run = run::Run::new(&folders.lab, args.work.as_deref())?;
-    match boot(args, cpus, &folders, &tools, &image, &run) {
-        Ok(outcome) => finish(args, &mut run, outcome),
-        Err(error) => {
-            run.keep();
-            Err(error.context(format!("the run's logs are in {}", run.folder().display())))
+    let once = || -> Result<Option<u8>> {
+        let mut run = run::Run::new(&folders.lab, args.work.as_deref())?;
+        match boot(args, cpus, &folders, &tools, &image, &run) {
+            Ok(outcome) => finish(args, &mut run, outcome),
+            Err(error) => {
+                run.keep();
+                Err(error.context(format!("the run's logs are in {}", run.folder().display())))
+            }
         }
+    };
+    if let Some(code) = once()? {
+        return Ok(code);
     }
+    eprintln!("lab: once more, in another machine");
+    Ok(once()?.unwrap_or(EXIT_TIMEOUT))
 }
 
 /// Runs the machine from its start to its end.
@@ -221,11 +233,12 @@ fn boot(
     let _servers = share::serve(tools, &shares, run.folder())?;
     let (memory, accel) = (args.memory, args.accel);
     let machine = qemu::Machine { cpus, memory, accel, icount: args.icount, image, initrd: &initrd, shares: &shares };
-    machine.run(tools, run.folder(), Duration::from_secs(args.timeout))
+    let limits = qemu::Limits { all: Duration::from_secs(args.timeout), silence: args.silence.map(Duration::from_secs) };
+    machine.run(tools, run.folder(), &limits)
 }
 
-/// Says what has to be said of the run, decides whether its folder stays, and answers with the exit code.
-fn finish(args: &Args, run: &mut run::Run, outcome: qemu::Outcome) -> Result<u8> {
+/// Says what has to be said of the run, decides whether its folder stays, and answers with the exit code; with none if the command fell silent.
+fn finish(args: &Args, run: &mut run::Run, outcome: qemu::Outcome) -> Result<Option<u8>> {
     let serial = run.path(qemu::SERIAL_LOG);
     if args.keep {
         run.keep();
@@ -234,7 +247,7 @@ fn finish(args: &Args, run: &mut run::Run, outcome: qemu::Outcome) -> Result<u8>
         eprintln!("lab: the command's files are in {}", run.work().display());
     }
     match outcome {
-        qemu::Outcome::Exit(code) => Ok(code),
+        qemu::Outcome::Exit(code) => Ok(Some(code)),
         qemu::Outcome::Timeout => {
             run.keep();
             eprintln!(
@@ -242,7 +255,16 @@ fn finish(args: &Args, run: &mut run::Run, outcome: qemu::Outcome) -> Result<u8>
                 args.timeout,
                 serial.display()
             );
-            Ok(EXIT_TIMEOUT)
+            Ok(Some(EXIT_TIMEOUT))
+        }
+        qemu::Outcome::Silent => {
+            run.keep();
+            let seconds = args.silence.unwrap_or_default();
+            eprintln!(
+                "\nlab: ended, as the command had said nothing for {seconds} seconds; the serial log is {}",
+                serial.display()
+            );
+            Ok(None)
         }
         qemu::Outcome::Died(why) => {
             run.keep();

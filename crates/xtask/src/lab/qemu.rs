@@ -40,12 +40,22 @@ pub(super) struct Machine<'a> {
     pub(super) shares: &'a [Share],
 }
 
+/// How long a run may take.
+pub(super) struct Limits {
+    /// From when the machine is up.
+    pub(super) all: Duration,
+    /// Without a word of the command's.
+    pub(super) silence: Option<Duration>,
+}
+
 /// How a run ended.
 pub(super) enum Outcome {
     /// The command ended.
     Exit(u8),
     /// The command's time was over.
     Timeout,
+    /// The command said nothing for too long.
+    Silent,
     /// The machine ended, or had to be ended, before the command did.
     Died(String),
 }
@@ -56,7 +66,7 @@ const EMULATED: &str = "max,+svm,-erms,-fsrm";
 
 impl Machine<'_> {
     /// Boots the machine, streams the command's output, and waits for the end.
-    pub(super) fn run(&self, tools: &Tools, folder: &Path, timeout: Duration) -> Result<Outcome> {
+    pub(super) fn run(&self, tools: &Tools, folder: &Path, limits: &Limits) -> Result<Outcome> {
         for port in [STDOUT, STDERR, RESULT] {
             File::create(folder.join(port))?;
         }
@@ -65,7 +75,7 @@ impl Machine<'_> {
         let mut command = vec![tools.qemu.clone().into_os_string()];
         command.extend(self.arguments()?);
         let mut qemu = spawn_tied(&command, folder, Stdio::null(), File::create(folder.join(QEMU_LOG))?)?;
-        let watched = watch(&mut qemu, &folder.join(RESULT), timeout);
+        let watched = watch(&mut qemu, folder, limits);
         // Whatever watching came to, no QEMU is left behind.
         let _ = qemu.kill();
         let status = qemu.wait()?;
@@ -77,6 +87,7 @@ impl Machine<'_> {
             Watched::Ended => judge(status, folder),
             Watched::BootLimit => Ok(Outcome::Died(format!("the machine was not up after {} seconds", BOOT_LIMIT.as_secs()))),
             Watched::Timeout => Ok(Outcome::Timeout),
+            Watched::Silent => Ok(Outcome::Silent),
         }
     }
 
@@ -166,25 +177,31 @@ enum Watched {
     Ended,
     BootLimit,
     Timeout,
+    Silent,
 }
 
 /// Waits until QEMU ends or a limit is reached. The command's time counts from the moment the machine is up.
-fn watch(qemu: &mut Child, result: &Path, timeout: Duration) -> Result<Watched> {
+fn watch(qemu: &mut Child, folder: &Path, limits: &Limits) -> Result<Watched> {
+    let length = |name: &str| fs::metadata(folder.join(name)).map(|metadata| metadata.len());
     let start = Instant::now();
     let mut up = None;
-    loop {
-        if qemu.try_wait()?.is_some() {
-            return Ok(Watched::Ended);
-        }
-        if up.is_none() && fs::metadata(result)?.len() > 0 {
+    let mut said = (0, start);
+    while qemu.try_wait()?.is_none() {
+        if up.is_none() && length(RESULT)? > 0 {
             up = Some(Instant::now());
+        }
+        let now = length(STDOUT)? + length(STDERR)?;
+        if up.is_none() || now != said.0 {
+            said = (now, Instant::now());
         }
         match up {
             None if start.elapsed() > BOOT_LIMIT => return Ok(Watched::BootLimit),
-            Some(up) if up.elapsed() > timeout => return Ok(Watched::Timeout),
+            Some(up) if up.elapsed() > limits.all => return Ok(Watched::Timeout),
+            Some(_) if limits.silence.is_some_and(|limit| said.1.elapsed() > limit) => return Ok(Watched::Silent),
             _ => std::thread::sleep(POLL),
         }
     }
+    Ok(Watched::Ended)
 }
 
 /// What the machine said before it ended.

@@ -28,7 +28,7 @@ pub enum Flow {
     Exit,
     /// The task is traced. Its tracer may have something to say first: what it is told, if not that the call is about to be made
     /// ([`crate::trace::stop`]); then it is made by [`crate::syscall::dispatch_traced`].
-    Traced(Option<crate::trace::Report>),
+    Traced(Option<Box<crate::trace::Report>>),
 }
 
 /// A task that is to be placed.

@@ -8,6 +8,7 @@ use crate::sync::Mutex;
 use crate::task::Task;
 use crate::trace::Report;
 use crate::{Errno, Flow, Result, SysResult};
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bpf::{Data, Program};
@@ -251,7 +252,9 @@ fn filtered(task: &Arc<Task>, cpu: &mut dyn Cpu, call: &Call, asked: bool) -> Op
             Some(Ok(Flow::Registers))
         }
         answer::TRACE if asked => None,
-        answer::TRACE if task.trace.lock().has(PTRACE_O_TRACESECCOMP) => Some(Ok(Flow::Traced(Some(Report::Filter(detail))))),
+        answer::TRACE if task.trace.lock().has(PTRACE_O_TRACESECCOMP) => {
+            Some(Ok(Flow::Traced(Some(Box::new(Report::Filter(detail))))))
+        }
         // Nobody traces, and nobody listens.
         answer::TRACE | answer::USER_NOTIF => Some(Err(Errno::ENOSYS)),
         answer::KILL_THREAD => Some(end(task, c::SIGSYS, task.process.tasks().len() == 1)),

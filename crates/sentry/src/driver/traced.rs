@@ -129,7 +129,7 @@ where
             }
             Ok(Flow::Registers) => return ControlFlow::Continue(Ok(Made::Registers)),
             Ok(Flow::Exit) => return ControlFlow::Continue(Ok(Made::End)),
-            Ok(Flow::Traced(Some(report))) => return ControlFlow::Continue(Err(report)),
+            Ok(Flow::Traced(Some(report))) => return ControlFlow::Continue(Err(*report)),
             Ok(Flow::Traced(None)) => Err(Errno::ENOSYS),
             Err(errno) => Err(errno),
         })))

@@ -215,6 +215,9 @@ fn mounts_and_mountinfo() {
     eq!(link.display().to_string(), "self/mounts");
 }
 
+/// What `/proc/net/arp` begins with.
+const ARP: &str = "IP address       HW type     Flags       HW address            Mask     Device";
+
 fn cpuinfo_and_meminfo() {
     let cpus = contents("/proc/cpuinfo");
     let count = cpus.lines().filter(|line| line.starts_with("processor\t: ")).count();
@@ -231,6 +234,9 @@ fn cpuinfo_and_meminfo() {
     let mut info: sysinfo = zeroed();
     gives!(sysinfo(&mut info) => 0);
     eq!(Some(info.totalram * u64::from(info.mem_unit) / 1024), total);
+    eq!(kilobytes("VmallocChunk:"), Some(0));
+    eq!(contents("/proc/sys/kernel/random/write_wakeup_threshold"), "256\n");
+    eq!(contents("/proc/net/arp").lines().next().map(str::trim_end), Some(ARP));
 }
 
 fn version_and_loadavg() {

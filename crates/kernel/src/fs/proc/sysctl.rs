@@ -86,6 +86,9 @@ fn random() -> Fixed {
         .text("boot_id", |task| Ok(uuid(task.kernel().boot_id).into_bytes()))
         .constant("entropy_avail", "256\n")
         .constant("poolsize", "256\n")
+        // These two say nothing any more (since Linux 5.18), and are what they are.
+        .constant("write_wakeup_threshold", "256\n")
+        .constant("urandom_min_reseed_secs", "60\n")
 }
 
 /// A random UUID, RFC 4122 section 4.4.

@@ -127,6 +127,8 @@ fn memory(kernel: &Kernel) -> String {
         ("Committed_AS", used.min(total)),
         ("VmallocTotal", 34_359_738_367),
         ("VmallocUsed", 0),
+        // Linux counts none, either, since 4.4.
+        ("VmallocChunk", 0),
     ]
     .iter()
     .map(|(name, kib)| format!("{:<16}{kib:8} kB\n", format!("{name}:")))

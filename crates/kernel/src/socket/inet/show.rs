@@ -33,6 +33,8 @@ pub const FILES: &[Shown] = &[
     ("unix", |task| Ok(task.kernel().sockets.unix.show())),
     ("dev", |task| Ok(devices(&task.kernel().sockets.inet))),
     ("if_inet6", |task| Ok(addresses6(&task.kernel().sockets.inet))),
+    // The loopback interface has no neighbours.
+    ("arp", |_| Ok(b"IP address       HW type     Flags       HW address            Mask     Device\n".to_vec())),
     ("route", |task| Ok(routes(&task.kernel().sockets.inet))),
     ("sockstat", |task| Ok(counts(task.kernel()))),
 ];

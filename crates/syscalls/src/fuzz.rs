@@ -250,7 +250,11 @@ fn tame(number: usize, arguments: &mut [usize; 6], own: c_int) {
     {
         arguments[0] = own as usize;
     }
-    if named(number, &[S::ptrace, S::pidfd_send_signal]) {
+    if named(number, &[S::pidfd_send_signal]) {
         arguments[1] = own as usize;
+    }
+    // A thread of its own, or who was made soon after: perhaps another batch's, never a worker.
+    if named(number, &[S::ptrace]) {
+        arguments[1] = own as usize + arguments[1] % 4;
     }
 }

@@ -321,29 +321,15 @@ fn pidfd_open(cx: &mut Cx<'_>, [pid, flags, ..]: Args) -> SysResult {
     Ok(fd.into())
 }
 
-/// Whether a task may look into another's process, ptrace(2): of the same user, dumpable, and without capabilities that it lacks.
-///
-/// # Errors
-/// `EPERM`.
-pub(super) fn may_inspect(cx: &Cx<'_>, target: &Arc<Task>) -> Result<()> {
-    if Arc::ptr_eq(&cx.task.process, &target.process) {
-        return Ok(());
-    }
-    let (own, other) = (cx.task.credentials(), target.credentials());
-    let users = [other.uid.real, other.uid.effective, other.uid.saved].iter().all(|uid| *uid == own.uid.fs);
-    let groups = [other.gid.real, other.gid.effective, other.gid.saved].iter().all(|gid| *gid == own.gid.fs);
-    let dumpable = target.process.dumpable.load(Ordering::Relaxed) == 1;
-    let covers = other.capabilities.permitted & !own.capabilities.permitted == 0;
-    if users && groups && dumpable && covers || own.has(c::CAP_SYS_PTRACE) { Ok(()) } else { Err(Errno::EPERM) }
-}
-
 fn pidfd_getfd(cx: &mut Cx<'_>, [pidfd, fd, flags, ..]: Args) -> SysResult {
     if flags as u32 != 0 {
         return Err(Errno::EINVAL);
     }
     let process = cx.task.file(pidfd as i32)?.as_file::<Pidfd>().ok_or(Errno::EBADF)?.process.clone();
     let task = process.leader().ok_or(Errno::ESRCH)?;
-    may_inspect(cx, &task)?;
+    if !cx.task.may_attach(&task) {
+        return Err(Errno::EPERM);
+    }
     let description = task.file(fd as i32)?;
     Ok(cx.task.descriptors().add(description, true, 0, cx.task.process.limit(c::RLIMIT_NOFILE))?.into())
 }
@@ -360,8 +346,9 @@ fn kcmp(cx: &mut Cx<'_>, [first, second, kind, one, other, _]: Args) -> SysResul
     const SYSVSEM: i32 = 6;
     let task = |tid: u64| cx.kernel.pids.task(tid as i32).ok_or(Errno::ESRCH);
     let (first, second) = (task(first)?, task(second)?);
-    may_inspect(cx, &first)?;
-    may_inspect(cx, &second)?;
+    if !cx.task.may_attach(&first) || !cx.task.may_attach(&second) {
+        return Err(Errno::EPERM);
+    }
     let order = match kind as i32 {
         FILE => {
             let (a, b) = (first.file(one as i32)?, second.file(other as i32)?);

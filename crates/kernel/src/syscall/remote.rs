@@ -32,7 +32,7 @@ fn copy(cx: &mut Cx<'_>, [pid, own, own_count, other, other_count, flags]: Args,
     let mut near = UserBuf::vectored(&mm, own, own_count)?;
     let far = UserBuf::vectored(&mm, other, other_count)?;
     let target = cx.kernel.pids.task(pid as i32).ok_or(Errno::ESRCH)?;
-    if !cx.task.may_access(&target) {
+    if !cx.task.may_attach(&target) {
         return Err(Errno::EPERM);
     }
     let mut far = far.of(&target.mm());

@@ -7,17 +7,26 @@ use core::sync::atomic::Ordering;
 use insula_abi::general as c;
 
 impl Task {
-    /// Whether it may see, or change, what `other` has in memory: its own process; one of the same user with no more rights; or any, with
-    /// `CAP_SYS_PTRACE`.
+    /// Whether it may see, or change, what `other` has in memory, by a file or a hint: its own process; one of the same user (by the numbers that
+    /// count for files, `PTRACE_MODE_FSCREDS`) with no more rights; or any, with `CAP_SYS_PTRACE`.
     pub fn may_access(&self, other: &Task) -> bool {
+        self.may(other, |ids| ids.fs)
+    }
+
+    /// Whether it may do so by a call that names a process, or trace it: the same by its real numbers (`PTRACE_MODE_REALCREDS`).
+    pub fn may_attach(&self, other: &Task) -> bool {
+        self.may(other, |ids| ids.real)
+    }
+
+    fn may(&self, other: &Task, number: impl Fn(Ids) -> u32) -> bool {
         if Arc::ptr_eq(&self.process, &other.process) {
             return true;
         }
         let (own, theirs) = (self.credentials(), other.credentials());
-        let same = |own: u32, ids: Ids| [ids.real, ids.effective, ids.saved].iter().all(|id| *id == own);
+        let same = |own: Ids, ids: Ids| [ids.real, ids.effective, ids.saved].iter().all(|id| *id == number(own));
         let allowed = other.process.dumpable.load(Ordering::Relaxed) == 1
-            && same(own.uid.fs, theirs.uid)
-            && same(own.gid.fs, theirs.gid)
+            && same(own.uid, theirs.uid)
+            && same(own.gid, theirs.gid)
             && theirs.capabilities.permitted & !own.capabilities.permitted == 0;
         allowed || own.has(c::CAP_SYS_PTRACE)
     }

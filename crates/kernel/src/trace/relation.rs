@@ -10,7 +10,6 @@ use crate::wait::Events;
 use crate::{Errno, Result};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use core::sync::atomic::Ordering;
 use insula_abi::general as c;
 use insula_abi::ptrace as p;
 use insula_abi::signal::Siginfo;
@@ -47,7 +46,7 @@ pub(super) fn by_parent(task: &Arc<Task>) -> Result<()> {
     let (parent, maker) = maker.ok_or(Errno::EPERM)?;
     let maker = kernel.pids.task(maker).filter(|maker| maker.process.pid == parent);
     let tracer = maker.or_else(|| kernel.pids.process(parent)?.leader()).ok_or(Errno::EPERM)?;
-    if !tracer.may_trace(task) {
+    if !tracer.may_attach(task) {
         return Err(Errno::EPERM);
     }
     begin(&tracer, task, false, 0)
@@ -58,7 +57,7 @@ pub(super) fn by_parent(task: &Arc<Task>) -> Result<()> {
 /// # Errors
 /// `EPERM`.
 pub(super) fn attach(tracer: &Arc<Task>, task: &Arc<Task>, seized: bool, options: u32) -> Result<()> {
-    if Arc::ptr_eq(&tracer.process, &task.process) || !tracer.may_trace(task) {
+    if Arc::ptr_eq(&tracer.process, &task.process) || !tracer.may_attach(task) {
         return Err(Errno::EPERM);
     }
     begin(tracer, task, seized, options)?;
@@ -256,19 +255,5 @@ impl Process {
     /// The tracer of its first task.
     fn first_tracer(&self) -> Option<Arc<Process>> {
         self.first_traced_by.lock().upgrade()
-    }
-}
-
-impl Task {
-    /// Whether it may trace `other`, ptrace(2) at "Ptrace access mode checking" (`PTRACE_MODE_ATTACH_REALCREDS`).
-    pub(crate) fn may_trace(&self, other: &Task) -> bool {
-        let (own, theirs) = (self.credentials(), other.credentials());
-        if own.has(c::CAP_SYS_PTRACE) {
-            return true;
-        }
-        let users = [theirs.uid.real, theirs.uid.effective, theirs.uid.saved].iter().all(|uid| *uid == own.uid.real);
-        let groups = [theirs.gid.real, theirs.gid.effective, theirs.gid.saved].iter().all(|gid| *gid == own.gid.real);
-        let covers = theirs.capabilities.permitted & !own.capabilities.permitted == 0;
-        users && groups && covers && other.process.dumpable.load(Ordering::Relaxed) == 1
     }
 }

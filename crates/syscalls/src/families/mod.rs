@@ -36,6 +36,7 @@ mod tasks;
 mod tcp;
 mod time;
 mod trace;
+mod tracee;
 mod tty;
 mod udp;
 mod unix;
@@ -70,6 +71,7 @@ pub(crate) fn all() -> impl Iterator<Item = Test> {
         often::TESTS,
         exec::TESTS,
         trace::TESTS,
+        tracee::TESTS,
         files::TESTS,
         names::TESTS,
         attributes::TESTS,

@@ -27,7 +27,7 @@ pub enum Flow {
     /// This task has ended.
     Exit,
     /// The task is traced. Its tracer may have something to say first: what it is told, if not that the call is about to be made
-    /// ([`crate::trace::stop`]); then it is made by [`crate::syscall::dispatch_traced`].
+    /// ([`crate::trace::stop`]); then it is made by [`crate::syscall::dispatch_confined`].
     Traced(Option<Box<crate::trace::Report>>),
 }
 

@@ -198,14 +198,14 @@ pub fn dispatch(kernel: &Arc<Kernel>, task: &Arc<Task>, cpu: &mut dyn Cpu, call:
     if task.is_traced() {
         return Ok(Flow::Traced(None));
     }
-    dispatch_traced(kernel, task, cpu, call, false)
+    dispatch_confined(kernel, task, cpu, call, false)
 }
 
-/// Carries out a call of a task that is traced; `asked` says that its tracer has been told what a filter told to tell it.
+/// Carries out a call as far as filters let it, without a word to a tracer; `asked` says that it has been told what a filter told to tell it.
 ///
 /// # Errors
 /// Those of [`dispatch`].
-pub fn dispatch_traced(kernel: &Arc<Kernel>, task: &Arc<Task>, cpu: &mut dyn Cpu, call: &Call, asked: bool) -> SysResult {
+pub fn dispatch_confined(kernel: &Arc<Kernel>, task: &Arc<Task>, cpu: &mut dyn Cpu, call: &Call, asked: bool) -> SysResult {
     let refused = crate::seccomp::check(task, cpu, call, asked);
     refused.unwrap_or_else(|| carry_out(kernel, task, cpu, call))
 }

@@ -9,14 +9,14 @@
 //! | `dispatcher` | calls that are made without a stop |
 //! | `park` | waiting for what a call waits for |
 //! | `patch` | where a program makes such calls |
-//! | [`trace`] | telling of calls |
+//! | [`strace`] | telling of calls |
 //! | `traced` | calls of tasks that others trace |
 
 mod cpu;
 mod dispatcher;
 mod park;
 mod patch;
-pub mod trace;
+pub mod strace;
 mod traced;
 
 use crate::platform::{self, Access, Call, Context, Event, Seed, SpawnKind};
@@ -98,7 +98,7 @@ struct Seat<C: Context> {
     /// Calls of traps that were made here after all: how many, and since when by the monotonic clock.
     missed: (u32, u64),
     /// Its calls are told on standard error.
-    traced: bool,
+    strace: bool,
     /// Its program goes on by one instruction.
     steps: bool,
 }
@@ -128,7 +128,7 @@ where
             places: Places::new(),
             desk: None,
             missed: (0, 0),
-            traced: trace::is_on(),
+            strace: strace::is_on(),
             steps: false,
         }
     }
@@ -206,8 +206,8 @@ where
         let handed = self.desk.as_ref().and_then(|desk| desk.take()).or_else(|| call.answer.map(|value| Ok(Flow::Done(value))));
         let missed = handed.is_none();
         let made = insula_kernel::cpu::Call { number: call.number, arguments: call.args };
-        if self.traced {
-            trace::called(&self.task, &made);
+        if self.strace {
+            strace::called(&self.task, &made);
         }
         // A copy is of one moment: from where the core has taken it until the stub can't write to what is shared, who has got a page of its
         // own doesn't go on. It could write both to that, unseen by the child, and to others, seen.
@@ -243,8 +243,8 @@ where
             Err(errno) => Err(errno),
         };
         drop(turn);
-        if self.traced {
-            trace::answered(&self.task, &made, result);
+        if self.strace {
+            strace::answered(&self.task, &made, result);
         }
         self.context.set_result(syscall::result(result));
         if missed && self.hasten(call).is_err() {
@@ -270,7 +270,7 @@ where
             return Ok(());
         }
         let count = self.places.count(call.ip);
-        if count != Count::Other && !self.traced {
+        if count != Count::Other && !self.strace {
             let alone = !self.token.is_shared();
             if let Some(traps) = self.context.traps() {
                 let mut patches = self.token.lock();

@@ -3,12 +3,12 @@
 //! A task's own thread does all of it: nothing is made without a stop, and the program's own code is back in its place.
 
 use super::cpu::StubCpu;
-use super::{Seat, copies, trace};
+use super::{Seat, copies, strace};
 use crate::platform::{Context, Exception};
 use insula_abi::general as c;
 use insula_kernel::cpu::Call;
 use insula_kernel::signal;
-use insula_kernel::syscall::{self, dispatch_traced};
+use insula_kernel::syscall::{self, dispatch_confined};
 use insula_kernel::trace::Report;
 use insula_kernel::trace::stop;
 use insula_kernel::{Errno, Flow, Result};
@@ -40,8 +40,8 @@ where
         let mut asked = false;
         let (made, call) = loop {
             let (call, result) = self.called()?;
-            if self.traced {
-                trace::called(&self.task, &call);
+            if self.strace {
+                strace::called(&self.task, &call);
             }
             if self.task.ends().is_some() {
                 return self.settle(false);
@@ -60,8 +60,8 @@ where
         let restarts = match made {
             Made::Result(result) => {
                 regs.rax = syscall::result(result);
-                if self.traced {
-                    trace::answered(&self.task, &call, result);
+                if self.strace {
+                    strace::answered(&self.task, &call, result);
                 }
                 result.is_err_and(Errno::restarts)
             }
@@ -104,7 +104,7 @@ where
         let token = copies(call.number).then(|| self.token.clone());
         let mut turn = token.as_ref().map(super::Token::lock);
         let mut cpu = StubCpu::new(&mut self.context);
-        let outcome = dispatch_traced(&self.kernel, &self.task, &mut cpu, call, asked);
+        let outcome = dispatch_confined(&self.kernel, &self.task, &mut cpu, call, asked);
         if cpu.finish(|ip| ip).is_err() {
             self.gone()?;
         }

@@ -60,7 +60,7 @@ impl Runner for Sentry {
 
     fn run(&self, inside: Inside<'_>) -> Error {
         if self.strace {
-            crate::driver::trace::switch_on();
+            crate::driver::strace::switch_on();
         }
         sandbox::run(inside)
     }

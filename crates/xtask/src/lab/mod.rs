@@ -76,7 +76,7 @@ pub(crate) struct Args {
     timeout: u64,
     /// If the command says nothing for this many seconds, end the machine and run the command once more, in another: at times the emulator has a
     /// guest take an interrupt twice, and the guest stands still (docs/decisions/0030).
-    #[arg(long, value_name = "S", conflicts_with = "icount")]
+    #[arg(long, value_name = "S", conflicts_with = "icount", value_parser = clap::value_parser!(u64).range(1..))]
     silence: Option<u64>,
     /// Keep the run's folder (serial log, output, work folder) and say where it is.
     #[arg(long)]

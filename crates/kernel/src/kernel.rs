@@ -9,7 +9,7 @@ use crate::host::Host;
 use crate::mm::frames::Frames;
 use crate::socket::Sockets;
 use crate::task::pids::Pids;
-use crate::task::spaces::Spaces;
+use crate::task::spaces::{Counts, Spaces};
 use crate::time::Timers;
 use crate::tty::devpts::Terminals;
 use alloc::sync::Arc;
@@ -41,6 +41,8 @@ pub struct Kernel {
     pub pids: Pids,
     /// The namespaces of its first task.
     pub spaces: Spaces,
+    /// How many there are of others.
+    pub namespaces: Counts,
     /// File systems that can be mounted, devices that can be opened, and names that are known.
     pub file_systems: FileSystems,
     /// Locks on files.
@@ -68,6 +70,7 @@ impl Kernel {
             boot_id,
             pids: Pids::default(),
             spaces: Spaces::default(),
+            namespaces: Counts::default(),
             file_systems: FileSystems::default(),
             locks: Arc::default(),
             sockets: Sockets::default(),

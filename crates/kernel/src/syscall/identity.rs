@@ -1,7 +1,8 @@
 //! Who a task is: `getuid setuid` and their kin, groups, capabilities.
 
 use super::{Args, Cx, Entry, full};
-use crate::task::credentials::{Ids, KEEP_CAPABILITIES, NO_SET_ID_FIXUP};
+use crate::task::credentials::{ALL, Ids, KEEP_CAPABILITIES, NO_SET_ID_FIXUP};
+use crate::task::users;
 use crate::task::{Credentials, Task};
 use crate::{Errno, Flow, Result, SysResult};
 use alloc::sync::Arc;
@@ -12,26 +13,18 @@ use insula_abi::general as c;
 use insula_abi::process::{CapData, CapHeader};
 
 pub(crate) const CALLS: &[Entry] = &[
-    full(Sysno::getuid, |cx, _| Ok(cx.task.credentials().uid.real.into())),
-    full(Sysno::geteuid, |cx, _| Ok(cx.task.credentials().uid.effective.into())),
-    full(Sysno::getgid, |cx, _| Ok(cx.task.credentials().gid.real.into())),
-    full(Sysno::getegid, |cx, _| Ok(cx.task.credentials().gid.effective.into())),
-    full(Sysno::getresuid, |cx, places| get_three(cx, cx.task.credentials().uid, places)),
-    full(Sysno::getresgid, |cx, places| get_three(cx, cx.task.credentials().gid, places)),
-    full(Sysno::setuid, |cx, [id, ..]| change(cx, USERS, |ids, may| set_one(ids, id as u32, may))),
-    full(Sysno::setgid, |cx, [id, ..]| change(cx, GROUPS, |ids, may| set_one(ids, id as u32, may))),
-    full(Sysno::setreuid, |cx, [real, effective, ..]| {
-        change(cx, USERS, |ids, may| set_two(ids, real as u32, effective as u32, may))
-    }),
-    full(Sysno::setregid, |cx, [real, effective, ..]| {
-        change(cx, GROUPS, |ids, may| set_two(ids, real as u32, effective as u32, may))
-    }),
-    full(Sysno::setresuid, |cx, [real, effective, saved, ..]| {
-        change(cx, USERS, |ids, may| set_three(ids, [real as u32, effective as u32, saved as u32], may))
-    }),
-    full(Sysno::setresgid, |cx, [real, effective, saved, ..]| {
-        change(cx, GROUPS, |ids, may| set_three(ids, [real as u32, effective as u32, saved as u32], may))
-    }),
+    full(Sysno::getuid, |cx, _| get(cx, USERS, |ids| ids.real)),
+    full(Sysno::geteuid, |cx, _| get(cx, USERS, |ids| ids.effective)),
+    full(Sysno::getgid, |cx, _| get(cx, GROUPS, |ids| ids.real)),
+    full(Sysno::getegid, |cx, _| get(cx, GROUPS, |ids| ids.effective)),
+    full(Sysno::getresuid, |cx, places| get_three(cx, USERS, places)),
+    full(Sysno::getresgid, |cx, places| get_three(cx, GROUPS, places)),
+    full(Sysno::setuid, |cx, [id, ..]| set_one(cx, USERS, id)),
+    full(Sysno::setgid, |cx, [id, ..]| set_one(cx, GROUPS, id)),
+    full(Sysno::setreuid, |cx, [real, effective, ..]| set_two(cx, USERS, [real, effective])),
+    full(Sysno::setregid, |cx, [real, effective, ..]| set_two(cx, GROUPS, [real, effective])),
+    full(Sysno::setresuid, |cx, [real, effective, saved, ..]| set_three(cx, USERS, [real, effective, saved])),
+    full(Sysno::setresgid, |cx, [real, effective, saved, ..]| set_three(cx, GROUPS, [real, effective, saved])),
     full(Sysno::setfsuid, |cx, [id, ..]| set_fs(cx, USERS, id as u32)),
     full(Sysno::setfsgid, |cx, [id, ..]| set_fs(cx, GROUPS, id as u32)),
     full(Sysno::getgroups, getgroups),
@@ -57,22 +50,54 @@ impl Kind {
     fn of(self, credentials: &mut Credentials) -> &mut Ids {
         if self.users { &mut credentials.uid } else { &mut credentials.gid }
     }
+
+    const fn ids(self, credentials: &Credentials) -> Ids {
+        if self.users { credentials.uid } else { credentials.gid }
+    }
+
+    /// As a program is told it.
+    fn show(self, credentials: &Credentials, id: u32) -> u32 {
+        if self.users { credentials.space.show_user(id) } else { credentials.space.show_group(id) }
+    }
+
+    /// The kernel's numbers of those that a program names, but for those that are to be left as they are.
+    fn named<const N: usize>(self, credentials: &Credentials, names: [u64; N]) -> Result<[u32; N]> {
+        let kind = if self.users { users::Kind::Users } else { users::Kind::Groups };
+        let mut ids = [KEEP; N];
+        for (id, name) in ids.iter_mut().zip(names.map(|name| name as u32)).filter(|(_, name)| *name != KEEP) {
+            *id = credentials.space.number_of(kind, name).ok_or(Errno::EINVAL)?;
+        }
+        Ok(ids)
+    }
 }
 
-fn get_three(cx: &Cx<'_>, ids: Ids, [real, effective, saved, ..]: Args) -> SysResult {
+fn get(cx: &Cx<'_>, kind: Kind, which: fn(Ids) -> u32) -> SysResult {
+    let credentials = cx.task.credentials();
+    Ok(kind.show(&credentials, which(kind.ids(&credentials))).into())
+}
+
+fn get_three(cx: &Cx<'_>, kind: Kind, [real, effective, saved, ..]: Args) -> SysResult {
     let mm = cx.task.mm();
+    let credentials = cx.task.credentials();
+    let ids = kind.ids(&credentials);
     for (place, id) in [(real, ids.real), (effective, ids.effective), (saved, ids.saved)] {
-        mm.put(place, &id)?;
+        mm.put(place, &kind.show(&credentials, id))?;
     }
     Ok(Flow::Done(0))
 }
 
-/// Changes numbers by `set`, which is told whether any may be chosen, and what follows from that.
-fn change(cx: &mut Cx<'_>, kind: Kind, set: impl FnOnce(&mut Ids, bool) -> Result<()>) -> SysResult {
+/// Changes numbers to those that a program names, by `set`, which is told whether any may be chosen; and what follows from that.
+fn change<const N: usize>(
+    cx: &mut Cx<'_>,
+    kind: Kind,
+    names: [u64; N],
+    set: impl FnOnce(&mut Ids, [u32; N], bool) -> Result<()>,
+) -> SysResult {
     let before = cx.task.credentials();
     let mut now = (*before).clone();
+    let named = kind.named(&before, names)?;
     let ids = kind.of(&mut now);
-    set(ids, before.has(kind.capability))?;
+    set(ids, named, before.has_own(kind.capability))?;
     ids.fs = ids.effective;
     if kind.users {
         fix_capabilities(&before, &mut now);
@@ -81,73 +106,80 @@ fn change(cx: &mut Cx<'_>, kind: Kind, set: impl FnOnce(&mut Ids, bool) -> Resul
     Ok(Flow::Done(0))
 }
 
-fn set_one(ids: &mut Ids, id: u32, may: bool) -> Result<()> {
-    if id == KEEP {
-        return Err(Errno::EINVAL);
-    }
-    if may {
-        *ids = Ids::all(id);
-        return Ok(());
-    }
-    if id != ids.real && id != ids.saved {
-        return Err(Errno::EPERM);
-    }
-    ids.effective = id;
-    Ok(())
-}
-
-fn set_two(ids: &mut Ids, real: u32, effective: u32, may: bool) -> Result<()> {
-    let before = *ids;
-    let real_allowed = real == KEEP || real == before.real || real == before.effective;
-    let effective_allowed = effective == KEEP || [before.real, before.effective, before.saved].contains(&effective);
-    let allowed = may || real_allowed && effective_allowed;
-    if !allowed {
-        return Err(Errno::EPERM);
-    }
-    if real != KEEP {
-        ids.real = real;
-    }
-    if effective != KEEP {
-        ids.effective = effective;
-    }
-    if real != KEEP || effective != KEEP && effective != before.real {
-        ids.saved = ids.effective;
-    }
-    Ok(())
-}
-
-fn set_three(ids: &mut Ids, new: [u32; 3], may: bool) -> Result<()> {
-    let before = [ids.real, ids.effective, ids.saved];
-    if !may && new.iter().any(|id| *id != KEEP && !before.contains(id)) {
-        return Err(Errno::EPERM);
-    }
-    for (place, id) in [&mut ids.real, &mut ids.effective, &mut ids.saved].into_iter().zip(new) {
-        if id != KEEP {
-            *place = id;
+fn set_one(cx: &mut Cx<'_>, kind: Kind, id: u64) -> SysResult {
+    change(cx, kind, [id], |ids, [id], may| {
+        if id == KEEP {
+            return Err(Errno::EINVAL);
         }
-    }
-    Ok(())
+        if may {
+            *ids = Ids::all(id);
+            return Ok(());
+        }
+        if id != ids.real && id != ids.saved {
+            return Err(Errno::EPERM);
+        }
+        ids.effective = id;
+        Ok(())
+    })
+}
+
+fn set_two(cx: &mut Cx<'_>, kind: Kind, both: [u64; 2]) -> SysResult {
+    change(cx, kind, both, |ids, [real, effective], may| {
+        let before = *ids;
+        let real_allowed = real == KEEP || real == before.real || real == before.effective;
+        let effective_allowed = effective == KEEP || [before.real, before.effective, before.saved].contains(&effective);
+        let allowed = may || real_allowed && effective_allowed;
+        if !allowed {
+            return Err(Errno::EPERM);
+        }
+        if real != KEEP {
+            ids.real = real;
+        }
+        if effective != KEEP {
+            ids.effective = effective;
+        }
+        if real != KEEP || effective != KEEP && effective != before.real {
+            ids.saved = ids.effective;
+        }
+        Ok(())
+    })
+}
+
+fn set_three(cx: &mut Cx<'_>, kind: Kind, three: [u64; 3]) -> SysResult {
+    change(cx, kind, three, |ids, new, may| {
+        let before = [ids.real, ids.effective, ids.saved];
+        if !may && new.iter().any(|id| *id != KEEP && !before.contains(id)) {
+            return Err(Errno::EPERM);
+        }
+        for (place, id) in [&mut ids.real, &mut ids.effective, &mut ids.saved].into_iter().zip(new) {
+            if id != KEEP {
+                *place = id;
+            }
+        }
+        Ok(())
+    })
 }
 
 /// setfsuid(2) answers the number before, whether or not it was changed.
 fn set_fs(cx: &mut Cx<'_>, kind: Kind, id: u32) -> SysResult {
     let before = cx.task.credentials();
+    let [id] = kind.named(&before, [id.into()]).unwrap_or([KEEP]);
     let mut now = (*before).clone();
     let ids = kind.of(&mut now);
     let answer = ids.fs;
     let known = [ids.real, ids.effective, ids.saved, ids.fs].contains(&id);
-    if id != KEEP && id != answer && (known || before.has(kind.capability)) {
+    if id != KEEP && id != answer && (known || before.has_own(kind.capability)) {
         ids.fs = id;
         if kind.users && before.secure_bits & NO_SET_ID_FIXUP == 0 {
-            if answer == 0 {
+            if before.space.is_root(answer) {
                 now.capabilities.effective &= !FOR_FILES;
-            } else if id == 0 {
+            } else if before.space.is_root(id) {
                 now.capabilities.effective |= now.capabilities.permitted & FOR_FILES;
             }
         }
         commit(cx.task, &before, now);
     }
-    Ok(answer.into())
+    Ok(kind.show(&before, answer).into())
 }
 
 /// Capabilities that are about files (Linux: `CAP_FS_SET`).
@@ -165,7 +197,8 @@ fn fix_capabilities(before: &Credentials, now: &mut Credentials) {
     if before.secure_bits & NO_SET_ID_FIXUP != 0 {
         return;
     }
-    let is_root = |ids: &Ids| ids.real == 0 || ids.effective == 0 || ids.saved == 0;
+    let root = |id: u32| before.space.is_root(id);
+    let is_root = |ids: &Ids| root(ids.real) || root(ids.effective) || root(ids.saved);
     if is_root(&before.uid) && !is_root(&now.uid) {
         if before.secure_bits & KEEP_CAPABILITIES == 0 {
             now.capabilities.permitted = 0;
@@ -173,9 +206,9 @@ fn fix_capabilities(before: &Credentials, now: &mut Credentials) {
         }
         now.capabilities.ambient = 0;
     }
-    if before.uid.effective == 0 && now.uid.effective != 0 {
+    if root(before.uid.effective) && !root(now.uid.effective) {
         now.capabilities.effective = 0;
-    } else if before.uid.effective != 0 && now.uid.effective == 0 {
+    } else if !root(before.uid.effective) && root(now.uid.effective) {
         now.capabilities.effective = now.capabilities.permitted;
     }
 }
@@ -195,13 +228,14 @@ pub(super) fn commit(task: &Arc<Task>, before: &Credentials, now: Credentials) {
 }
 
 fn getgroups(cx: &mut Cx<'_>, [size, list, ..]: Args) -> SysResult {
-    let groups = cx.task.credentials().groups.clone();
+    let credentials = cx.task.credentials();
+    let groups = &credentials.groups;
     let size = usize::try_from(size as i32).map_err(|_| Errno::EINVAL)?;
     if size > 0 {
         if size < groups.len() {
             return Err(Errno::EINVAL);
         }
-        let bytes: Vec<u8> = groups.iter().flat_map(|group| group.to_ne_bytes()).collect();
+        let bytes: Vec<u8> = groups.iter().flat_map(|group| credentials.space.show_group(*group).to_ne_bytes()).collect();
         cx.task.mm().write(list, &bytes)?;
     }
     Ok(groups.len().into())
@@ -210,13 +244,13 @@ fn getgroups(cx: &mut Cx<'_>, [size, list, ..]: Args) -> SysResult {
 fn setgroups(cx: &mut Cx<'_>, [size, list, ..]: Args) -> SysResult {
     const MOST: usize = 65536;
     let before = cx.task.credentials();
-    if !before.has(c::CAP_SETGID) {
+    if !before.has_own(c::CAP_SETGID) || !before.space.allows_groups() {
         return Err(Errno::EPERM);
     }
     let size = usize::try_from(size as u32).ok().filter(|size| *size <= MOST).ok_or(Errno::EINVAL)?;
     let mut groups: Vec<u32> = cx.task.mm().get_all(list, size)?;
-    if groups.contains(&KEEP) {
-        return Err(Errno::EINVAL);
+    for group in &mut groups {
+        *group = before.space.group(*group)?;
     }
     groups.sort_unstable();
     cx.task.set_credentials(Credentials { groups: Arc::new(groups), ..(*before).clone() });
@@ -278,7 +312,7 @@ fn capset(cx: &mut Cx<'_>, [header, data, ..]: Args) -> SysResult {
     let before = cx.task.credentials();
     let old = before.capabilities;
     let beyond = |set: u64, limit: u64| set & !limit != 0;
-    let inherits_more = beyond(inheritable, old.inheritable | old.permitted) && !before.has(c::CAP_SETPCAP);
+    let inherits_more = beyond(inheritable, old.inheritable | old.permitted) && !before.has_own(c::CAP_SETPCAP);
     if inherits_more
         || beyond(inheritable, old.inheritable | old.bounding)
         || beyond(permitted, old.permitted)
@@ -294,6 +328,3 @@ fn capset(cx: &mut Cx<'_>, [header, data, ..]: Args) -> SysResult {
     commit(cx.task, &before, now);
     Ok(Flow::Done(0))
 }
-
-/// All capabilities that there are.
-const ALL: u64 = (1 << (c::CAP_LAST_CAP + 1)) - 1;

@@ -98,7 +98,7 @@ pub(crate) fn names() -> Utsname {
 }
 
 fn set_name(cx: &mut Cx<'_>, name: u64, len: u64, which: fn(&mut Utsname) -> &mut [u8; 65]) -> SysResult {
-    if !cx.task.credentials().has(c::CAP_SYS_ADMIN) {
+    if !cx.task.credentials().has_in(&cx.task.spaces().uts.owner, c::CAP_SYS_ADMIN) {
         return Err(Errno::EPERM);
     }
     let len = usize::try_from(len as i32).ok().filter(|len| *len <= 64).ok_or(Errno::EINVAL)?;
@@ -128,16 +128,19 @@ fn unshare(cx: &mut Cx<'_>, [flags, ..]: Args) -> SysResult {
     if flags & !(known | namespaces) != 0 {
         return Err(Errno::EINVAL);
     }
-    if has(c::CLONE_THREAD | c::CLONE_SIGHAND | c::CLONE_VM) && cx.task.process.lock().threads.len() > 1 {
+    if has(c::CLONE_THREAD | c::CLONE_SIGHAND | c::CLONE_VM | c::CLONE_NEWUSER) && cx.task.process.lock().threads.len() > 1 {
         return Err(Errno::EINVAL);
     }
-    spaces::check(cx.task, flags)?;
+    let credentials = spaces::check(cx.task, flags)?;
     if has(c::CLONE_FILES) {
         let copy = cx.task.descriptors().copy();
         cx.task.set_descriptors(copy);
     }
-    if has(c::CLONE_FS | c::CLONE_NEWNS) {
+    if has(c::CLONE_FS | c::CLONE_NEWNS | c::CLONE_NEWUSER) {
         own_place(cx.task);
+    }
+    if has(c::CLONE_NEWUSER) {
+        cx.task.set_credentials((*credentials).clone());
     }
     spaces::renew(cx.task, flags);
     Ok(Flow::Done(0))

@@ -2,7 +2,7 @@
 
 use super::cpu_limit::CpuLimit;
 use super::pids::Node;
-use super::{Parts, Process, Task};
+use super::{Credentials, Parts, Process, Task};
 use crate::flow::{Blocked, Newborn, NewbornMemory};
 use crate::fs::{Description, Descriptors};
 use crate::signal::SigSet;
@@ -61,7 +61,7 @@ impl Request {
         self.flags & flag as u64 != 0
     }
 
-    fn check(&self, task: &Task) -> Result<()> {
+    fn check(&self, task: &Task) -> Result<Arc<Credentials>> {
         let contradiction = self.has(c::CLONE_THREAD) && !self.has(c::CLONE_SIGHAND)
             || self.has(c::CLONE_SIGHAND) && !self.has(c::CLONE_VM)
             || self.has(c::CLONE_SIGHAND) && self.flags & c::CLONE_CLEAR_SIGHAND != 0
@@ -82,13 +82,13 @@ impl Request {
 /// # Errors
 /// See clone(2).
 pub fn clone(cx: &mut Cx<'_>, request: &Request) -> SysResult {
-    request.check(cx.task)?;
+    let credentials = request.check(cx.task)?;
     if cx.task.ends().is_some() {
         return Err(Errno::RESTARTNOINTR);
     }
     check_count(cx.task)?;
     let tid = reserve(cx.task, request.number)?;
-    match make(cx, request, tid) {
+    match make(cx, request, tid, credentials) {
         Ok(newborn) => Ok(Flow::Clone(Box::new(newborn))),
         Err(errno) => {
             cx.kernel.pids.lock().release(tid);
@@ -124,7 +124,7 @@ fn check_count(task: &Arc<Task>) -> Result<()> {
     if count as u64 >= limit { Err(Errno::EAGAIN) } else { Ok(()) }
 }
 
-fn make(cx: &mut Cx<'_>, request: &Request, tid: i32) -> Result<Newborn> {
+fn make(cx: &mut Cx<'_>, request: &Request, tid: i32, credentials: Arc<Credentials>) -> Result<Newborn> {
     let maker = cx.task;
     let shared = request.has(c::CLONE_VM);
     let mm = if shared { maker.mm() } else { maker.mm().fork()? };
@@ -138,7 +138,7 @@ fn make(cx: &mut Cx<'_>, request: &Request, tid: i32) -> Result<Newborn> {
         descriptors: if request.has(c::CLONE_FILES) { descriptors } else { descriptors.copy() },
         fs: if request.has(c::CLONE_FS) { fs } else { Arc::new(Mutex::new(fs.lock().clone())) },
         spaces: Some(maker.spaces()),
-        credentials: maker.credentials(),
+        credentials,
         name: *maker.name.lock(),
         blocked: blocked(maker),
     };

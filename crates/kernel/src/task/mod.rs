@@ -15,6 +15,7 @@
 //! | [`wait`] | what a parent learns of its children |
 //! | [`cpu_limit`] | `RLIMIT_CPU` |
 //! | [`credentials`] | users, groups, capabilities |
+//! | [`spaces`], [`users`] | namespaces; those of users |
 //! | [`limits`] | resource limits |
 //! | [`pidfd`] | descriptors of processes |
 //! | [`scheduling`] | policies and priorities, which are remembered |
@@ -33,6 +34,7 @@ pub mod pids;
 pub mod process;
 pub mod scheduling;
 pub mod spaces;
+pub mod users;
 pub mod wait;
 
 #[cfg(test)]
@@ -46,6 +48,7 @@ pub use pids::{Session, Terminal};
 pub use process::{Process, Usage};
 pub use scheduling::Scheduling;
 use spaces::Spaces;
+pub use users::UserNamespace;
 
 use crate::flow::Restart;
 use crate::fs::{Context, Descriptors};

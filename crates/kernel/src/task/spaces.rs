@@ -1,7 +1,9 @@
 //! Namespaces, namespaces(7): those of names (UTS), of System V IPC and message queues, and of control groups, of which there is nothing to
-//! see but that one has one's own. Those of mounts go with the place a task stands at ([`Context`](crate::fs::Context)). Of the others there is
-//! one of each.
+//! see but that one has one's own. Those of mounts go with the place a task stands at ([`Context`](crate::fs::Context)), those of users with who
+//! it is ([`users`](super::users)). Of the others there is one of each. Each belongs to the user namespace that it was made in.
 
+use super::credentials::Credentials;
+use super::users::UserNamespace;
 use crate::fs::tree::Namespace;
 use crate::fs::{AlwaysReady, Attributes, Description, File, FileType, Io};
 use crate::ipc::Ipc;
@@ -12,23 +14,60 @@ use crate::{Errno, Flow, Kernel, Result, SysResult};
 use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU32, Ordering};
 use insula_abi::general as c;
 use insula_abi::process::Utsname;
 
 /// Those that a task may leave for new ones.
 pub const LEFT: u32 = c::CLONE_NEWNS | c::CLONE_NEWUTS | c::CLONE_NEWIPC | c::CLONE_NEWCGROUP;
 
-/// `NS_GET_NSTYPE`, ioctl_nsfs(2).
-const GET_TYPE: u32 = 0xb703;
+/// `NS_GET_*`, ioctl_nsfs(2).
+mod request {
+    pub(super) const USER_NAMESPACE: u32 = 0xb701;
+    pub(super) const PARENT: u32 = 0xb702;
+    pub(super) const TYPE: u32 = 0xb703;
+    pub(super) const OWNER: u32 = 0xb704;
+}
+
+/// The most namespaces of one kind at a time (`/proc/sys/user/max_*_namespaces`).
+pub const MOST: u32 = 16384;
+
+/// How many namespaces there are, of the kinds that lie in each other.
+#[derive(Default)]
+pub struct Counts {
+    /// Of users.
+    pub user: Arc<AtomicU32>,
+}
+
+/// A namespace that is counted as long as it is there.
+pub struct Counted(Arc<AtomicU32>);
+
+impl Counted {
+    /// One more.
+    ///
+    /// # Errors
+    /// `ENOSPC`: there are [`MOST`].
+    pub fn one(of: &Arc<AtomicU32>) -> Result<Self> {
+        let more = |count: u32| (count < MOST).then_some(count + 1);
+        of.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).map_err(|_| Errno::ENOSPC)?;
+        Ok(Counted(of.clone()))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// Numbers of the first namespaces, as Linux has them.
-mod first {
+pub(super) mod first {
     pub(super) const CGROUP: u64 = 4_026_531_835;
     pub(super) const IPC: u64 = 4_026_531_839;
     pub(super) const NET: u64 = 4_026_531_840;
     pub(super) const PID: u64 = 4_026_531_836;
     pub(super) const TIME: u64 = 4_026_531_834;
-    pub(super) const USER: u64 = 4_026_531_837;
+    pub(in crate::task) const USER: u64 = 4_026_531_837;
     pub(super) const UTS: u64 = 4_026_531_838;
 }
 
@@ -44,6 +83,8 @@ pub fn new_number(kernel: &Kernel) -> u64 {
 pub struct Space<T> {
     /// What tells it from others.
     pub number: u64,
+    /// Whose capabilities count in it.
+    pub owner: UserNamespace,
     /// What it holds.
     pub holds: T,
 }
@@ -55,61 +96,75 @@ pub struct Spaces {
     pub uts: Arc<Space<Mutex<Utsname>>>,
     /// System V IPC and POSIX message queues.
     pub ipc: Arc<Space<Ipc>>,
-    /// The number of that of control groups.
-    pub cgroup: u64,
+    /// That of control groups.
+    pub cgroup: Arc<Space<()>>,
+}
+
+impl<T> Space<T> {
+    fn new(number: u64, owner: &UserNamespace, holds: T) -> Arc<Self> {
+        Arc::new(Space { number, owner: owner.clone(), holds })
+    }
 }
 
 impl Default for Spaces {
     fn default() -> Self {
-        let uts = Space { number: first::UTS, holds: Mutex::new(crate::syscall::system::names()) };
-        let ipc = Space { number: first::IPC, holds: Ipc::default() };
-        Spaces { uts: Arc::new(uts), ipc: Arc::new(ipc), cgroup: first::CGROUP }
+        let owner = UserNamespace::default();
+        let uts = Space::new(first::UTS, &owner, Mutex::new(crate::syscall::system::names()));
+        Spaces { uts, ipc: Space::new(first::IPC, &owner, Ipc::default()), cgroup: Space::new(first::CGROUP, &owner, ()) }
     }
 }
 
 impl Spaces {
-    /// The same, but new ones of those that `flags` name.
-    fn with_new(&self, kernel: &Kernel, flags: u64) -> Spaces {
+    /// The same, but new ones, which belong to `owner`, of those that `flags` name.
+    fn with_new(&self, kernel: &Kernel, owner: &UserNamespace, flags: u64) -> Spaces {
         let has = |flag: u32| flags & u64::from(flag) != 0;
         let mut new = self.clone();
         if has(c::CLONE_NEWUTS) {
             let name = *self.uts.holds.lock();
-            new.uts = Arc::new(Space { number: new_number(kernel), holds: Mutex::new(name) });
+            new.uts = Space::new(new_number(kernel), owner, Mutex::new(name));
         }
         if has(c::CLONE_NEWIPC) {
-            new.ipc = Arc::new(Space { number: new_number(kernel), holds: Ipc::default() });
+            new.ipc = Space::new(new_number(kernel), owner, Ipc::default());
         }
         if has(c::CLONE_NEWCGROUP) {
-            new.cgroup = new_number(kernel);
+            new.cgroup = Space::new(new_number(kernel), owner, ());
         }
         new
     }
 }
 
-/// Whether a task may have new namespaces of those that `flags` name.
+/// Whether a task may have new namespaces of those that `flags` name; answers who it, or its child, is then: somebody who may do all in a new user
+/// namespace, if one is among them, to which the others belong.
 ///
 /// # Errors
-/// `EPERM`: it has no right to. `EINVAL`: of one of them there are no others, as on a Linux that isn't built with them.
-pub fn check(task: &Task, flags: u64) -> Result<()> {
+/// `EPERM`: it has no right to. `EINVAL`: of one of them there are no others, as on a Linux that isn't built with them. `ENOSPC`: too many.
+pub fn check(task: &Task, flags: u64) -> Result<Arc<Credentials>> {
+    let own = task.credentials();
     let wanted = flags & super::clone::NAMESPACES;
-    match wanted {
-        0 => Ok(()),
-        _ if !task.credentials().has(c::CAP_SYS_ADMIN) => Err(Errno::EPERM),
-        _ if wanted & !u64::from(LEFT) != 0 => Err(Errno::EINVAL),
-        _ => Ok(()),
+    if wanted == 0 {
+        return Ok(own);
     }
+    let then = if wanted & u64::from(c::CLONE_NEWUSER) != 0 { Arc::new(own.in_new(UserNamespace::new(task)?)) } else { own };
+    if !then.has_own(c::CAP_SYS_ADMIN) {
+        return Err(Errno::EPERM);
+    }
+    if wanted & !u64::from(LEFT) == 0 { Ok(then) } else { Err(Errno::EINVAL) }
 }
 
-/// Gives a task new namespaces; its place is its own already, if one is of mounts.
+/// Gives a task new namespaces, which belong to the user namespace that it is in; its place is its own already, if one is of mounts.
 pub fn renew(task: &Arc<Task>, flags: u64) {
+    if flags & super::clone::NAMESPACES == 0 {
+        return;
+    }
+    let owner = task.credentials().space.clone();
     if flags & u64::from(c::CLONE_NEWNS) != 0 {
         let fs = task.fs();
         let mut context = fs.lock();
-        let (copy, twin) = context.namespace.copy(new_number(task.kernel()));
+        let (copy, twin) = context.namespace.copy(new_number(task.kernel()), &owner);
         (context.root, context.cwd) = (twin(&context.root), twin(&context.cwd));
         context.namespace = copy;
     }
-    let new = task.spaces().with_new(task.kernel(), flags);
+    let new = task.spaces().with_new(task.kernel(), &owner, flags);
     task.set_spaces(new);
 }
 
@@ -134,7 +189,8 @@ enum Held {
     Uts(Arc<Space<Mutex<Utsname>>>),
     Ipc(Arc<Space<Ipc>>),
     Mounts(Arc<Namespace>),
-    Cgroup(u64),
+    Cgroup(Arc<Space<()>>),
+    User(UserNamespace),
     /// One of a kind that has one only.
     Only(u32, u64),
 }
@@ -145,7 +201,9 @@ impl Held {
             Held::Uts(space) => space.number,
             Held::Ipc(space) => space.number,
             Held::Mounts(namespace) => namespace.number,
-            Held::Cgroup(number) | Held::Only(_, number) => *number,
+            Held::Cgroup(space) => space.number,
+            Held::User(space) => space.number(),
+            Held::Only(_, number) => *number,
         }
     }
 
@@ -156,6 +214,7 @@ impl Held {
             Held::Ipc(_) => c::CLONE_NEWIPC,
             Held::Mounts(_) => c::CLONE_NEWNS,
             Held::Cgroup(_) => c::CLONE_NEWCGROUP,
+            Held::User(_) => c::CLONE_NEWUSER,
             Held::Only(kind, _) => *kind,
         }
     }
@@ -171,9 +230,30 @@ impl Held {
             "net" => Held::Only(c::CLONE_NEWNET, first::NET),
             "pid" | "pid_for_children" => Held::Only(c::CLONE_NEWPID, first::PID),
             "time" | "time_for_children" => Held::Only(c::CLONE_NEWTIME, first::TIME),
-            "user" => Held::Only(c::CLONE_NEWUSER, first::USER),
+            "user" => Held::User(task.credentials().space.clone()),
             _ => return None,
         })
+    }
+
+    /// The user namespace that it belongs to; of one of users, that which it lies in.
+    fn owner(&self) -> Option<UserNamespace> {
+        Some(match self {
+            Held::Uts(space) => space.owner.clone(),
+            Held::Ipc(space) => space.owner.clone(),
+            Held::Cgroup(space) => space.owner.clone(),
+            Held::Mounts(namespace) => namespace.owner.clone(),
+            Held::User(space) => space.parent()?.clone(),
+            Held::Only(..) => UserNamespace::default(),
+        })
+    }
+
+    /// Whether somebody may enter it: with `CAP_SYS_ADMIN` both there and where they are.
+    fn may_be_entered(&self, credentials: &Credentials) -> bool {
+        let may = |capability: u32| match self {
+            Held::User(space) => credentials.has_in(space, capability),
+            _ => self.owner().is_some_and(|owner| credentials.has_in(&owner, capability)) && credentials.has_own(capability),
+        };
+        may(c::CAP_SYS_ADMIN) && (self.kind() != c::CLONE_NEWNS || credentials.has_own(c::CAP_SYS_CHROOT))
     }
 
     /// `task` is in it from now on.
@@ -182,7 +262,8 @@ impl Held {
         match self {
             Held::Uts(space) => spaces.uts = space,
             Held::Ipc(space) => spaces.ipc = space,
-            Held::Cgroup(number) => spaces.cgroup = number,
+            Held::Cgroup(space) => spaces.cgroup = space,
+            Held::User(space) => return enter_user(task, space),
             Held::Mounts(namespace) => {
                 let fs = task.fs();
                 // Others would be moved along.
@@ -193,12 +274,25 @@ impl Held {
                 let root = namespace.root();
                 (context.namespace, context.root, context.cwd) = (namespace, root.clone(), root);
             }
-            Held::Only(c::CLONE_NEWUSER, _) => return Err(Errno::EINVAL),
             Held::Only(..) => {}
         }
         task.set_spaces(spaces);
         Ok(())
     }
+}
+
+/// `task` is in a user namespace from now on, and may do all there.
+fn enter_user(task: &Arc<Task>, space: UserNamespace) -> Result<()> {
+    let own = task.credentials();
+    let alone = task.process.lock().threads.len() == 1 && Arc::strong_count(&task.fs()) <= 2;
+    if own.space == space || !alone {
+        return Err(Errno::EINVAL);
+    }
+    if space.owner() != own.uid.effective {
+        task.process.dumpable.store(0, Ordering::Relaxed);
+    }
+    task.set_credentials(own.in_new(space));
+    Ok(())
 }
 
 /// Names in `/proc/PID/ns`.
@@ -207,15 +301,22 @@ pub const NAMES: [&str; 10] =
 
 /// What the link of a name in `/proc/PID/ns` says.
 pub fn text(task: &Task, name: &str) -> Vec<u8> {
+    Held::of(task, name).map(|held| told(&held, name)).unwrap_or_default()
+}
+
+fn told(held: &Held, name: &str) -> Vec<u8> {
     let kind = name.split('_').next().unwrap_or(name);
-    Held::of(task, name).map(|held| format!("{kind}:[{}]", held.number()).into_bytes()).unwrap_or_default()
+    format!("{kind}:[{}]", held.number()).into_bytes()
+}
+
+fn opened(held: Held, name: &str) -> Arc<Description> {
+    let text = told(&held, name);
+    Description::new(Arc::new(NamespaceFile { held, text }), None, c::O_RDONLY)
 }
 
 /// The open file that such a link leads to.
 pub fn open(task: &Task, name: &str) -> Option<Arc<Description>> {
-    let held = Held::of(task, name)?;
-    let text = text(task, name);
-    Some(Description::new(Arc::new(NamespaceFile { held, text }), None, c::O_RDONLY))
+    Held::of(task, name).map(|held| opened(held, name))
 }
 
 /// A namespace that is held by an open file.
@@ -235,8 +336,20 @@ impl File for NamespaceFile {
         Err(Errno::EINVAL)
     }
 
-    fn ioctl(&self, _: &Io<'_>, request: u32, _: u64) -> SysResult {
-        if request == GET_TYPE { Ok(Flow::Done(self.held.kind().into())) } else { Err(Errno::ENOTTY) }
+    fn ioctl(&self, io: &Io<'_>, request: u32, argument: u64) -> SysResult {
+        let own = io.task.credentials().space.clone();
+        match (request, &self.held) {
+            (request::TYPE, held) => Ok(Flow::Done(held.kind().into())),
+            (request::USER_NAMESPACE, held) | (request::PARENT, held @ Held::User(_)) => {
+                // What lies outside isn't shown.
+                let owner = held.owner().filter(|owner| owner.is_within(&own)).ok_or(Errno::EPERM)?;
+                let limit = io.task.process.limit(c::RLIMIT_NOFILE);
+                Ok(io.task.descriptors().add(opened(Held::User(owner), "user"), true, 0, limit)?.into())
+            }
+            (request::OWNER, Held::User(space)) => io.task.mm().put(argument, &own.show_user(space.owner())).map(Flow::from),
+            (request::PARENT | request::OWNER, _) => Err(Errno::EINVAL),
+            _ => Err(Errno::ENOTTY),
+        }
     }
 
     fn attributes(&self) -> Result<Attributes> {
@@ -258,7 +371,9 @@ pub fn enter(task: &Arc<Task>, description: &Description, kind: u32) -> Result<(
     if kind != 0 && kind != file.held.kind() {
         return Err(Errno::EINVAL);
     }
-    may_enter(task)?;
+    if !file.held.may_be_entered(&task.credentials()) {
+        return Err(Errno::EPERM);
+    }
     file.held.clone().enter(task)
 }
 
@@ -271,17 +386,21 @@ pub fn enter_of(task: &Arc<Task>, process: &Process, kinds: u32) -> Result<()> {
         return Err(Errno::EINVAL);
     }
     let other = process.tasks().into_iter().next().filter(|_| process.status().is_none()).ok_or(Errno::ESRCH)?;
-    may_enter(task)?;
-    for name in NAMES.iter().filter(|name| !name.ends_with("_for_children")) {
-        if let Some(held) = Held::of(&other, name)
-            && held.kind() & kinds != 0
-        {
-            held.enter(task)?;
+    if !task.may_attach(&other) {
+        return Err(Errno::EPERM);
+    }
+    let named = NAMES.iter().filter(|name| !name.ends_with("_for_children")).filter_map(|name| Held::of(&other, name));
+    // That of users first: what one may do in the others follows from it.
+    let (first, rest): (Vec<_>, Vec<_>) =
+        named.filter(|held| held.kind() & kinds != 0).partition(|held| matches!(held, Held::User(_)));
+    let mut then = task.credentials();
+    for held in first.iter().chain(&rest) {
+        if !held.may_be_entered(&then) {
+            return Err(Errno::EPERM);
+        }
+        if let Held::User(space) = held {
+            then = Arc::new(then.in_new(space.clone()));
         }
     }
-    Ok(())
-}
-
-fn may_enter(task: &Task) -> Result<()> {
-    if task.credentials().has(c::CAP_SYS_ADMIN) { Ok(()) } else { Err(Errno::EPERM) }
+    first.into_iter().chain(rest).try_for_each(|held| held.enter(task))
 }

@@ -145,4 +145,9 @@ impl Context {
         let root = namespace.root();
         Context { namespace: namespace.clone(), cwd: root.clone(), root, umask: 0o022 }
     }
+
+    /// Whether its `/` isn't that of the namespace, chroot(2).
+    pub fn is_confined(&self) -> bool {
+        !self.root.is(&self.namespace.root())
+    }
 }

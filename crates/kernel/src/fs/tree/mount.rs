@@ -5,6 +5,7 @@
 
 use super::{Dentry, Path};
 use crate::sync::Mutex;
+use crate::task::UserNamespace;
 use crate::{Errno, Result};
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
@@ -174,6 +175,8 @@ const MOST: usize = 100_000;
 pub struct Namespace {
     /// What tells it from others.
     pub number: u64,
+    /// Whose capabilities count for what is mounted in it.
+    pub owner: UserNamespace,
     root: Mutex<Arc<Mount>>,
     /// Taken while mounts come or go.
     change: Mutex<()>,
@@ -182,11 +185,11 @@ pub struct Namespace {
 impl Namespace {
     /// A namespace in which `root` is the top.
     pub fn new(root: Arc<Mount>) -> Arc<Self> {
-        Self::numbered(root, crate::task::spaces::FIRST_MOUNTS)
+        Self::numbered(root, crate::task::spaces::FIRST_MOUNTS, UserNamespace::default())
     }
 
-    fn numbered(root: Arc<Mount>, number: u64) -> Arc<Self> {
-        Arc::new(Namespace { number, root: Mutex::new(root), change: Mutex::new(()) })
+    fn numbered(root: Arc<Mount>, number: u64, owner: UserNamespace) -> Arc<Self> {
+        Arc::new(Namespace { number, owner, root: Mutex::new(root), change: Mutex::new(()) })
     }
 
     /// The top, with all that covers it.
@@ -310,8 +313,8 @@ impl Namespace {
         Ok(old.path())
     }
 
-    /// A copy of all mounts (`CLONE_NEWNS`) with this number, and for each place in the old one the same in the new.
-    pub fn copy(&self, number: u64) -> (Arc<Self>, impl Fn(&Path) -> Path + use<>) {
+    /// A copy of all mounts (`CLONE_NEWNS`) with this number and owner, and for each place in the old one the same in the new.
+    pub fn copy(&self, number: u64, owner: &UserNamespace) -> (Arc<Self>, impl Fn(&Path) -> Path + use<>) {
         let _change = self.change.lock();
         let top = self.root.lock().clone();
         let copy = top.copy_all(&top.root);
@@ -329,6 +332,6 @@ impl Namespace {
             let found = twins.iter().find(|(old, _)| Arc::ptr_eq(old, &path.mount));
             Path { mount: found.map_or(&path.mount, |(_, new)| new).clone(), dentry: path.dentry.clone() }
         };
-        (Namespace::numbered(copy, number), twin)
+        (Namespace::numbered(copy, number, owner.clone()), twin)
     }
 }

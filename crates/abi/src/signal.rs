@@ -147,9 +147,24 @@ pub struct Siginfo {
 impl Siginfo {
     /// Sent by a process, kill(2).
     pub fn sent(signo: i32, code: i32, pid: i32, uid: u32) -> Self {
-        let mut info = Siginfo { signo, code, ..Siginfo::default() };
-        info.fields[0] = u64::from(pid as u32) | u64::from(uid) << 32;
-        info
+        Siginfo { signo, code, ..Siginfo::default() }.from(pid, uid)
+    }
+
+    /// Whether it tells by its first field who sent it, or whose state changed.
+    pub const fn has_sender(&self) -> bool {
+        const TIMER: i32 = -2;
+        const IO: i32 = -5;
+        match self.code {
+            TIMER | IO => false,
+            1..=6 => self.signo == linux_raw_sys::general::SIGCHLD as i32,
+            code => code <= 0,
+        }
+    }
+
+    /// The same from somebody else.
+    pub fn from(mut self, pid: i32, uid: u32) -> Self {
+        self.fields[0] = u64::from(pid as u32) | u64::from(uid) << 32;
+        self
     }
 
     /// The same with a value, sigqueue(3).

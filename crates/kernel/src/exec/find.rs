@@ -58,5 +58,9 @@ pub fn find(task: &Arc<Task>, at: i32, path: &[u8], flags: u32) -> Result<Found>
     let hold = ContentsHold::to_execute(&path.dentry)?;
     let file = inode.open(&Opening { task, flags: c::O_RDONLY })?;
     let file = Description::holding(file, Some(path.clone()), c::O_RDONLY, Some(hold));
-    Ok(Found { file, path, attributes, trusted: !flags.contains(MountFlags::NO_SUID), readable })
+    // What another set of mounts shows, or who mounted it in a namespace below, gives nobody rights.
+    let trusted = !flags.contains(MountFlags::NO_SUID)
+        && (attributes.mode & (c::S_ISUID | c::S_ISGID) == 0 || task.fs().lock().namespace.shows(&path.mount))
+        && credentials.space.is_within(&path.mount.owner);
+    Ok(Found { file, path, attributes, trusted, readable })
 }

@@ -2,6 +2,7 @@
 
 use super::find::Found;
 use crate::task::credentials::{KEEP_CAPABILITIES, NO_ROOT};
+use crate::task::users::Kind;
 use crate::task::{Credentials, Task};
 use crate::{Errno, Result};
 use alloc::sync::Arc;
@@ -34,10 +35,12 @@ pub fn after(task: &Arc<Task>, found: &Found) -> Result<Rights> {
     let mut now = (*before).clone();
     let (mode, uid, gid) = (found.attributes.mode, found.attributes.uid, found.attributes.gid);
     let trusted = found.trusted && !before.no_new_privileges && crate::trace::relation::may_gain(task);
-    if trusted && mode & c::S_ISUID != 0 {
+    // Whom nobody knows where the program is to run, it can't be.
+    let known = before.space.knows(Kind::Users, uid) && before.space.knows(Kind::Groups, gid);
+    if trusted && known && mode & c::S_ISUID != 0 {
         now.uid.effective = uid;
     }
-    if trusted && mode & (c::S_ISGID | c::S_IXGRP) == c::S_ISGID | c::S_IXGRP {
+    if trusted && known && mode & (c::S_ISGID | c::S_IXGRP) == c::S_ISGID | c::S_IXGRP {
         now.gid.effective = gid;
     }
     let set_id = now.uid.effective != before.uid.real || now.gid.effective != before.gid.real;
@@ -46,6 +49,11 @@ pub fn after(task: &Arc<Task>, found: &Found) -> Result<Rights> {
     (now.gid.saved, now.gid.fs) = (now.gid.effective, now.gid.effective);
     let file = if trusted { of_file(found) } else { None };
     let gained = capabilities(&mut now, &before, file, set_id && changed);
+    if before.no_new_privileges {
+        // Nor by being the superuser.
+        now.capabilities.permitted &= before.capabilities.permitted;
+        now.capabilities.effective &= now.capabilities.permitted;
+    }
     now.secure_bits &= !KEEP_CAPABILITIES;
     if file.is_some_and(|file| file.effective && file.permitted & !now.capabilities.permitted != 0) {
         return Err(Errno::EPERM);
@@ -57,12 +65,13 @@ pub fn after(task: &Arc<Task>, found: &Found) -> Result<Rights> {
 fn capabilities(now: &mut Credentials, before: &Credentials, file: Option<FileCapabilities>, set_id: bool) -> bool {
     let bounding = now.capabilities.bounding;
     let inheritable = before.capabilities.inheritable;
-    let root = now.secure_bits & NO_ROOT == 0 && (now.uid.effective == 0 || now.uid.real == 0);
+    let is_root = |uid: u32| before.space.is_root(uid);
+    let root = now.secure_bits & NO_ROOT == 0 && (is_root(now.uid.effective) || is_root(now.uid.real));
     let own = file.unwrap_or_default();
     let mut from_file = own;
     // A file with capabilities of its own, run as somebody else's set-ID root, has those.
-    if root && !(file.is_some() && now.uid.real != 0 && now.uid.effective == 0) {
-        from_file = FileCapabilities { permitted: u64::MAX, inheritable: u64::MAX, effective: now.uid.effective == 0 };
+    if root && !(file.is_some() && !is_root(now.uid.real) && is_root(now.uid.effective)) {
+        from_file = FileCapabilities { permitted: u64::MAX, inheritable: u64::MAX, effective: is_root(now.uid.effective) };
     }
     let capabilities = &mut now.capabilities;
     if file.is_some() || set_id {
@@ -71,7 +80,7 @@ fn capabilities(now: &mut Credentials, before: &Credentials, file: Option<FileCa
     capabilities.permitted = inheritable & from_file.inheritable | from_file.permitted & bounding | capabilities.ambient;
     capabilities.effective = if from_file.effective { capabilities.permitted } else { capabilities.ambient };
     let more = capabilities.permitted & !capabilities.ambient != 0 && (file.is_some() || set_id);
-    before.uid.real != 0 && more
+    !is_root(before.uid.real) && more
 }
 
 /// Reads a file's capabilities; what isn't in a known form counts as none.

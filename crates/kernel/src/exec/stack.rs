@@ -134,7 +134,8 @@ impl Contents<'_> {
 
     fn auxiliary(&self, task: &Task, name: u64, platform: u64, seed: u64) -> Vec<(u32, u64)> {
         let machine = &task.kernel().host.machine;
-        let Credentials { uid, gid, .. } = self.credentials;
+        let Credentials { uid, gid, space, .. } = self.credentials;
+        let (user, group) = (|id| u64::from(space.show_user(id)), |id| u64::from(space.show_group(id)));
         let mut vector = alloc::vec![
             (a::AT_MINSIGSTKSZ, crate::signal::frame::largest(machine.extended)),
             (a::AT_HWCAP, machine.capabilities),
@@ -146,10 +147,10 @@ impl Contents<'_> {
             (a::AT_BASE, self.placed.base),
             (a::AT_FLAGS, 0),
             (a::AT_ENTRY, self.placed.entry),
-            (a::AT_UID, u64::from(uid.real)),
-            (a::AT_EUID, u64::from(uid.effective)),
-            (a::AT_GID, u64::from(gid.real)),
-            (a::AT_EGID, u64::from(gid.effective)),
+            (a::AT_UID, user(uid.real)),
+            (a::AT_EUID, user(uid.effective)),
+            (a::AT_GID, group(gid.real)),
+            (a::AT_EGID, group(gid.effective)),
             (a::AT_SECURE, u64::from(self.secure)),
             (a::AT_RANDOM, seed),
             (a::AT_HWCAP2, machine.capabilities2),

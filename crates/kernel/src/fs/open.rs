@@ -179,7 +179,7 @@ pub fn open_place(task: &Arc<Task>, place: Path, flags: u32, made: bool) -> Resu
         match kind {
             FileType::Symlink => return Err(Errno::ELOOP),
             FileType::Directory if wanted & access::WRITE != 0 || flags & c::O_CREAT != 0 => return Err(Errno::EISDIR),
-            FileType::Character | FileType::Block if place.mount.flags().contains(MountFlags::NO_DEV) => {
+            FileType::Character | FileType::Block if !place.mount.shows_devices() => {
                 return Err(Errno::EACCES);
             }
             _ => {}

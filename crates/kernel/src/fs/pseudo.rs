@@ -6,7 +6,7 @@
 use super::{AlwaysReady, Attributes, Changes, EachEntry, File, FileType, Inode, Io, Opening, Path};
 use crate::mm::UserBuf;
 use crate::sync::Mutex;
-use crate::task::{Process, Task};
+use crate::task::{Credentials, Process, Task};
 use crate::{Errno, Result};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -18,8 +18,8 @@ use insula_abi::time::Timespec;
 
 /// Writes a text for who reads.
 pub type Make = Box<dyn Fn(&Arc<Task>) -> Result<Vec<u8>> + Send + Sync>;
-/// Takes what somebody writes.
-pub type Store = Box<dyn Fn(&Arc<Task>, &[u8]) -> Result<()> + Send + Sync>;
+/// Takes what somebody writes to a file that somebody, maybe with more rights or less, has opened.
+pub type Store = Box<dyn Fn(&Arc<Task>, &Credentials, &[u8]) -> Result<()> + Send + Sync>;
 /// Where a link leads that doesn't go by its text.
 pub type Follow = Box<dyn Fn(&Arc<Task>) -> Result<Path> + Send + Sync>;
 
@@ -60,9 +60,12 @@ pub struct At {
     pub fs: Arc<Pseudo>,
     /// The file's number.
     pub ino: u64,
-    /// Owner and group.
-    pub owner: (u32, u32),
+    /// Owner and group, if they aren't the superuser's: they may change.
+    pub owner: Option<Owner>,
 }
+
+/// Tells an owner and a group.
+pub type Owner = Arc<dyn Fn() -> (u32, u32) + Send + Sync>;
 
 /// What a file is.
 pub enum Body {
@@ -101,7 +104,7 @@ fn number(parent: u64, name: &[u8]) -> u64 {
 impl At {
     /// The file `name` in this directory.
     pub fn child(&self, name: &[u8]) -> At {
-        At { fs: self.fs.clone(), ino: number(self.ino, name), owner: self.owner }
+        At { fs: self.fs.clone(), ino: number(self.ino, name), owner: self.owner.clone() }
     }
 
     /// A text that can be read by who has the permission bits of `mode`.
@@ -135,13 +138,14 @@ impl Node {
 impl Inode for Node {
     fn attributes(&self) -> Result<Attributes> {
         let nlink = if matches!(self.body, Body::Directory(_)) { 2 } else { 1 };
+        let (uid, gid) = self.at.owner.as_ref().map_or((0, 0), |owner| owner());
         Ok(Attributes {
             dev: self.at.fs.dev,
             ino: self.at.ino,
             mode: self.file_type() as u32 | self.mode,
             nlink,
-            uid: self.at.owner.0,
-            gid: self.at.owner.1,
+            uid,
+            gid,
             blksize: 1024,
             atime: self.at.fs.made,
             mtime: self.at.fs.made,
@@ -193,7 +197,7 @@ impl Inode for Node {
         match &self.body {
             Body::Text(..) => {
                 // What can't be told is refused now: some programs take an open file for a promise.
-                let text = Opened { node: self.clone(), text: Mutex::new(None) };
+                let text = Opened { node: self.clone(), opener: opening.task.credentials(), text: Mutex::new(None) };
                 if opening.flags & c::O_ACCMODE != c::O_WRONLY {
                     text.refresh(opening.task)?;
                 }
@@ -217,6 +221,7 @@ impl Inode for Node {
 /// An open text: as it was when it was last read from its beginning.
 struct Opened {
     node: Arc<Node>,
+    opener: Arc<Credentials>,
     text: Mutex<Option<Arc<Vec<u8>>>>,
 }
 
@@ -261,7 +266,7 @@ impl File for Opened {
 
     fn write_bytes(&self, io: &Io<'_>, _: u64, from: &[u8]) -> Result<usize> {
         let Body::Text(_, Some(store)) = &self.node.body else { return Err(Errno::EIO) };
-        store(io.task, from)?;
+        store(io.task, &self.opener, from)?;
         Ok(from.len())
     }
 

@@ -35,7 +35,7 @@ pub fn root(kernel: &Arc<Kernel>) -> Arc<dyn Inode> {
         .directory("kernel", kernel_files)
         .directory("module", empty)
         .directory("power", empty);
-    Node::make(At { fs, ino: 1, owner: (0, 0) }, 0o555, Body::Directory(Box::new(fixed)))
+    Node::make(At { fs, ino: 1, owner: None }, 0o555, Body::Directory(Box::new(fixed)))
 }
 
 fn kernel_files() -> Fixed {

@@ -5,6 +5,7 @@ use super::tmpfs::{Options, Tmpfs};
 use super::tree::{Cache, Dentry, FileSystem, Mount, MountFlags, Namespace, Path};
 use super::{File, Inode, Opening};
 use crate::sync::Mutex;
+use crate::task::UserNamespace;
 use crate::{Errno, Kernel, Result};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
@@ -125,11 +126,27 @@ impl FileSystems {
     /// # Errors
     /// `ENODEV`: there is no such type. What that says of source and data.
     pub fn mount(&self, kernel: &Arc<Kernel>, kind: &[u8], source: &[u8], flags: MountFlags, data: &[u8]) -> Result<Arc<Mount>> {
+        self.mount_for(kernel, kind, source, flags, data, &UserNamespace::default())
+    }
+
+    /// The same, for somebody in this user namespace.
+    ///
+    /// # Errors
+    /// Those of [`mount`](Self::mount).
+    pub fn mount_for(
+        &self,
+        kernel: &Arc<Kernel>,
+        kind: &[u8],
+        source: &[u8],
+        flags: MountFlags,
+        data: &[u8],
+        owner: &UserNamespace,
+    ) -> Result<Arc<Mount>> {
         let found = core::str::from_utf8(kind).ok().and_then(|kind| self.types.lock().get_key_value(kind).map(|(k, m)| (*k, *m)));
         let (kind, make) = found.ok_or(Errno::ENODEV)?;
         let root = make(kernel, source, data)?;
         let shown = if kind == "tmpfs" { Options::parse(data, kernel.host.memory.limit())?.show() } else { data.to_vec() };
-        Ok(Mount::new(self.root(kind, root), flags, source, &shown))
+        Ok(Mount::owned(self.root(kind, root), flags, source, &shown, owner))
     }
 
     /// A namespace with one mount: how a placement begins a tree.

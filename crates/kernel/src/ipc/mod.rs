@@ -15,7 +15,7 @@ pub mod sem;
 pub mod shm;
 
 use crate::sync::Mutex;
-use crate::task::{Credentials, Task};
+use crate::task::Task;
 use crate::{Errno, Kernel, Result};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
@@ -84,7 +84,8 @@ impl Perm {
     ///
     /// # Errors
     /// `EACCES`.
-    pub fn check(&self, credentials: &Credentials, wanted: u32) -> Result<()> {
+    pub fn check(&self, task: &Task, wanted: u32) -> Result<()> {
+        let credentials = task.credentials();
         let wanted = (wanted >> 6 | wanted >> 3 | wanted) & 7;
         let uid = credentials.uid.effective;
         let in_group = |gid: u32| credentials.gid.effective == gid || credentials.groups.contains(&gid);
@@ -93,32 +94,44 @@ impl Perm {
             () if in_group(self.creator.1) || in_group(self.owner.1) => self.mode >> 3,
             () => self.mode,
         };
-        if wanted & !granted == 0 || credentials.has(c::CAP_IPC_OWNER) { Ok(()) } else { Err(Errno::EACCES) }
+        if wanted & !granted == 0 || credentials.has_in(&task.spaces().ipc.owner, c::CAP_IPC_OWNER) {
+            Ok(())
+        } else {
+            Err(Errno::EACCES)
+        }
     }
 
     /// Whether it may be changed or removed.
     ///
     /// # Errors
     /// `EPERM`.
-    pub fn check_owner(&self, credentials: &Credentials) -> Result<()> {
+    pub fn check_owner(&self, task: &Task) -> Result<()> {
+        let credentials = task.credentials();
         let uid = credentials.uid.effective;
-        if uid == self.creator.0 || uid == self.owner.0 || credentials.has(c::CAP_SYS_ADMIN) { Ok(()) } else { Err(Errno::EPERM) }
+        let own = uid == self.creator.0 || uid == self.owner.0;
+        if own || credentials.has_in(&task.spaces().ipc.owner, c::CAP_SYS_ADMIN) { Ok(()) } else { Err(Errno::EPERM) }
     }
 
     /// Has another owner and mode, `IPC_SET`.
-    pub fn set(&mut self, new: &IpcPerm) {
-        self.owner = (new.uid, new.gid);
+    ///
+    /// # Errors
+    /// `EINVAL`: an owner that is nobody where `task` is.
+    pub fn set(&mut self, task: &Task, new: &IpcPerm) -> Result<()> {
+        let space = &task.credentials().space;
+        self.owner = (space.user(new.uid)?, space.group(new.gid)?);
         self.mode = self.mode & !0o777 | new.mode & 0o777;
+        Ok(())
     }
 
-    /// As programs are told it.
-    pub fn to_abi(&self) -> IpcPerm {
+    /// As a program is told it.
+    pub fn to_abi(&self, task: &Task) -> IpcPerm {
+        let space = &task.credentials().space;
         IpcPerm {
             key: self.key,
-            uid: self.owner.0,
-            gid: self.owner.1,
-            cuid: self.creator.0,
-            cgid: self.creator.1,
+            uid: space.show_user(self.owner.0),
+            gid: space.show_group(self.owner.1),
+            cuid: space.show_user(self.creator.0),
+            cgid: space.show_group(self.creator.1),
             mode: self.mode,
             seq: (self.id / STEP) as u16,
             ..IpcPerm::default()
@@ -180,7 +193,7 @@ impl<T: Object> Ids<T> {
             }
             fits(object)?;
             let perm = *object.perm().lock();
-            perm.check(&task.credentials(), flags & 0o777)?;
+            perm.check(task, flags & 0o777)?;
             return Ok(perm.id);
         }
         if key != IPC_PRIVATE && flags & IPC_CREAT == 0 {

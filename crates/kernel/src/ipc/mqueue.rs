@@ -139,7 +139,7 @@ impl Queues {
         let credentials = task.credentials();
         let mut names = self.names.lock();
         let queue = names.get(name).ok_or(Errno::ENOENT)?;
-        if credentials.uid.fs != queue.owner.0 && !credentials.has(c::CAP_FOWNER) {
+        if credentials.uid.fs != queue.owner.0 && !credentials.has_for(queue.owner, c::CAP_FOWNER) {
             return Err(Errno::EPERM);
         }
         names.remove(name);
@@ -176,7 +176,7 @@ impl Queue {
             () if credentials.in_group(self.owner.1) => self.mode >> 3,
             () => self.mode,
         };
-        if wanted & !granted == 0 || credentials.has(c::CAP_DAC_OVERRIDE) { Ok(()) } else { Err(Errno::EACCES) }
+        if wanted & !granted == 0 || credentials.has_for(self.owner, c::CAP_DAC_OVERRIDE) { Ok(()) } else { Err(Errno::EACCES) }
     }
 
     /// Messages, and bytes of each, at most.

@@ -284,7 +284,7 @@ pub fn read(task: &Arc<Task>, address: u64) -> Result<Program> {
         return Err(Errno::EINVAL);
     }
     let credentials = task.credentials();
-    if !credentials.no_new_privileges && !credentials.has(c::CAP_SYS_ADMIN) {
+    if !credentials.no_new_privileges && !credentials.has_own(c::CAP_SYS_ADMIN) {
         return Err(Errno::EACCES);
     }
     let instructions: Vec<SockFilter> = mm.get_all(list, len)?;

@@ -61,6 +61,7 @@ fn send_from(target: Target<'_>, info: Siginfo, outside: bool) -> Result<()> {
         if state.ended {
             return Ok(());
         }
+        let info = state.threads.values().next().map_or(info, |task| told(task, info));
         let first = match target {
             Target::Task(task) => Some(task),
             Target::Process(_) => state.threads.get(&process.pid),
@@ -97,6 +98,11 @@ fn send_from(target: Target<'_>, info: Siginfo, outside: bool) -> Result<()> {
     }
     process.notify_pending();
     Ok(())
+}
+
+/// As a task is told it: with the number that the sender has where the task is.
+fn told(task: &Task, info: Siginfo) -> Siginfo {
+    if info.has_sender() { info.from(info.pid(), task.credentials().space.show_user(info.uid())) } else { info }
 }
 
 fn add(pending: &mut Pending, info: Siginfo, room: usize) -> Result<()> {
@@ -167,7 +173,7 @@ pub fn may_signal(sender: &Arc<Task>, target: &Arc<Process>, signal: i32) -> Res
     let credentials = sender.credentials();
     // Who has ended is still somebody; only who they were is gone.
     let Some(other) = target.leader().map(|task| task.credentials()) else { return Ok(()) };
-    if same_user(&credentials, &other) || credentials.has(c::CAP_KILL) {
+    if same_user(&credentials, &other) || credentials.has_in(&other.space, c::CAP_KILL) {
         return Ok(());
     }
     if signal == c::SIGCONT as i32 {

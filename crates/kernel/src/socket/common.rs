@@ -211,3 +211,9 @@ pub fn real_credentials_of(task: &Arc<Task>) -> Ucred {
     let credentials = task.credentials();
     Ucred { pid: task.process.pid, uid: credentials.uid.real, gid: credentials.gid.real }
 }
+
+/// Who somebody is, as a task is told.
+pub fn shown(task: &Task, who: Ucred) -> Ucred {
+    let space = &task.credentials().space;
+    Ucred { uid: space.show_user(who.uid), gid: space.show_group(who.gid), ..who }
+}

@@ -104,13 +104,14 @@ impl Sent {
 
 /// Credentials as a program claims them.
 fn claimed(task: &Arc<Task>, data: &[u8]) -> Result<Ucred> {
-    let claimed = Ucred::read_from_bytes(data).map_err(|_| Errno::EINVAL)?;
+    let mut claimed = Ucred::read_from_bytes(data).map_err(|_| Errno::EINVAL)?;
     let own = task.credentials();
+    (claimed.uid, claimed.gid) = (own.space.user(claimed.uid)?, own.space.group(claimed.gid)?);
     if claimed.pid != task.process.pid && !own.has(c::CAP_SYS_ADMIN) {
         return Err(Errno::EPERM);
     }
-    let uid = [own.uid.real, own.uid.effective, own.uid.saved].contains(&claimed.uid) || own.has(c::CAP_SETUID);
-    let gid = [own.gid.real, own.gid.effective, own.gid.saved].contains(&claimed.gid) || own.has(c::CAP_SETGID);
+    let uid = [own.uid.real, own.uid.effective, own.uid.saved].contains(&claimed.uid) || own.has_own(c::CAP_SETUID);
+    let gid = [own.gid.real, own.gid.effective, own.gid.saved].contains(&claimed.gid) || own.has_own(c::CAP_SETGID);
     if !uid || !gid {
         return Err(Errno::EPERM);
     }

@@ -227,7 +227,7 @@ pub fn get(socket: &dyn Socket, task: &Arc<Task>, name: u32) -> Result<Vec<u8>> 
         n::SO_PASSCRED => int(common.passes_credentials().into()),
         n::SO_PEERCRED => {
             let peer = socket.peer_credentials().unwrap_or(Ucred { pid: 0, uid: u32::MAX, gid: u32::MAX });
-            Ok(peer.as_bytes().to_vec())
+            Ok(super::common::shown(task, peer).as_bytes().to_vec())
         }
         n::SO_PEEK_OFF => int(common.peek_offset.load(Ordering::Relaxed) as u32),
         n::SO_PRIORITY => int(options.priority),

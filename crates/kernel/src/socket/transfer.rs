@@ -154,7 +154,7 @@ fn write_message(task: &Arc<Task>, mm: &Mm, at: u64, header: &Msghdr, received: 
         writer.put(item.level, item.kind, &item.data);
     }
     if let Some(credentials) = &received.credentials {
-        writer.put(n::SOL_SOCKET, n::SCM_CREDENTIALS, credentials.as_bytes());
+        writer.put(n::SOL_SOCKET, n::SCM_CREDENTIALS, super::common::shown(task, *credentials).as_bytes());
     }
     if !received.rights.is_empty() {
         writer.put_rights(task, received.rights, close_on_exec);

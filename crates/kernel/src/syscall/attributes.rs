@@ -95,7 +95,7 @@ fn mode_of(credentials: &Credentials, attributes: &Attributes, mode: u32) -> Res
     if !access::owns(credentials, attributes) {
         return Err(Errno::EPERM);
     }
-    let of_group = credentials.in_group(attributes.gid) || credentials.has(c::CAP_FSETID);
+    let of_group = credentials.in_group(attributes.gid) || credentials.has_for((attributes.uid, attributes.gid), c::CAP_FSETID);
     Ok(mode & if of_group { 0o7777 } else { 0o7777 & !c::S_ISGID })
 }
 
@@ -108,10 +108,10 @@ fn set_owner(task: &Arc<Task>, place: &Path, uid: u32, gid: u32) -> SysResult {
     access::writable(place)?;
     let credentials = task.credentials();
     let attributes = place.inode().attributes()?;
-    let uid = (uid != u32::MAX).then_some(uid);
-    let gid = (gid != u32::MAX).then_some(gid);
+    let uid = if uid == u32::MAX { None } else { Some(credentials.space.user(uid)?) };
+    let gid = if gid == u32::MAX { None } else { Some(credentials.space.group(gid)?) };
     let owner = attributes.uid == credentials.uid.fs;
-    let may = credentials.has(c::CAP_CHOWN);
+    let may = credentials.has_for((attributes.uid, attributes.gid), c::CAP_CHOWN);
     let same_user = uid.is_none_or(|uid| owner && uid == attributes.uid);
     let own_group = gid.is_none_or(|gid| owner && (gid == attributes.gid || credentials.in_group(gid)));
     if !(may || same_user && own_group) {
@@ -132,7 +132,11 @@ fn set_owner(task: &Arc<Task>, place: &Path, uid: u32, gid: u32) -> SysResult {
 /// Permission bits after a change of owner.
 fn without_rights(credentials: &Credentials, attributes: &Attributes) -> u32 {
     let mode = without_set_id(attributes.mode) & 0o7777;
-    if credentials.in_group(attributes.gid) || credentials.has(c::CAP_FSETID) { mode } else { mode & !c::S_ISGID }
+    if credentials.in_group(attributes.gid) || credentials.has_for((attributes.uid, attributes.gid), c::CAP_FSETID) {
+        mode
+    } else {
+        mode & !c::S_ISGID
+    }
 }
 
 const UTIME_NOW: i64 = 0x3fff_ffff;

@@ -146,7 +146,7 @@ fn chroot(cx: &mut Cx<'_>, [path, ..]: Args) -> SysResult {
     let place = walk::resolve(cx.task, c::AT_FDCWD, &path, Lookup::FOLLOW | Lookup::DIRECTORY)?;
     let credentials = cx.task.credentials();
     access::check(&credentials, place.inode(), access::EXECUTE)?;
-    if !credentials.has(c::CAP_SYS_CHROOT) {
+    if !credentials.has_own(c::CAP_SYS_CHROOT) {
         return Err(Errno::EPERM);
     }
     let fs = cx.task.fs();

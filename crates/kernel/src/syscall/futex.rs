@@ -289,7 +289,10 @@ fn get_robust_list(cx: &mut Cx<'_>, [pid, head, len, ..]: Args) -> SysResult {
         pid => cx.kernel.pids.task(pid).ok_or(Errno::ESRCH)?,
     };
     let (own, other) = (cx.task.credentials(), task.credentials());
-    if !Arc::ptr_eq(&task.process, &cx.task.process) && own.uid.effective != other.uid.real && !own.has(c::CAP_SYS_PTRACE) {
+    if !Arc::ptr_eq(&task.process, &cx.task.process)
+        && own.uid.effective != other.uid.real
+        && !own.has_in(&other.space, c::CAP_SYS_PTRACE)
+    {
         return Err(Errno::EPERM);
     }
     let mm = cx.task.mm();

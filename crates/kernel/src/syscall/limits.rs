@@ -55,7 +55,7 @@ fn check_access(task: &Task, target: &Task) -> Result<()> {
     let (own, other) = (task.credentials(), target.credentials());
     let uids = [other.uid.real, other.uid.effective, other.uid.saved].iter().all(|uid| *uid == own.uid.real);
     let gids = [other.gid.real, other.gid.effective, other.gid.saved].iter().all(|gid| *gid == own.gid.real);
-    if uids && gids || own.has(c::CAP_SYS_RESOURCE) { Ok(()) } else { Err(Errno::EPERM) }
+    if uids && gids || own.has_in(&other.space, c::CAP_SYS_RESOURCE) { Ok(()) } else { Err(Errno::EPERM) }
 }
 
 fn set(cx: &Cx<'_>, process: &Arc<Process>, resource: u32, limit: Rlimit) -> Result<()> {

@@ -3,8 +3,10 @@
 use super::{Args, Cx, Entry, full, partial};
 use crate::fs::Context;
 use crate::fs::tree::{Lookup, Mount, MountFlags, Path, walk};
-use crate::task::Task;
+use crate::task::{Credentials, Task, UserNamespace};
 use crate::{Errno, Flow, Result, SysResult};
+use alloc::format;
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use insula_abi::Sysno;
@@ -20,7 +22,46 @@ pub(super) const CALLS: &[Entry] = &[
 const PROPAGATION: u32 = c::MS_SHARED | c::MS_PRIVATE | c::MS_SLAVE | c::MS_UNBINDABLE;
 
 fn privileged(task: &Arc<Task>) -> Result<()> {
-    if task.credentials().has(c::CAP_SYS_ADMIN) { Ok(()) } else { Err(Errno::EPERM) }
+    let owner = task.fs().lock().namespace.owner.clone();
+    if task.credentials().has_in(&owner, c::CAP_SYS_ADMIN) { Ok(()) } else { Err(Errno::EPERM) }
+}
+
+/// Whether a task may mount a file system of a type: one that shows a namespace, who has that; one that shows nothing of others, anybody.
+fn may_mount(task: &Arc<Task>, kind: &[u8], flags: MountFlags) -> Result<()> {
+    let own = task.credentials();
+    let owner = match kind {
+        b"tmpfs" | b"ramfs" | b"devpts" => own.space.clone(),
+        _ => UserNamespace::default(),
+    };
+    if !own.has_in(&owner, c::CAP_SYS_ADMIN) {
+        return Err(Errno::EPERM);
+    }
+    let namespace = task.fs().lock().namespace.clone();
+    // What covers parts of the one that is there must not be gone around by another.
+    let another = |mount: &Arc<Mount>| mount.root.fs().kind.as_bytes() == kind && mount.shows_all(flags);
+    let revealing = matches!(kind, b"proc" | b"sysfs") && !namespace.owner.is_first() && !namespace.all().iter().any(another);
+    if revealing { Err(Errno::EPERM) } else { Ok(()) }
+}
+
+/// Options of a file system, with the kernel's numbers for the users and groups that a program in a user namespace names.
+fn translated(own: &Credentials, kind: &[u8], data: Vec<u8>) -> Result<Vec<u8>> {
+    let plain = own.space.is_first() && (own.uid.fs, own.gid.fs) == (0, 0);
+    if plain || kind != b"tmpfs" && kind != b"devpts" {
+        return Ok(data);
+    }
+    let text = core::str::from_utf8(&data).map_err(|_| Errno::EINVAL)?;
+    // A directory at the top is its maker's, if nothing else is said.
+    let of_maker = [format!("uid={}", own.uid.fs), format!("gid={}", own.gid.fs)];
+    let mut all: Vec<String> = if kind == b"tmpfs" { of_maker.into() } else { Vec::new() };
+    for option in text.split(',').filter(|option| !option.is_empty()) {
+        let number = |value: &str| value.parse().map_err(|_| Errno::EINVAL);
+        all.push(match option.split_once('=') {
+            Some(("uid", value)) => format!("uid={}", own.space.user(number(value)?)?),
+            Some(("gid", value)) => format!("gid={}", own.space.group(number(value)?)?),
+            _ => String::from(option),
+        });
+    }
+    Ok(all.join(",").into_bytes())
 }
 
 fn place(task: &Arc<Task>, path: &[u8]) -> Result<Path> {
@@ -54,15 +95,24 @@ fn mount(cx: &mut Cx<'_>, [source, target, kind, flags, data, ..]: Args) -> SysR
     let namespace = cx.task.fs().lock().namespace.clone();
     let at_root = Arc::ptr_eq(&target.dentry, &target.mount.root);
     if flags & c::MS_REMOUNT != 0 {
-        if !at_root {
+        if !at_root || !namespace.shows(&target.mount) {
             return Err(Errno::EINVAL);
         }
-        let flags = mount_flags(flags);
+        // Without MS_BIND it is about the file system itself.
+        if flags & c::MS_BIND == 0 && !cx.task.credentials().has_in(&target.mount.owner, c::CAP_SYS_ADMIN) {
+            return Err(Errno::EPERM);
+        }
+        const TIMES: u32 = c::MS_NOATIME | c::MS_NODIRATIME | c::MS_RELATIME | c::MS_STRICTATIME;
+        let mut changed = mount_flags(flags);
+        if flags & TIMES == 0 {
+            // What isn't said stays as it is.
+            changed = (changed - MountFlags::TIMES) | (target.mount.flags() & MountFlags::TIMES);
+        }
+        let flags = changed;
         if flags.contains(MountFlags::READ_ONLY) && target.mount.is_written() {
             return Err(Errno::EBUSY);
         }
-        target.mount.set_flags(flags);
-        return Ok(Flow::Done(0));
+        return target.mount.change_flags(flags).map(Flow::from);
     }
     if flags & c::MS_BIND != 0 {
         let from = place(cx.task, &source.ok_or(Errno::EFAULT)?)?;
@@ -71,7 +121,7 @@ fn mount(cx: &mut Cx<'_>, [source, target, kind, flags, data, ..]: Args) -> SysR
     }
     if flags & PROPAGATION != 0 {
         let known = PROPAGATION | c::MS_REC | c::MS_SILENT;
-        if flags & !known != 0 || (flags & PROPAGATION).count_ones() != 1 || !at_root {
+        if flags & !known != 0 || (flags & PROPAGATION).count_ones() != 1 || !at_root || !namespace.shows(&target.mount) {
             return Err(Errno::EINVAL);
         }
         return Ok(Flow::Done(0));
@@ -82,8 +132,13 @@ fn mount(cx: &mut Cx<'_>, [source, target, kind, flags, data, ..]: Args) -> SysR
         return Ok(Flow::Done(0));
     }
     let source = source.unwrap_or_else(|| b"none".to_vec());
-    let made: Arc<Mount> =
-        cx.kernel.file_systems.mount(cx.kernel, &kind.ok_or(Errno::EINVAL)?, &source, mount_flags(flags), &data)?;
+    let (kind, flags, own) = (kind.ok_or(Errno::EINVAL)?, mount_flags(flags), cx.task.credentials());
+    if !cx.kernel.file_systems.types().iter().any(|known| known.as_bytes() == kind) {
+        return Err(Errno::ENODEV);
+    }
+    may_mount(cx.task, &kind, flags)?;
+    let data = translated(&own, &kind, data)?;
+    let made = cx.kernel.file_systems.mount_for(cx.kernel, &kind, &source, flags, &data, &own.space)?;
     namespace.mount(&made, &target)?;
     Ok(Flow::Done(0))
 }
@@ -97,6 +152,9 @@ fn unmount(cx: &mut Cx<'_>, [target, flags, ..]: Args) -> SysResult {
     let lookup = if flags & c::UMOUNT_NOFOLLOW != 0 { Lookup::empty() } else { Lookup::FOLLOW };
     let place = walk::resolve(cx.task, c::AT_FDCWD, &path, lookup)?;
     privileged(cx.task)?;
+    if flags & c::MNT_FORCE != 0 && !cx.task.credentials().has(c::CAP_SYS_ADMIN) {
+        return Err(Errno::EPERM);
+    }
     let namespace = cx.task.fs().lock().namespace.clone();
     // What is only kept because it was used lately doesn't keep a mount busy, for dentries don't hold mounts.
     namespace.unmount(place, flags & c::MNT_DETACH != 0)?;

@@ -129,7 +129,7 @@ fn capabilities(cx: &mut Cx<'_>, option: u32, [two, three, four, five]: [u64; 4]
         }
         p::PR_CAPBSET_READ => return Ok(u64::from(before.capabilities.bounding & capability(two)? != 0).into()),
         p::PR_CAPBSET_DROP => {
-            if !before.has(c::CAP_SETPCAP) {
+            if !before.has_own(c::CAP_SETPCAP) {
                 return Err(Errno::EPERM);
             }
             now.capabilities.bounding &= !capability(two)?;
@@ -142,7 +142,7 @@ fn capabilities(cx: &mut Cx<'_>, option: u32, [two, three, four, five]: [u64; 4]
             let changed = bits ^ before.secure_bits;
             let locked = (before.secure_bits & LOCKS) >> 1;
             let unlocked = before.secure_bits & LOCKS & !bits;
-            if changed & locked != 0 || unlocked != 0 || !before.has(c::CAP_SETPCAP) {
+            if changed & locked != 0 || unlocked != 0 || !before.has_own(c::CAP_SETPCAP) {
                 return Err(Errno::EPERM);
             }
             now.secure_bits = bits;

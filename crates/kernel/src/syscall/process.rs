@@ -18,8 +18,8 @@ use insula_abi::process::CloneArgs;
 use insula_abi::signal::Siginfo;
 
 pub(crate) const CALLS: &[Entry] = &[
-    partial(Sysno::clone, "namespaces of mounts, UTS, IPC, control groups", clone_by_registers),
-    partial(Sysno::clone3, "namespaces of mounts, UTS, IPC, control groups; no cgroups", clone3),
+    partial(Sysno::clone, "namespaces of mounts, UTS, IPC, control groups, users", clone_by_registers),
+    partial(Sysno::clone3, "namespaces of mounts, UTS, IPC, control groups, users; no cgroups", clone3),
     full(Sysno::fork, |cx, _| clone(cx, &Request { exit_signal: c::SIGCHLD as i32, ..Request::default() })),
     full(Sysno::vfork, |cx, _| {
         let flags = u64::from(c::CLONE_VFORK | c::CLONE_VM);
@@ -226,7 +226,7 @@ fn waitid(cx: &mut Cx<'_>, [kind, id, info, options, usage, _]: Args) -> SysResu
                 true => (c::CLD_TRAPPED as i32, change.status >> 8),
                 false => code_of(change.status),
             };
-            put_info(&mm, info, &Siginfo::child(code, change.pid, change.uid, value, 0, 0))?;
+            put_info(&mm, info, &Siginfo::child(code, change.pid, task.credentials().space.show_user(change.uid), value, 0, 0))?;
         }
         Ok(0)
     })

@@ -97,7 +97,7 @@ fn priorities(policy: u32) -> Result<(i32, i32)> {
 fn check_owner(own: &Credentials, target: &Task) -> Result<()> {
     let other = target.credentials();
     let same = own.uid.effective == other.uid.effective || own.uid.effective == other.uid.real;
-    if same || own.has(c::CAP_SYS_NICE) { Ok(()) } else { Err(Errno::EPERM) }
+    if same || own.has_in(&other.space, c::CAP_SYS_NICE) { Ok(()) } else { Err(Errno::EPERM) }
 }
 
 fn set_by_param(cx: &mut Cx<'_>, pid: u64, policy: Option<u32>, param: u64) -> SysResult {
@@ -260,7 +260,9 @@ fn several(cx: &Cx<'_>, which: u32, who: i32) -> Result<Vec<Arc<Task>>> {
             cx.kernel.pids.group(group).iter().flat_map(|process| process.tasks()).collect()
         }
         c::PRIO_USER => {
-            let uid = if who == 0 { cx.task.credentials().uid.real } else { who as u32 };
+            let own = cx.task.credentials();
+            let uid = if who == 0 { Ok(own.uid.real) } else { own.space.user(who as u32) };
+            let uid = uid.map_err(|_| Errno::ESRCH)?;
             let all: Vec<_> = cx.kernel.pids.lock().tasks().collect();
             all.into_iter().filter(|task| task.credentials().uid.real == uid).collect()
         }

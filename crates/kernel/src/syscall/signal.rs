@@ -6,7 +6,7 @@ use crate::fs::pseudo::Node;
 use crate::signal::send::{Target, may_signal, send};
 use crate::signal::{self, SigSet, frame};
 use crate::task::pidfd::Pidfd;
-use crate::task::{Process, Task};
+use crate::task::{Process, Task, users};
 use crate::wait::{Ended, until_woken};
 use crate::{Errno, Flow, Result, SysResult};
 use alloc::sync::Arc;
@@ -292,10 +292,20 @@ fn kill_task(cx: &mut Cx<'_>, pid: Option<i32>, tid: i32, signal: i32) -> SysRes
     send_to_task(cx, &task, from_us(cx, signal, c::SI_TKILL))
 }
 
+/// With the kernel's number of the user that a program says it is from.
+fn from_elsewhere(cx: &Cx<'_>, info: Siginfo) -> Siginfo {
+    let space = &cx.task.credentials().space;
+    if space.is_first() || !info.has_sender() {
+        return info;
+    }
+    info.from(info.pid(), space.user(info.uid()).unwrap_or(users::NOBODY))
+}
+
 /// What a program sends with a signal. It must not look as if the kernel, or kill(2), had sent it to others.
 fn given(cx: &Cx<'_>, signal: i32, address: u64, own: bool) -> Result<Siginfo> {
     let mut info: Siginfo = cx.task.mm().get(address)?;
     info.signo = signal;
+    info = from_elsewhere(cx, info);
     if !own && (info.code >= 0 || info.code == c::SI_TKILL) {
         return Err(Errno::EPERM);
     }
@@ -348,6 +358,7 @@ fn pidfd_send_signal(cx: &mut Cx<'_>, [fd, signal, info, flags, ..]: Args) -> Sy
         address => {
             let own = Arc::ptr_eq(&process, &cx.task.process);
             let info: Siginfo = cx.task.mm().get(address)?;
+            let info = from_elsewhere(cx, info);
             if info.signo != signal {
                 return Err(Errno::EINVAL);
             }

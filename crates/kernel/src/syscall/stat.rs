@@ -70,14 +70,15 @@ fn attributes_at(task: &Arc<Task>, dirfd: i32, address: u64, flags: u32) -> Resu
 }
 
 /// As it lies in user memory.
-fn to_stat(attributes: &Attributes) -> Stat {
+fn to_stat(attributes: &Attributes, task: &Task) -> Stat {
+    let space = &task.credentials().space;
     Stat {
         dev: attributes.dev,
         ino: attributes.ino,
         nlink: attributes.nlink.into(),
         mode: attributes.mode,
-        uid: attributes.uid,
-        gid: attributes.gid,
+        uid: space.show_user(attributes.uid),
+        gid: space.show_group(attributes.gid),
         rdev: attributes.rdev,
         size: attributes.size as i64,
         blksize: attributes.blksize.into(),
@@ -94,13 +95,13 @@ fn stat(cx: &mut Cx<'_>, dirfd: i32, path: u64, to: u64, flags: u32) -> SysResul
         return Err(Errno::EINVAL);
     }
     let (attributes, _) = attributes_at(cx.task, dirfd, path, flags)?;
-    cx.task.mm().put(to, &to_stat(&attributes))?;
+    cx.task.mm().put(to, &to_stat(&attributes, cx.task))?;
     Ok(Flow::Done(0))
 }
 
 fn fstat(cx: &mut Cx<'_>, [fd, to, ..]: Args) -> SysResult {
     let attributes = attributes_of(&*cx.task.file(fd as i32)?)?;
-    cx.task.mm().put(to, &to_stat(&attributes))?;
+    cx.task.mm().put(to, &to_stat(&attributes, cx.task))?;
     Ok(Flow::Done(0))
 }
 
@@ -122,12 +123,13 @@ fn statx(cx: &mut Cx<'_>, [dirfd, path, flags, mask, to, ..]: Args) -> SysResult
     let time = |time: Timespec| StatxTime { sec: time.sec, nsec: time.nsec as u32, pad: 0 };
     let (dev_major, dev_minor) = device(found.dev);
     let (rdev_major, rdev_minor) = device(found.rdev);
+    let space = &cx.task.credentials().space;
     let mut statx = Statx {
         mask: c::STATX_BASIC_STATS,
         blksize: found.blksize,
         nlink: found.nlink,
-        uid: found.uid,
-        gid: found.gid,
+        uid: space.show_user(found.uid),
+        gid: space.show_group(found.gid),
         mode: found.mode as u16,
         ino: found.ino,
         size: found.size,
@@ -164,7 +166,7 @@ fn real_credentials(task: &Arc<Task>) -> Arc<Credentials> {
     (real.uid.fs, real.gid.fs) = (own.uid.real, own.gid.real);
     // SECBIT_NO_SETUID_FIXUP is the first bit of its pair, number 2.
     if own.secure_bits & 1 << 2 == 0 {
-        real.capabilities.effective = if own.uid.real == 0 { own.capabilities.permitted } else { 0 };
+        real.capabilities.effective = if own.space.is_root(own.uid.real) { own.capabilities.permitted } else { 0 };
     }
     Arc::new(real)
 }

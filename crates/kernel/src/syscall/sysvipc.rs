@@ -89,7 +89,7 @@ fn shmat(cx: &mut Cx<'_>, [id, address, flags, ..]: Args) -> SysResult {
     let writable = flags & abi::shm::RDONLY == 0;
     let execute = flags & abi::shm::EXEC != 0;
     let wanted = READ | if writable { WRITE } else { 0 } | if execute { 0o111 } else { 0 };
-    segment.perm().lock().check(&cx.task.credentials(), wanted)?;
+    segment.perm().lock().check(cx.task, wanted)?;
     let mut protection = Protection::READ;
     protection.set(Protection::WRITE, writable);
     protection.set(Protection::EXEC, execute);
@@ -141,7 +141,7 @@ fn shmdt(cx: &mut Cx<'_>, [address, ..]: Args) -> SysResult {
 }
 
 fn shmctl(cx: &mut Cx<'_>, [id, command, address, ..]: Args) -> SysResult {
-    let (mm, credentials) = (cx.task.mm(), cx.task.credentials());
+    let mm = cx.task.mm();
     if (id as i32) < 0 || (command as i32) < 0 {
         return Err(Errno::EINVAL);
     }
@@ -168,10 +168,10 @@ fn shmctl(cx: &mut Cx<'_>, [id, command, address, ..]: Args) -> SysResult {
             };
             let (perm, last) = (*segment.perm().lock(), *segment.last.lock());
             if command as u32 != abi::shm::STAT_ANY {
-                perm.check(&credentials, READ)?;
+                perm.check(cx.task, READ)?;
             }
             let told = ShmidDs {
-                perm: perm.to_abi(),
+                perm: perm.to_abi(cx.task),
                 segsz: segment.size,
                 atime: last.attached,
                 dtime: last.detached,
@@ -188,8 +188,8 @@ fn shmctl(cx: &mut Cx<'_>, [id, command, address, ..]: Args) -> SysResult {
             let new: ShmidDs = mm.get(address)?;
             let segment = segment(cx, id)?;
             let mut perm = segment.perm().lock();
-            perm.check_owner(&credentials)?;
-            perm.set(&new.perm);
+            perm.check_owner(cx.task)?;
+            perm.set(cx.task, &new.perm)?;
             segment.last.lock().changed = seconds(cx.kernel);
             Ok(Flow::Done(0))
         }
@@ -197,7 +197,7 @@ fn shmctl(cx: &mut Cx<'_>, [id, command, address, ..]: Args) -> SysResult {
             let segment = segment(cx, id)?;
             {
                 let mut perm = segment.perm().lock();
-                perm.check_owner(&credentials)?;
+                perm.check_owner(cx.task)?;
                 perm.mode |= abi::shm::DEST;
                 perm.key = abi::IPC_PRIVATE;
             }
@@ -209,8 +209,8 @@ fn shmctl(cx: &mut Cx<'_>, [id, command, address, ..]: Args) -> SysResult {
         abi::shm::LOCK | abi::shm::UNLOCK => {
             let segment = segment(cx, id)?;
             let mut perm = segment.perm().lock();
-            if !credentials.has(c::CAP_IPC_LOCK) {
-                perm.check_owner(&credentials)?;
+            if !cx.task.credentials().has_in(&cx.task.spaces().ipc.owner, c::CAP_IPC_LOCK) {
+                perm.check_owner(cx.task)?;
                 if command as u32 == abi::shm::LOCK && cx.task.process.limit(c::RLIMIT_MEMLOCK) == 0 {
                     return Err(Errno::EPERM);
                 }
@@ -253,7 +253,7 @@ fn semtimedop(cx: &mut Cx<'_>, [id, operations, count, timeout, ..]: Args) -> Sy
         return Err(Errno::EFBIG);
     }
     let changes = operations.iter().any(|operation| operation.change != 0);
-    set.perm().lock().check(&cx.task.credentials(), if changes { WRITE } else { READ })?;
+    set.perm().lock().check(cx.task, if changes { WRITE } else { READ })?;
     let pid = cx.task.process.pid;
     let waiting = Waiting::at(&set);
     match set.operate(&operations, pid, seconds(cx.kernel), &waiting) {
@@ -279,7 +279,7 @@ fn semtimedop(cx: &mut Cx<'_>, [id, operations, count, timeout, ..]: Args) -> Sy
 }
 
 fn semctl(cx: &mut Cx<'_>, [id, number, command, argument, ..]: Args) -> SysResult {
-    let (mm, credentials) = (cx.task.mm(), cx.task.credentials());
+    let mm = cx.task.mm();
     let ipc = cx.task.spaces().ipc;
     let sets = &ipc.holds.semaphores.sets;
     if (id as i32) < 0 {
@@ -289,7 +289,7 @@ fn semctl(cx: &mut Cx<'_>, [id, number, command, argument, ..]: Args) -> SysResu
     let found = || sets.lock().get(id as i32);
     let allowed = |wanted: u32| {
         let set = found()?;
-        set.perm().lock().check(&credentials, wanted)?;
+        set.perm().lock().check(cx.task, wanted)?;
         Ok::<_, Errno>(set)
     };
     match command {
@@ -308,24 +308,27 @@ fn semctl(cx: &mut Cx<'_>, [id, number, command, argument, ..]: Args) -> SysResu
             let (id, set) = if command == IPC_STAT { (0, found()?) } else { sets.lock().at(id as i32)? };
             let perm = *set.perm().lock();
             if command != abi::sem::STAT_ANY {
-                perm.check(&credentials, READ)?;
+                perm.check(cx.task, READ)?;
             }
             let (otime, ctime) = set.times();
-            mm.put(argument, &SemidDs { perm: perm.to_abi(), otime, ctime, nsems: set.len() as u64, ..SemidDs::default() })?;
+            mm.put(
+                argument,
+                &SemidDs { perm: perm.to_abi(cx.task), otime, ctime, nsems: set.len() as u64, ..SemidDs::default() },
+            )?;
             Ok(id.into())
         }
         IPC_SET => {
             let new: SemidDs = mm.get(argument)?;
             let set = found()?;
             let mut perm = set.perm().lock();
-            perm.check_owner(&credentials)?;
-            perm.set(&new.perm);
+            perm.check_owner(cx.task)?;
+            perm.set(cx.task, &new.perm)?;
             set.touch(seconds(cx.kernel));
             Ok(Flow::Done(0))
         }
         IPC_RMID => {
             let set = found()?;
-            set.perm().lock().check_owner(&credentials)?;
+            set.perm().lock().check_owner(cx.task)?;
             sets.lock().remove(id as i32);
             set.remove();
             Ok(Flow::Done(0))
@@ -372,7 +375,7 @@ fn msgsnd(cx: &mut Cx<'_>, [id, message, len, flags, ..]: Args) -> SysResult {
     let mut text = alloc::vec![0; len as usize];
     mm.read(message.wrapping_add(8), &mut text)?;
     let queue = cx.task.spaces().ipc.holds.messages.queues.lock().get(id as i32)?;
-    queue.perm().lock().check(&cx.task.credentials(), WRITE)?;
+    queue.perm().lock().check(cx.task, WRITE)?;
     let mut message = Some(Message { kind, text });
     let pid = cx.task.process.pid;
     match queue.send(&mut message, pid, seconds(cx.kernel)) {
@@ -393,7 +396,7 @@ fn msgrcv(cx: &mut Cx<'_>, [id, to, room, kind, flags, _]: Args) -> SysResult {
         return Err(Errno::EINVAL);
     }
     let queue = cx.task.spaces().ipc.holds.messages.queues.lock().get(id as i32)?;
-    queue.perm().lock().check(&cx.task.credentials(), READ)?;
+    queue.perm().lock().check(cx.task, READ)?;
     let wanted = Wanted { kind: kind as i64, room: usize::try_from(room).unwrap_or(usize::MAX), flags };
     let (pid, mm) = (cx.task.process.pid, cx.task.mm());
     let give = move |message: &Message| {
@@ -418,7 +421,7 @@ fn msgrcv(cx: &mut Cx<'_>, [id, to, room, kind, flags, _]: Args) -> SysResult {
 }
 
 fn msgctl(cx: &mut Cx<'_>, [id, command, address, ..]: Args) -> SysResult {
-    let (mm, credentials) = (cx.task.mm(), cx.task.credentials());
+    let mm = cx.task.mm();
     let ipc = cx.task.spaces().ipc;
     let queues = &ipc.holds.messages.queues;
     if (id as i32) < 0 || (command as i32) < 0 {
@@ -447,27 +450,27 @@ fn msgctl(cx: &mut Cx<'_>, [id, command, address, ..]: Args) -> SysResult {
             let (id, queue) = if command as u32 == IPC_STAT { (0, found()?) } else { queues.lock().at(id as i32)? };
             let perm = *queue.perm().lock();
             if command as u32 != abi::msg::STAT_ANY {
-                perm.check(&credentials, READ)?;
+                perm.check(cx.task, READ)?;
             }
-            mm.put(address, &MsqidDs { perm: perm.to_abi(), ..queue.told() })?;
+            mm.put(address, &MsqidDs { perm: perm.to_abi(cx.task), ..queue.told() })?;
             Ok(id.into())
         }
         IPC_SET => {
             let new: MsqidDs = mm.get(address)?;
             let queue = found()?;
             let mut perm = queue.perm().lock();
-            perm.check_owner(&credentials)?;
-            if new.qbytes > msg::ROOM && !credentials.has(c::CAP_SYS_RESOURCE) {
+            perm.check_owner(cx.task)?;
+            if new.qbytes > msg::ROOM && !cx.task.credentials().has(c::CAP_SYS_RESOURCE) {
                 return Err(Errno::EPERM);
             }
-            perm.set(&new.perm);
+            perm.set(cx.task, &new.perm)?;
             drop(perm);
             queue.set(new.qbytes, seconds(cx.kernel));
             Ok(Flow::Done(0))
         }
         IPC_RMID => {
             let queue = found()?;
-            queue.perm().lock().check_owner(&credentials)?;
+            queue.perm().lock().check_owner(cx.task)?;
             queues.lock().remove(id as i32);
             queue.remove();
             Ok(Flow::Done(0))

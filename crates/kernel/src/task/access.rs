@@ -27,7 +27,8 @@ impl Task {
         let allowed = other.process.dumpable.load(Ordering::Relaxed) == 1
             && same(own.uid, theirs.uid)
             && same(own.gid, theirs.gid)
+            && own.space == theirs.space
             && theirs.capabilities.permitted & !own.capabilities.permitted == 0;
-        allowed || own.has(c::CAP_SYS_PTRACE)
+        allowed || own.has_in(&theirs.space, c::CAP_SYS_PTRACE)
     }
 }

@@ -19,7 +19,7 @@ use insula_abi::general as c;
 use insula_abi::process::Utsname;
 
 /// Those that a task may leave for new ones.
-pub const LEFT: u32 = c::CLONE_NEWNS | c::CLONE_NEWUTS | c::CLONE_NEWIPC | c::CLONE_NEWCGROUP;
+pub const LEFT: u32 = c::CLONE_NEWNS | c::CLONE_NEWUTS | c::CLONE_NEWIPC | c::CLONE_NEWCGROUP | c::CLONE_NEWUSER;
 
 /// `NS_GET_*`, ioctl_nsfs(2).
 mod request {

@@ -137,7 +137,8 @@ pub(crate) fn executed(task: &Arc<Task>, before: i32) {
 
 /// Whether a program that `task` begins may gain privileges: not if its tracer has none.
 pub(crate) fn may_gain(task: &Task) -> bool {
-    !task.is_traced() || task.tracer().is_none_or(|tracer| tracer.credentials().has(c::CAP_SYS_PTRACE))
+    !task.is_traced()
+        || task.tracer().is_none_or(|tracer| tracer.credentials().has_in(&task.credentials().space, c::CAP_SYS_PTRACE))
 }
 
 /// `task` goes its own way, with this signal.

@@ -22,6 +22,7 @@ mod namespaces;
 mod netlink;
 mod often;
 mod options;
+mod owners;
 mod passing;
 mod pipes;
 mod poll;
@@ -100,6 +101,7 @@ pub(crate) fn all() -> impl Iterator<Item = Test> {
         ipc::TESTS,
         mounts::TESTS,
         namespaces::TESTS,
+        owners::TESTS,
         system::TESTS,
         confinement::TESTS,
     ];

@@ -48,7 +48,7 @@ pub fn register(kernel: &Kernel) {
 pub fn root(kernel: &Arc<Kernel>) -> Arc<dyn Inode> {
     let made = Timespec::from_nanos(kernel.host.clock.realtime());
     let fs = Arc::new(Pseudo { dev: kernel.file_systems.device(), magic: MAGIC, made });
-    let at = At { fs, ino: 1, owner: (0, 0) };
+    let at = At { fs, ino: 1, owner: None };
     let fixed = system::files(Fixed::default())
         .directory("sys", sysctl::root)
         .directory("sysvipc", sysvipc::root)

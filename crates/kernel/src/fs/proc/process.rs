@@ -4,7 +4,7 @@ use super::{files, maps, memory, mounts, numeric, status};
 use crate::fs::pseudo::{At, Body, Fixed, Listing, Node};
 use crate::fs::{FileType, Inode};
 use crate::mm::Mm;
-use crate::task::{Process, Task};
+use crate::task::{Credentials, Process, Task, users};
 use crate::{Errno, Kernel, Result};
 use alloc::boxed::Box;
 use alloc::format;
@@ -49,6 +49,16 @@ impl Subject {
         own.or_else(heir).ok_or(Errno::ESRCH)
     }
 
+    /// Whose its files are: its user's and group's; if nobody may look into it, the superuser's of where it is.
+    fn owner(&self) -> (u32, u32) {
+        let Ok(task) = self.task() else { return (0, 0) };
+        let credentials = task.credentials();
+        if task.process.dumpable.load(Ordering::Relaxed) == 1 {
+            return (credentials.uid.effective, credentials.gid.effective);
+        }
+        (credentials.space.user(0).unwrap_or(0), credentials.space.group(0).unwrap_or(0))
+    }
+
     /// Its memory, if `reader` may look into it; none of who has ended.
     ///
     /// # Errors
@@ -72,14 +82,8 @@ impl Subject {
 
 /// The directory of a process, or of a task in `task`.
 pub(super) fn directory(at: &At, name: &[u8], subject: Subject, whole: bool) -> Arc<dyn Inode> {
-    let owner = match subject.task() {
-        Ok(task) if task.process.dumpable.load(Ordering::Relaxed) == 1 => {
-            let credentials = task.credentials();
-            (credentials.uid.effective, credentials.gid.effective)
-        }
-        _ => (0, 0),
-    };
-    let place = At { owner, ..at.child(name) };
+    let of = subject.clone();
+    let place = At { owner: Some(Arc::new(move || of.owner())), ..at.child(name) };
     let listing = Contents { fixed: contents(&subject, whole), subject, whole };
     Node::make(place, 0o555, Body::Directory(Box::new(listing)))
 }
@@ -116,7 +120,6 @@ const TEXTS: &[(&str, u32, Tell)] = &[
     ("children", 0o444, children),
     ("cmdline", 0o444, status::command_line),
     ("environ", 0o400, |subject, reader| status::memory_text(subject, reader, |image| image.environment)),
-    ("gid_map", 0o444, |_, _| Ok(ALL_IDS.to_vec())),
     ("limits", 0o444, status::limits),
     ("loginuid", 0o444, |_, _| Ok(b"4294967295".to_vec())),
     ("maps", 0o444, maps::maps),
@@ -133,13 +136,11 @@ const TEXTS: &[(&str, u32, Tell)] = &[
         Ok(format!("{} 0 0\n", user + system).into_bytes())
     }),
     ("sessionid", 0o444, |_, _| Ok(b"4294967295".to_vec())),
-    ("setgroups", 0o444, |_, _| Ok(b"allow\n".to_vec())),
     ("smaps", 0o444, maps::smaps),
     ("smaps_rollup", 0o444, maps::rollup),
     ("stat", 0o444, status::stat),
     ("statm", 0o444, status::memory_pages),
     ("status", 0o444, status::status),
-    ("uid_map", 0o444, |_, _| Ok(ALL_IDS.to_vec())),
     ("wchan", 0o444, |_, _| Ok(b"0".to_vec())),
 ];
 
@@ -158,8 +159,33 @@ fn children(subject: &Subject, _: &Arc<Task>) -> Result<Vec<u8>> {
     Ok(node.children.iter().filter(made).flat_map(|pid| format!("{pid} ").into_bytes()).collect())
 }
 
-/// Each number is itself.
-const ALL_IDS: &[u8] = b"         0          0 4294967295\n";
+/// The maps of the user namespace that a task is in, and whether it may call setgroups(2) there.
+fn maps_of_users(all: Fixed, subject: &Subject) -> Fixed {
+    let map = |all: Fixed, name, kind| {
+        let of = subject.clone();
+        all.with(name, FileType::Regular, move |at, name| {
+            let (read, write) = (of.clone(), of.clone());
+            let make = move |reader: &Arc<Task>| {
+                Ok(read.task()?.credentials().space.show_map(kind, &reader.credentials().space).into_bytes())
+            };
+            let store = move |writer: &Arc<Task>, opener: &Credentials, text: &[u8]| {
+                write.task()?.credentials().space.set_map(kind, opener, &writer.credentials(), text)
+            };
+            Node::make(at.child(name), 0o644, Body::Text(Box::new(make), Some(Box::new(store))))
+        })
+    };
+    let all = map(all, "uid_map", users::Kind::Users);
+    let all = map(all, "gid_map", users::Kind::Groups);
+    let all = map(all, "projid_map", users::Kind::Projects);
+    let of = subject.clone();
+    all.with("setgroups", FileType::Regular, move |at, name| {
+        let (read, write) = (of.clone(), of.clone());
+        let make = move |_: &Arc<Task>| Ok(read.task()?.credentials().space.show_setgroups().to_vec());
+        let store =
+            move |_: &Arc<Task>, opener: &Credentials, text: &[u8]| write.task()?.credentials().space.set_setgroups(opener, text);
+        Node::make(at.child(name), 0o644, Body::Text(Box::new(make), Some(Box::new(store))))
+    })
+}
 
 fn contents(subject: &Subject, whole: bool) -> Fixed {
     let mut all = Fixed::default();
@@ -185,7 +211,7 @@ fn contents(subject: &Subject, whole: bool) -> Fixed {
         let of = of.clone();
         at.text(name, 0o400, move |reader| account(&of, whole, reader))
     });
-    all = files::links(all, subject);
+    all = files::links(maps_of_users(all, subject), subject);
     let (fd, fdinfo, ns) = (subject.clone(), subject.clone(), subject.clone());
     all = all
         .with("fd", FileType::Directory, move |at, name| at.directory(name, 0o500, files::Descriptors::links(&fd)))

@@ -7,8 +7,9 @@ use crate::mm::{Mm, Traits};
 use crate::signal::SigSet;
 use crate::signal::action::IGNORE;
 use crate::signal::stop::ticks;
+use crate::task::credentials::Ids;
 use crate::task::limits::INFINITE;
-use crate::task::{Process, Task};
+use crate::task::{Credentials, Process, Task};
 use crate::{Errno, Kernel, Result};
 use alloc::boxed::Box;
 use alloc::format;
@@ -221,8 +222,11 @@ pub(super) fn status(subject: &Subject, reader: &Arc<Task>) -> Result<Vec<u8>> {
     let (parent, group, session, ..) = relations(&task);
     let credentials = task.credentials();
     let (letter, word) = condition(subject, &task, reader);
-    let ids = |ids: crate::task::credentials::Ids| format!("{}\t{}\t{}\t{}", ids.real, ids.effective, ids.saved, ids.fs);
-    let groups: String = credentials.groups.iter().map(|group| format!("{group} ")).collect();
+    let seen = reader.credentials().space.clone();
+    let ids = |ids: Ids, show: &dyn Fn(u32) -> u32| {
+        format!("{}\t{}\t{}\t{}", show(ids.real), show(ids.effective), show(ids.saved), show(ids.fs))
+    };
+    let groups: String = credentials.groups.iter().map(|group| format!("{} ", seen.show_group(*group))).collect();
     let umask = task.fs().lock().umask;
     let tracer = task.tracer().map_or(0, |tracer| tracer.process.pid);
     let mut text = Vec::from(&b"Name:\t"[..]);
@@ -232,8 +236,8 @@ pub(super) fn status(subject: &Subject, reader: &Arc<Task>) -> Result<Vec<u8>> {
             "\nUmask:\t{umask:04o}\nState:\t{letter} ({word})\nTgid:\t{}\nNgid:\t0\nPid:\t{}\nPPid:\t{parent}\nTracerPid:\t{tracer}\nUid:\t{}\nGid:\t{}\nFDSize:\t{}\nGroups:\t{groups}\nNStgid:\t{}\nNSpid:\t{}\nNSpgid:\t{group}\nNSsid:\t{session}\n",
             process.pid,
             subject.tid(),
-            ids(credentials.uid),
-            ids(credentials.gid),
+            ids(credentials.uid, &|id| seen.show_user(id)),
+            ids(credentials.gid, &|id| seen.show_group(id)),
             task.descriptors().all().last().map_or(0, |(fd, _)| *fd as usize + 1).next_power_of_two().max(64),
             process.pid,
             subject.tid(),
@@ -431,7 +435,7 @@ pub(super) fn name_file(at: &At, file: &[u8], subject: &Subject) -> Arc<dyn Inod
         text.push(b'\n');
         Ok(text)
     };
-    let store = move |writer: &Arc<Task>, bytes: &[u8]| {
+    let store = move |writer: &Arc<Task>, _: &Credentials, bytes: &[u8]| {
         let task = write.task()?;
         if !Arc::ptr_eq(&task.process, &writer.process) {
             return Err(Errno::EINVAL);
@@ -450,7 +454,7 @@ pub(super) fn name_file(at: &At, file: &[u8], subject: &Subject) -> Arc<dyn Inod
 pub(super) fn adjustment_file(at: &At, file: &[u8], subject: &Subject) -> Arc<dyn Inode> {
     let (read, write) = (subject.clone(), subject.clone());
     let make = move |_: &Arc<Task>| Ok(format!("{}\n", read.process()?.oom_adjustment.load(Ordering::Relaxed)).into_bytes());
-    let store = move |writer: &Arc<Task>, bytes: &[u8]| {
+    let store = move |writer: &Arc<Task>, _: &Credentials, bytes: &[u8]| {
         let text = core::str::from_utf8(bytes).map_err(|_| Errno::EINVAL)?;
         let wanted: i32 = text.trim().parse().map_err(|_| Errno::EINVAL)?;
         if !(-1000..=1000).contains(&wanted) {

@@ -3,7 +3,8 @@
 
 use crate::fs::pseudo::{Body, Fixed, Node};
 use crate::fs::{FileType, pipe};
-use crate::task::Task;
+use crate::task::spaces;
+use crate::task::{Credentials, Task};
 use crate::{Errno, Result};
 use alloc::boxed::Box;
 use alloc::format;
@@ -14,7 +15,12 @@ use insula_abi::general as c;
 use insula_abi::process::Utsname;
 
 pub(super) fn root() -> Fixed {
-    Fixed::default().directory("kernel", kernel).directory("vm", vm).directory("fs", fs).directory("net", net)
+    Fixed::default()
+        .directory("kernel", kernel)
+        .directory("vm", vm)
+        .directory("fs", fs)
+        .directory("net", net)
+        .directory("user", user)
 }
 
 /// A field of uname(2).
@@ -30,8 +36,8 @@ fn text(task: &Arc<Task>, field: Field) -> Result<Vec<u8>> {
 /// A name that the superuser may change.
 fn named(all: Fixed, file: &'static str, field: Field) -> Fixed {
     all.with(file, FileType::Regular, move |at, name| {
-        let store = move |task: &Arc<Task>, bytes: &[u8]| {
-            if !task.credentials().has(c::CAP_SYS_ADMIN) {
+        let store = move |task: &Arc<Task>, _: &Credentials, bytes: &[u8]| {
+            if !task.credentials().has_in(&task.spaces().uts.owner, c::CAP_SYS_ADMIN) {
                 return Err(Errno::EPERM);
             }
             let bytes = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
@@ -130,6 +136,21 @@ fn fs() -> Fixed {
         .directory("mqueue", || Fixed::default().constant("msg_max", "10\n"))
 }
 
+/// How many namespaces there may be, of each kind.
+fn user() -> Fixed {
+    let names = [
+        "max_cgroup_namespaces",
+        "max_ipc_namespaces",
+        "max_mnt_namespaces",
+        "max_net_namespaces",
+        "max_pid_namespaces",
+        "max_time_namespaces",
+        "max_user_namespaces",
+        "max_uts_namespaces",
+    ];
+    names.into_iter().fold(Fixed::default(), |all, name| all.text(name, |_| Ok(format!("{}\n", spaces::MOST).into_bytes())))
+}
+
 fn net() -> Fixed {
     let core = || {
         let all = Fixed::default().constant("somaxconn", "4096\n");
@@ -159,7 +180,7 @@ fn echo_groups(task: &Arc<Task>) -> Result<Vec<u8>> {
 }
 
 /// Two numbers; if the first is the greater one, nobody may, icmp(7).
-fn set_echo_groups(task: &Arc<Task>, bytes: &[u8]) -> Result<()> {
+fn set_echo_groups(task: &Arc<Task>, _: &Credentials, bytes: &[u8]) -> Result<()> {
     if !task.credentials().has(c::CAP_NET_ADMIN) {
         return Err(Errno::EPERM);
     }

@@ -61,11 +61,11 @@ fn by_bits(credentials: &Credentials, (mode, uid, gid): (u32, u32, u32), wanted:
     let directory = FileType::of_mode(mode) == FileType::Directory;
     // Not even the superuser executes what nobody may.
     let executable = directory || mode & 0o111 != 0;
-    if credentials.has(c::CAP_DAC_OVERRIDE) && (wanted & EXECUTE == 0 || executable) {
+    if credentials.has_for((uid, gid), c::CAP_DAC_OVERRIDE) && (wanted & EXECUTE == 0 || executable) {
         return Ok(());
     }
     let looks = if directory { READ | EXECUTE } else { READ };
-    if credentials.has(c::CAP_DAC_READ_SEARCH) && wanted & !looks == 0 {
+    if credentials.has_for((uid, gid), c::CAP_DAC_READ_SEARCH) && wanted & !looks == 0 {
         return Ok(());
     }
     Err(Errno::EACCES)
@@ -86,13 +86,14 @@ pub fn change_names(credentials: &Credentials, directory: &Path) -> Result<()> {
 pub fn take_name(credentials: &Credentials, directory: &Arc<dyn Inode>, victim: &Arc<dyn Inode>) -> Result<()> {
     let (mode, uid, _) = directory.permission_bits()?;
     let me = credentials.uid.fs;
-    if mode & c::S_ISVTX == 0 || uid == me || credentials.has(c::CAP_FOWNER) {
+    if mode & c::S_ISVTX == 0 || uid == me {
         return Ok(());
     }
-    if victim.permission_bits()?.1 == me { Ok(()) } else { Err(Errno::EPERM) }
+    let (_, uid, gid) = victim.permission_bits()?;
+    if uid == me || credentials.has_for((uid, gid), c::CAP_FOWNER) { Ok(()) } else { Err(Errno::EPERM) }
 }
 
 /// Whether they own the file, or may act as if.
 pub fn owns(credentials: &Credentials, attributes: &Attributes) -> bool {
-    attributes.uid == credentials.uid.fs || credentials.has(c::CAP_FOWNER)
+    attributes.uid == credentials.uid.fs || credentials.has_for((attributes.uid, attributes.gid), c::CAP_FOWNER)
 }

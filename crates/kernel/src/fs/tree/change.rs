@@ -35,14 +35,14 @@ pub fn new_file<'a>(
     let kind = FileType::of_mode(wanted.mode);
     let mut mode = if kind == FileType::Symlink { wanted.mode } else { wanted.mode & !umask };
     let mut gid = credentials.gid.fs;
-    let (directory_mode, _, directory_gid) = directory.permission_bits()?;
+    let (directory_mode, directory_uid, directory_gid) = directory.permission_bits()?;
     if directory_mode & c::S_ISGID != 0 {
         gid = directory_gid;
         if kind == FileType::Directory {
             mode |= c::S_ISGID;
         } else if mode & (c::S_ISGID | c::S_IXGRP) == c::S_ISGID | c::S_IXGRP
             && !credentials.in_group(gid)
-            && !credentials.has(c::CAP_FSETID)
+            && !credentials.has_for((directory_uid, directory_gid), c::CAP_FSETID)
         {
             mode &= !c::S_ISGID;
         }
@@ -60,6 +60,9 @@ pub fn make_here(walk: &Walk, task: &Arc<Task>, name: &[u8], wanted: &Wanted<'_>
         return Err(Errno::ENAMETOOLONG);
     }
     let directory = &walk.at;
+    if !directory.mount.knows(&walk.credentials) {
+        return Err(Errno::EOVERFLOW);
+    }
     let dentry = directory.dentry.make(name, |inode| {
         access::change_names(&walk.credentials, directory)?;
         inode.create(name, &new_file(task, &walk.credentials, inode, wanted)?)
@@ -102,12 +105,19 @@ pub fn link(task: &Arc<Task>, from: &Path, dirfd: i32, path: &[u8]) -> Result<()
     }
     let directory = &walk.at;
     let inode = from.inode();
+    // Nobody keeps by a name of their own what they could not open (`/proc/sys/fs/protected_hardlinks`).
+    let attributes = inode.attributes()?;
+    let harmless = attributes.file_type() == FileType::Regular
+        && attributes.mode & c::S_ISUID == 0
+        && attributes.mode & (c::S_ISGID | c::S_IXGRP) != c::S_ISGID | c::S_IXGRP
+        && access::check(&walk.credentials, inode, access::READ | access::WRITE).is_ok();
+    let protected = attributes.file_type() != FileType::Directory && !harmless && !access::owns(&walk.credentials, &attributes);
     let dentry = directory.dentry.make(&name, |into| {
         if !Arc::ptr_eq(&from.mount, &directory.mount) {
             return Err(Errno::EXDEV);
         }
         access::change_names(&walk.credentials, directory)?;
-        if inode.file_type() == FileType::Directory {
+        if protected || inode.file_type() == FileType::Directory {
             return Err(Errno::EPERM);
         }
         if inode.attributes()?.nlink == 0 && !from.dentry.may_get_a_name() {

@@ -5,7 +5,8 @@
 
 use super::{Dentry, Path};
 use crate::sync::Mutex;
-use crate::task::UserNamespace;
+use crate::task::users::Kind;
+use crate::task::{Credentials, UserNamespace};
 use crate::{Errno, Result};
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
@@ -32,6 +33,8 @@ bitflags::bitflags! {
         const REL_ATIME = 1 << 21;
         /// Symbolic links aren't followed.
         const NO_SYMFOLLOW = 256;
+        /// Which traces reading leaves.
+        const TIMES = 1024 | 2048 | 1 << 21;
         /// It is in no tree, and shown as if it were at the root of each: what holds files without names.
         const INTERNAL = 1 << 30;
     }
@@ -47,13 +50,26 @@ pub struct Mount {
     pub source: Vec<u8>,
     /// More options, as `/proc/mounts` shows them.
     pub options: Vec<u8>,
+    /// Who mounted the file system: whose capabilities count for it as a whole.
+    pub owner: UserNamespace,
     flags: AtomicU32,
+    /// Which of them were set in a namespace of mounts above, so that who is below can't clear them; [`LOCKED`]: nor take it away from its place.
+    locked: AtomicU32,
     /// Files that are open for writing through it.
     pub(super) writers: AtomicU32,
     place: Mutex<Option<(Weak<Mount>, Arc<Dentry>)>>,
     /// What covers its dentries, by their addresses.
     children: Mutex<BTreeMap<usize, Arc<Mount>>>,
 }
+
+/// What can't be cleared, once it is locked.
+const KEPT: u32 = MountFlags::READ_ONLY.union(MountFlags::NO_SUID).union(MountFlags::NO_DEV).union(MountFlags::NO_EXEC).bits();
+
+/// That is locked.
+const LOCKED_TIMES: u32 = 1 << 28;
+
+/// So is the place.
+const LOCKED: u32 = 1 << 29;
 
 static NEXT: AtomicI32 = AtomicI32::new(20);
 
@@ -65,13 +81,20 @@ impl Mount {
 
     /// A mount that isn't anywhere yet.
     pub fn new(root: Arc<Dentry>, flags: MountFlags, source: &[u8], options: &[u8]) -> Arc<Self> {
+        Self::owned(root, flags, source, options, &UserNamespace::default())
+    }
+
+    /// A mount that isn't anywhere yet, of a file system that was mounted in this user namespace.
+    pub fn owned(root: Arc<Dentry>, flags: MountFlags, source: &[u8], options: &[u8], owner: &UserNamespace) -> Arc<Self> {
         Arc::new(Mount {
             // Numbers only tell mounts apart; that two kernels in one process share the counter does no harm.
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             root,
             source: source.to_vec(),
             options: options.to_vec(),
+            owner: owner.clone(),
             flags: AtomicU32::new(flags.bits()),
+            locked: AtomicU32::new(0),
             writers: AtomicU32::new(0),
             place: Mutex::default(),
             children: Mutex::default(),
@@ -86,6 +109,50 @@ impl Mount {
     /// What holds for it from now on (`MS_REMOUNT`).
     pub fn set_flags(&self, flags: MountFlags) {
         self.flags.store(flags.bits(), Ordering::Relaxed);
+    }
+
+    /// Sets that, for somebody of the user namespace that the mounts belong to.
+    ///
+    /// # Errors
+    /// `EPERM`: that would clear what was set above.
+    pub fn change_flags(&self, flags: MountFlags) -> Result<()> {
+        let (locked, now) = (self.locked.load(Ordering::Relaxed), self.flags().bits());
+        let kept = locked & KEPT & !flags.bits() == 0
+            && (locked & LOCKED_TIMES == 0 || (now ^ flags.bits()) & MountFlags::TIMES.bits() == 0);
+        if !kept {
+            return Err(Errno::EPERM);
+        }
+        self.set_flags(flags);
+        Ok(())
+    }
+
+    /// Whether who makes files in it is somebody where the file system was mounted.
+    pub fn knows(&self, who: &Credentials) -> bool {
+        self.owner.is_first() || self.owner.knows(Kind::Users, who.uid.fs) && self.owner.knows(Kind::Groups, who.gid.fs)
+    }
+
+    /// Whether device nodes can be opened through it. Who may mount a file system of their own must not make them in it; a devpts has none but its own.
+    pub fn shows_devices(&self) -> bool {
+        !self.flags().contains(MountFlags::NO_DEV) && (self.owner.is_first() || self.root.fs().kind == "devpts")
+    }
+
+    /// Whether it must not be taken away from its place: what it covers would come to light.
+    pub fn is_locked(&self) -> bool {
+        self.locked.load(Ordering::Relaxed) & LOCKED != 0
+    }
+
+    /// It belongs to a namespace of mounts below that where it was made.
+    fn lock(&self, place: bool) {
+        let flags = self.flags().bits() & KEPT | LOCKED_TIMES | if place { LOCKED } else { 0 };
+        self.locked.fetch_or(flags, Ordering::Relaxed);
+    }
+
+    /// Whether it hides nothing of its file system, and lets it be used as `flags` do: who sees it may see all of another.
+    pub fn shows_all(&self, flags: MountFlags) -> bool {
+        let locked = self.locked.load(Ordering::Relaxed);
+        self.root.parent().is_none()
+            && locked & MountFlags::READ_ONLY.bits() & !flags.bits() == 0
+            && !self.children.lock().values().any(|child| child.is_locked())
     }
 
     /// The place it covers; none at the top, or once it is unmounted.
@@ -130,7 +197,9 @@ impl Mount {
 
     /// A copy that isn't anywhere, showing `root`.
     fn copy(&self, root: Arc<Dentry>) -> Arc<Mount> {
-        Mount::new(root, self.flags(), &self.source, &self.options)
+        let copy = Mount::owned(root, self.flags(), &self.source, &self.options, &self.owner);
+        copy.locked.store(self.locked.load(Ordering::Relaxed), Ordering::Relaxed);
+        copy
     }
 
     /// A copy with all that is mounted within `root` (`MS_REC`).
@@ -197,6 +266,15 @@ impl Namespace {
         self.root.lock().path().down()
     }
 
+    /// Whether a mount is one of its.
+    pub fn shows(&self, mount: &Arc<Mount>) -> bool {
+        let mut top = mount.clone();
+        while let Some(place) = top.place() {
+            top = place.mount;
+        }
+        Arc::ptr_eq(&top, &self.root.lock())
+    }
+
     /// All mounts, each before what is mounted in it.
     pub fn all(&self) -> Vec<Arc<Mount>> {
         let mut all = Vec::new();
@@ -211,9 +289,12 @@ impl Namespace {
     /// Mounts at a place.
     ///
     /// # Errors
-    /// `ENOSPC`: there are too many. `ENOENT`: the place is gone. `ENOTDIR`: one is a directory, the other isn't.
+    /// `EINVAL`: the place is of another namespace. `ENOSPC`: there are too many. `ENOENT`: the place is gone. `ENOTDIR`: one is a directory, the other isn't.
     pub fn mount(&self, mount: &Arc<Mount>, place: &Path) -> Result<()> {
         use crate::fs::FileType::Directory;
+        if !self.shows(&place.mount) {
+            return Err(Errno::EINVAL);
+        }
         let _change = self.change.lock();
         if place.dentry.is_gone() {
             return Err(Errno::ENOENT);
@@ -231,9 +312,15 @@ impl Namespace {
     /// Shows a place at another, with what is mounted in it if `deep` (`MS_BIND`, `MS_REC`).
     ///
     /// # Errors
-    /// Those of [`mount`](Self::mount).
+    /// Those of [`mount`](Self::mount). `EINVAL`: `from` is seen through another namespace, or without what would be left out it shows what is hidden.
     pub fn bind(&self, from: &Path, place: &Path, deep: bool) -> Result<()> {
+        let hides =
+            |child: &Arc<Mount>| child.is_locked() && child.place().is_some_and(|place| place.dentry.is_within(&from.dentry));
+        if !self.shows(&from.mount) || !deep && from.mount.children().iter().any(hides) {
+            return Err(Errno::EINVAL);
+        }
         let copy = if deep { from.mount.copy_all(&from.dentry) } else { from.mount.copy(from.dentry.clone()) };
+        copy.locked.fetch_and(!LOCKED, Ordering::Relaxed);
         self.mount(&copy, place)
     }
 
@@ -243,7 +330,8 @@ impl Namespace {
     /// `EINVAL`: `from` isn't the root of a mount, or is the top. `ELOOP`: the place is within it.
     pub fn shift(&self, from: &Path, place: &Path) -> Result<()> {
         let _change = self.change.lock();
-        if !Arc::ptr_eq(&from.dentry, &from.mount.root) || from.mount.place().is_none() {
+        let ours = self.shows(&from.mount) && self.shows(&place.mount);
+        if !ours || from.mount.is_locked() || !Arc::ptr_eq(&from.dentry, &from.mount.root) || from.mount.place().is_none() {
             return Err(Errno::EINVAL);
         }
         let mut above = Some(place.mount.clone());
@@ -265,7 +353,7 @@ impl Namespace {
     pub fn unmount(&self, at: Path, lazily: bool) -> Result<()> {
         let _change = self.change.lock();
         let Path { mount, dentry } = at;
-        if !Arc::ptr_eq(&dentry, &mount.root) {
+        if !Arc::ptr_eq(&dentry, &mount.root) || !self.shows(&mount) || mount.is_locked() {
             return Err(Errno::EINVAL);
         }
         drop(dentry);
@@ -299,9 +387,19 @@ impl Namespace {
             return Err(Errno::EBUSY);
         }
         let is_root = |path: &Path| Arc::ptr_eq(&path.dentry, &path.mount.root);
-        if !is_root(new) || !is_root(root) || new.mount.place().is_none() || !put_old.is_below(new) || !new.is_below(root) {
+        let ours = self.shows(&old) && self.shows(&new.mount) && !new.mount.is_locked();
+        if !ours
+            || !is_root(new)
+            || !is_root(root)
+            || new.mount.place().is_none()
+            || !put_old.is_below(new)
+            || !new.is_below(root)
+        {
             return Err(Errno::EINVAL);
         }
+        // What the old one hides, the new one has to.
+        let locked = old.locked.fetch_and(!LOCKED, Ordering::Relaxed) & LOCKED;
+        new.mount.locked.fetch_or(locked, Ordering::Relaxed);
         let above = old.place();
         new.mount.detach();
         old.detach();
@@ -325,6 +423,9 @@ impl Namespace {
                 if let Some(twin) = child.place().and_then(|place| new.child(&place.dentry)) {
                     todo.push((child, twin));
                 }
+            }
+            if *owner != self.owner {
+                new.lock(!Arc::ptr_eq(&new, &copy));
             }
             twins.push((old, new));
         }

@@ -69,7 +69,7 @@ impl Kernel {
             terminals: Terminals::default(),
             boot_id,
             pids: Pids::default(),
-            spaces: Spaces::default(),
+            spaces: Spaces::first(host.network.clone()),
             namespaces: Counts::default(),
             file_systems: FileSystems::default(),
             locks: Arc::default(),

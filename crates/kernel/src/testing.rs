@@ -8,6 +8,7 @@ use crate::cpu::Cpu;
 use crate::flow::Blocked;
 use crate::fs::tmpfs::{Options, Tmpfs};
 use crate::fs::tree::{Lookup, MountFlags, Namespace};
+use crate::fs::types::Making;
 use crate::fs::{Context, Description, Descriptors, File};
 use crate::host::{Clock, Entropy, Host, Machine, Memory};
 use crate::mm::{Area, Layout, MapRequest, Mm, Place, Protection};
@@ -239,7 +240,10 @@ impl Cpu for Registers {
 pub(crate) fn mount(task: &Arc<Task>, path: &[u8], kind: &[u8]) {
     let kernel = task.kernel();
     let place = crate::fs::tree::walk::resolve(task, insula_abi::general::AT_FDCWD, path, Lookup::FOLLOW).expect("a place");
-    let mount = kernel.file_systems.mount(kernel, kind, kind, MountFlags::empty(), b"").expect("a file system");
+    let mount = kernel
+        .file_systems
+        .mount(kind, MountFlags::empty(), Making { kernel, task: None, source: kind, data: b"" })
+        .expect("a file system");
     let namespace = task.fs().lock().namespace.clone();
     namespace.mount(&mount, &place).expect("mounted");
 }

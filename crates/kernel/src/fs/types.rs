@@ -5,7 +5,7 @@ use super::tmpfs::{Options, Tmpfs};
 use super::tree::{Cache, Dentry, FileSystem, Mount, MountFlags, Namespace, Path};
 use super::{File, Inode, Opening};
 use crate::sync::Mutex;
-use crate::task::UserNamespace;
+use crate::task::Task;
 use crate::{Errno, Kernel, Result};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
@@ -15,8 +15,21 @@ use core::sync::atomic::{AtomicU32, Ordering};
 /// Most dentries that are kept though nobody uses them.
 const MOST_DENTRIES: usize = 16384;
 
-/// A type of file system: makes its topmost file, from mount(2)'s source and data.
-pub type MakeRoot = fn(&Arc<Kernel>, source: &[u8], data: &[u8]) -> Result<Arc<dyn Inode>>;
+/// A type of file system: makes its topmost file.
+pub type MakeRoot = fn(&Making<'_>) -> Result<Arc<dyn Inode>>;
+
+/// A file system that is to be made.
+#[derive(Clone, Copy)]
+pub struct Making<'a> {
+    /// Whose it will be.
+    pub kernel: &'a Arc<Kernel>,
+    /// Who mounts it; none if that is the placement.
+    pub task: Option<&'a Arc<Task>>,
+    /// mount(2)'s source.
+    pub source: &'a [u8],
+    /// Its data.
+    pub data: &'a [u8],
+}
 
 /// A device: opens it.
 pub trait Device: Send + Sync {
@@ -54,11 +67,11 @@ impl Default for FileSystems {
     }
 }
 
-fn tmpfs(kernel: &Arc<Kernel>, _: &[u8], data: &[u8]) -> Result<Arc<dyn Inode>> {
+fn tmpfs(Making { kernel, data, .. }: &Making<'_>) -> Result<Arc<dyn Inode>> {
     Ok(Tmpfs::root(kernel, &Options::parse(data, kernel.host.memory.limit())?))
 }
 
-fn ramfs(kernel: &Arc<Kernel>, _: &[u8], _: &[u8]) -> Result<Arc<dyn Inode>> {
+fn ramfs(Making { kernel, .. }: &Making<'_>) -> Result<Arc<dyn Inode>> {
     Ok(Tmpfs::root(kernel, &Options { mode: 0o755, ..Options::default() }))
 }
 
@@ -125,28 +138,14 @@ impl FileSystems {
     ///
     /// # Errors
     /// `ENODEV`: there is no such type. What that says of source and data.
-    pub fn mount(&self, kernel: &Arc<Kernel>, kind: &[u8], source: &[u8], flags: MountFlags, data: &[u8]) -> Result<Arc<Mount>> {
-        self.mount_for(kernel, kind, source, flags, data, &UserNamespace::default())
-    }
-
-    /// The same, for somebody in this user namespace.
-    ///
-    /// # Errors
-    /// Those of [`mount`](Self::mount).
-    pub fn mount_for(
-        &self,
-        kernel: &Arc<Kernel>,
-        kind: &[u8],
-        source: &[u8],
-        flags: MountFlags,
-        data: &[u8],
-        owner: &UserNamespace,
-    ) -> Result<Arc<Mount>> {
+    pub fn mount(&self, kind: &[u8], flags: MountFlags, making: Making<'_>) -> Result<Arc<Mount>> {
         let found = core::str::from_utf8(kind).ok().and_then(|kind| self.types.lock().get_key_value(kind).map(|(k, m)| (*k, *m)));
         let (kind, make) = found.ok_or(Errno::ENODEV)?;
-        let root = make(kernel, source, data)?;
+        let root = make(&making)?;
+        let Making { kernel, task, source, data } = making;
+        let owner = task.map(|task| task.credentials().space.clone()).unwrap_or_default();
         let shown = if kind == "tmpfs" { Options::parse(data, kernel.host.memory.limit())?.show() } else { data.to_vec() };
-        Ok(Mount::owned(self.root(kind, root), flags, source, &shown, owner))
+        Ok(Mount::owned(self.root(kind, root), flags, source, &shown, &owner))
     }
 
     /// A namespace with one mount: how a placement begins a tree.

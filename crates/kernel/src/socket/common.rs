@@ -1,5 +1,7 @@
 //! What all sockets have.
 
+use super::inet::Inet;
+use super::net::NetSpace;
 use crate::sync::Mutex;
 use crate::task::Task;
 use crate::wait::Queue;
@@ -22,6 +24,8 @@ pub const NEVER: u64 = u64::MAX;
 
 /// What all sockets have.
 pub struct Common {
+    /// The network that it is in.
+    pub net: Arc<NetSpace>,
     /// `AF_*`.
     pub domain: u32,
     /// `SOCK_*`.
@@ -122,8 +126,9 @@ impl Default for Options {
 
 impl Common {
     /// Of a new socket.
-    pub fn new(kernel: &Kernel, uid: u32, domain: u32, kind: u32, protocol: u32) -> Self {
+    pub fn new(kernel: &Kernel, net: &Arc<NetSpace>, uid: u32, domain: u32, kind: u32, protocol: u32) -> Self {
         Common {
+            net: net.clone(),
             domain,
             kind,
             protocol,
@@ -144,8 +149,8 @@ impl Common {
     }
 
     /// Of a socket that was accepted: options are the listener's.
-    pub fn inherit(&self, kernel: &Kernel) -> Self {
-        let new = Common::new(kernel, self.uid, self.domain, self.kind, self.protocol);
+    pub fn inherit(&self, kernel: &Kernel, net: &Arc<NetSpace>) -> Self {
+        let new = Common::new(kernel, net, self.uid, self.domain, self.kind, self.protocol);
         let copy = |from: &AtomicU32, to: &AtomicU32| to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
         copy(&self.send_buffer, &new.send_buffer);
         copy(&self.receive_buffer, &new.receive_buffer);
@@ -155,6 +160,11 @@ impl Common {
         new.pass_credentials.store(self.pass_credentials.load(Ordering::Relaxed), Ordering::Relaxed);
         *new.options.lock() = self.options.lock().clone();
         new
+    }
+
+    /// Ports and interfaces of its network.
+    pub fn inet(&self) -> &Inet {
+        &self.net.holds.inet
     }
 
     /// Bytes that may be under way.

@@ -4,7 +4,7 @@ use super::inet::interfaces;
 use super::{Incoming, Outgoing, Sink, Socket, Source};
 use crate::fs::{Attributes, Description, File, FileType, Io};
 use crate::mm::UserBuf;
-use crate::task::Task;
+use crate::task::{Task, spaces};
 use crate::wait::{Events, Observer, Pollable, Registration};
 use crate::{Errno, Flow, Result, SysResult};
 use alloc::format;
@@ -13,6 +13,9 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use insula_abi::general as c;
 use insula_abi::{ioctl, net as n};
+
+/// Opens the network that a socket is in (`linux/sockios.h`).
+const SIOCGSKNS: u32 = 0x894c;
 
 /// The open file of a socket, which closes it.
 pub struct SocketFile {
@@ -94,9 +97,18 @@ impl File for SocketFile {
         match request {
             ioctl::FIONREAD => put(self.socket.unread()?),
             ioctl::TIOCOUTQ => put(self.socket.unsent()?),
+            SIOCGSKNS => {
+                let net = &self.socket.common().net;
+                if !net.grants(io.task, c::CAP_NET_ADMIN) {
+                    return Err(Errno::EPERM);
+                }
+                let limit = io.task.process.limit(c::RLIMIT_NOFILE);
+                let fd = io.task.descriptors().add(spaces::open_net(net), true, 0, limit)?;
+                Ok(Flow::Done(fd as u64))
+            }
             request => match self.socket.ioctl(io.task, request, argument) {
                 // Any socket is good to ask about interfaces, if_nametoindex(3).
-                Err(Errno::ENOTTY) => interfaces::control(&io.task.kernel().sockets.inet.interfaces, io.task, request, argument),
+                Err(Errno::ENOTTY) => interfaces::control(&self.socket.common().net, io.task, request, argument),
                 outcome => outcome,
             },
         }

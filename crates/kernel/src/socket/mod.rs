@@ -8,6 +8,7 @@
 //! | [`address`] | addresses as programs pass them |
 //! | [`common`] | what all sockets have: options, a pending error, who waits |
 //! | [`options`] | the options of `SOL_SOCKET` |
+//! | [`net`] | namespaces of networks |
 //! | [`control`] | control data: descriptors and credentials on their way |
 //! | [`transfer`] | sending and receiving, with all waits |
 //! | [`data`] | where bytes come from, and where they go |
@@ -25,6 +26,7 @@ pub mod data;
 pub mod file;
 pub mod inbox;
 pub mod inet;
+pub mod net;
 pub mod netlink;
 pub mod options;
 pub mod stream;
@@ -38,6 +40,7 @@ pub use address::Address;
 pub use common::Common;
 pub use data::{Sink, Source};
 pub use file::{SocketFile, of};
+pub use net::{Net, NetSpace};
 
 use crate::task::Task;
 use crate::wait::{Observer, Pollable, Registration};
@@ -51,12 +54,8 @@ use insula_abi::socket::Ucred;
 /// What all sockets of a kernel share.
 #[derive(Default)]
 pub struct Sockets {
-    /// Names of Unix sockets, and descriptors in flight.
+    /// Unix sockets, those among their names that are files, and descriptors in flight.
     pub unix: Arc<unix::Unix>,
-    /// Ports and interfaces.
-    pub inet: Arc<inet::Inet>,
-    /// Who has which number of netlink.
-    pub netlink: netlink::Numbers,
 }
 
 /// A message that is to be sent.
@@ -253,7 +252,7 @@ pub fn make(kernel: &Arc<Kernel>, task: &Arc<Task>, domain: u32, kind: u32, prot
         n::AF_UNIX => Ok(unix::socket(kernel, task, kind, protocol)?),
         n::AF_INET | n::AF_INET6 => inet::socket(kernel, task, domain, kind, protocol),
         n::AF_NETLINK => Ok(netlink::socket(kernel, task, kind, protocol)?),
-        n::AF_PACKET if !task.credentials().has(insula_abi::general::CAP_NET_RAW) => Err(Errno::EPERM),
+        n::AF_PACKET if !task.net().grants(task, insula_abi::general::CAP_NET_RAW) => Err(Errno::EPERM),
         _ => Err(Errno::EAFNOSUPPORT),
     }
 }
@@ -275,14 +274,4 @@ pub fn pair(
     }
     make(kernel, task, domain, kind, protocol)?;
     Err(Errno::EOPNOTSUPP)
-}
-
-/// The number of an interface.
-pub fn interface_index(kernel: &Kernel, name: &[u8]) -> Option<u32> {
-    kernel.sockets.inet.interfaces.named(name).map(|interface| interface.index)
-}
-
-/// The name of an interface.
-pub fn interface_name(kernel: &Kernel, index: u32) -> Option<Vec<u8>> {
-    kernel.sockets.inet.interfaces.numbered(index).map(|interface| interface.name)
 }

@@ -81,7 +81,7 @@ pub fn set(socket: &dyn Socket, task: &Arc<Task>, name: u32, value: &[u8]) -> Re
         _ => {}
     }
     let number = number(value)?;
-    let has = |capability| task.credentials().has(capability);
+    let has = |capability| common.net.grants(task, capability);
     match name {
         n::SO_SNDBUF => send_buffer(socket, (number as u32).min(BUFFER_MAX)),
         n::SO_RCVBUF => receive_buffer(socket, (number as u32).min(BUFFER_MAX)),
@@ -122,7 +122,7 @@ pub fn set(socket: &dyn Socket, task: &Arc<Task>, name: u32, value: &[u8]) -> Re
             let mut options = common.options.lock();
             (options.timestamping, options.timestamping_kind) = (number as u32, name);
         }
-        n::SO_TXTIME => common.options.lock().send_time = Some(send_time(task, value)?),
+        n::SO_TXTIME => common.options.lock().send_time = Some(send_time(common, task, value)?),
         n::SO_BUF_LOCK => {
             if number as u32 & !n::SOCK_BUF_LOCK_MASK != 0 {
                 return Err(Errno::EINVAL);
@@ -175,12 +175,12 @@ fn timeout(value: &[u8]) -> Result<u64> {
 
 /// By which clock messages may say when they are to leave, and how (`struct sock_txtime`). As without a queueing discipline that looks at it,
 /// they leave at once.
-fn send_time(task: &Arc<Task>, value: &[u8]) -> Result<[u32; 2]> {
+fn send_time(common: &Common, task: &Arc<Task>, value: &[u8]) -> Result<[u32; 2]> {
     let [clock, flags] = <[u32; 2]>::read_from_bytes(value).map_err(|_| Errno::EINVAL)?;
     if flags & !TXTIME_KNOWN != 0 || !matches!(clock, c::CLOCK_REALTIME | c::CLOCK_MONOTONIC | c::CLOCK_TAI) {
         return Err(Errno::EINVAL);
     }
-    if clock != c::CLOCK_MONOTONIC && !task.credentials().has(c::CAP_NET_ADMIN) {
+    if clock != c::CLOCK_MONOTONIC && !common.net.grants(task, c::CAP_NET_ADMIN) {
         return Err(Errno::EPERM);
     }
     Ok([clock, flags])
@@ -191,10 +191,10 @@ fn bind_to_device(common: &Common, task: &Arc<Task>, value: &[u8]) -> Result<()>
     let name = &name[..name.len().min(15)];
     let index = match name {
         b"" => 0,
-        name => super::interface_index(task.kernel(), name).ok_or(Errno::ENODEV)?,
+        name => common.inet().interfaces.named(name).ok_or(Errno::ENODEV)?.index,
     };
     let mut options = common.options.lock();
-    if options.device != 0 && !task.credentials().has(c::CAP_NET_RAW) {
+    if options.device != 0 && !common.net.grants(task, c::CAP_NET_RAW) {
         return Err(Errno::EPERM);
     }
     options.device = index;
@@ -238,13 +238,13 @@ pub fn get(socket: &dyn Socket, task: &Arc<Task>, name: u32) -> Result<Vec<u8>> 
         n::SO_BSDCOMPAT | n::SO_INCOMING_CPU => int(0),
         n::SO_MAX_PACING_RATE => int(u32::try_from(options.max_pacing).unwrap_or(u32::MAX)),
         n::SO_COOKIE => Ok(common.ino.to_ne_bytes().to_vec()),
-        n::SO_NETNS_COOKIE => Ok(1u64.to_ne_bytes().to_vec()),
+        n::SO_NETNS_COOKIE => Ok(common.net.cookie().to_ne_bytes().to_vec()),
         n::SO_TIMESTAMP_OLD | n::SO_TIMESTAMPNS_OLD | n::SO_TIMESTAMP_NEW | n::SO_TIMESTAMPNS_NEW => {
             int((options.timestamp == name).into())
         }
         n::SO_TIMESTAMPING_OLD | n::SO_TIMESTAMPING_NEW => int(options.timestamping),
         n::SO_TXTIME => Ok(options.send_time.unwrap_or_default().as_bytes().to_vec()),
-        n::SO_BINDTODEVICE => Ok(match super::interface_name(task.kernel(), options.device) {
+        n::SO_BINDTODEVICE => Ok(match common.inet().interfaces.numbered(options.device).map(|one| one.name) {
             Some(mut name) => {
                 name.push(0);
                 name

@@ -3,6 +3,7 @@
 use super::{Args, Cx, Entry, full, partial};
 use crate::fs::Context;
 use crate::fs::tree::{Lookup, Mount, MountFlags, Path, walk};
+use crate::fs::types::Making;
 use crate::task::{Credentials, Task, UserNamespace};
 use crate::{Errno, Flow, Result, SysResult};
 use alloc::format;
@@ -31,6 +32,8 @@ fn may_mount(task: &Arc<Task>, kind: &[u8], flags: MountFlags) -> Result<()> {
     let own = task.credentials();
     let owner = match kind {
         b"tmpfs" | b"ramfs" | b"devpts" => own.space.clone(),
+        // It shows a network.
+        b"sysfs" => task.net().owner.clone(),
         _ => UserNamespace::default(),
     };
     if !own.has_in(&owner, c::CAP_SYS_ADMIN) {
@@ -138,7 +141,8 @@ fn mount(cx: &mut Cx<'_>, [source, target, kind, flags, data, ..]: Args) -> SysR
     }
     may_mount(cx.task, &kind, flags)?;
     let data = translated(&own, &kind, data)?;
-    let made = cx.kernel.file_systems.mount_for(cx.kernel, &kind, &source, flags, &data, &own.space)?;
+    let making = Making { kernel: cx.kernel, task: Some(cx.task), source: &source, data: &data };
+    let made = cx.kernel.file_systems.mount(&kind, flags, making)?;
     namespace.mount(&made, &target)?;
     Ok(Flow::Done(0))
 }

@@ -18,8 +18,8 @@ use insula_abi::process::CloneArgs;
 use insula_abi::signal::Siginfo;
 
 pub(crate) const CALLS: &[Entry] = &[
-    partial(Sysno::clone, "namespaces of mounts, UTS, IPC, control groups, users", clone_by_registers),
-    partial(Sysno::clone3, "namespaces of mounts, UTS, IPC, control groups, users; no cgroups", clone3),
+    partial(Sysno::clone, "namespaces of mounts, UTS, IPC, networks, control groups, users", clone_by_registers),
+    partial(Sysno::clone3, "namespaces of mounts, UTS, IPC, networks, control groups, users; no cgroups", clone3),
     full(Sysno::fork, |cx, _| clone(cx, &Request { exit_signal: c::SIGCHLD as i32, ..Request::default() })),
     full(Sysno::vfork, |cx, _| {
         let flags = u64::from(c::CLONE_VFORK | c::CLONE_VM);

@@ -28,7 +28,7 @@ pub(crate) const CALLS: &[Entry] = &[
     full(Sysno::sethostname, |cx, [name, len, ..]| set_name(cx, name, len, |names| &mut names.nodename)),
     full(Sysno::setdomainname, |cx, [name, len, ..]| set_name(cx, name, len, |names| &mut names.domainname)),
     partial(Sysno::sysinfo, "no load averages", sysinfo),
-    partial(Sysno::unshare, "files, descriptors; namespaces of mounts, UTS, IPC, control groups, users", unshare),
+    partial(Sysno::unshare, "files, descriptors; namespaces of mounts, UTS, IPC, networks, control groups, users", unshare),
     full(Sysno::reboot, reboot),
     refused(Sysno::acct, |cx, [path, ..]| match path {
         // Nothing is accounted, so that is what is asked for.
@@ -54,7 +54,7 @@ pub(crate) const CALLS: &[Entry] = &[
     refused(Sysno::syslog, |cx, _| only_with(cx, c::CAP_SYSLOG, Errno::EPERM)),
     refused(Sysno::bpf, |cx, _| only_with(cx, c::CAP_BPF, Errno::EPERM)),
     refused(Sysno::perf_event_open, |cx, _| only_with(cx, c::CAP_PERFMON, Errno::ENOSYS)),
-    partial(Sysno::setns, "mounts, UTS, IPC, control groups, users", |cx, [fd, kind, ..]| {
+    partial(Sysno::setns, "mounts, UTS, IPC, networks, control groups, users", |cx, [fd, kind, ..]| {
         let description = cx.task.file(fd as i32)?;
         match description.as_file::<Pidfd>() {
             Some(pidfd) => spaces::enter_of(cx.task, &pidfd.process, kind as u32)?,

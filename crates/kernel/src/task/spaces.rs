@@ -1,13 +1,16 @@
-//! Namespaces, namespaces(7): those of names (UTS), of System V IPC and message queues, and of control groups, of which there is nothing to
-//! see but that one has one's own. Those of mounts go with the place a task stands at ([`Context`](crate::fs::Context)), those of users with who
-//! it is ([`users`](super::users)). Of the others there is one of each. Each belongs to the user namespace that it was made in.
+//! Namespaces, namespaces(7): those of names (UTS), of System V IPC and message queues, of networks, and of control groups, of which there
+//! is nothing to see but that one has one's own. Those of mounts go with the place a task stands at ([`Context`](crate::fs::Context)), those of users with who
+//! it is ([`users`](super::users)). Of the others there is one of
+//! each. Each belongs to the user namespace that it was made in.
 
 use super::credentials::Credentials;
 use super::users::UserNamespace;
 use crate::fs::tree::Namespace;
 use crate::fs::{AlwaysReady, Attributes, Description, File, FileType, Io};
+use crate::host::Network;
 use crate::ipc::Ipc;
 use crate::mm::UserBuf;
+use crate::socket::{Net, NetSpace};
 use crate::sync::Mutex;
 use crate::task::{Process, Task};
 use crate::{Errno, Flow, Kernel, Result, SysResult};
@@ -19,7 +22,8 @@ use insula_abi::general as c;
 use insula_abi::process::Utsname;
 
 /// Those that a task may leave for new ones.
-pub const LEFT: u32 = c::CLONE_NEWNS | c::CLONE_NEWUTS | c::CLONE_NEWIPC | c::CLONE_NEWCGROUP | c::CLONE_NEWUSER;
+pub const LEFT: u32 =
+    c::CLONE_NEWNS | c::CLONE_NEWUTS | c::CLONE_NEWIPC | c::CLONE_NEWNET | c::CLONE_NEWCGROUP | c::CLONE_NEWUSER;
 
 /// `NS_GET_*`, ioctl_nsfs(2).
 mod request {
@@ -64,12 +68,14 @@ impl Drop for Counted {
 pub(super) mod first {
     pub(super) const CGROUP: u64 = 4_026_531_835;
     pub(super) const IPC: u64 = 4_026_531_839;
-    pub(super) const NET: u64 = 4_026_531_840;
     pub(super) const PID: u64 = 4_026_531_836;
     pub(super) const TIME: u64 = 4_026_531_834;
     pub(in crate::task) const USER: u64 = 4_026_531_837;
     pub(super) const UTS: u64 = 4_026_531_838;
 }
+
+/// The number of the first namespace of networks.
+pub const FIRST_NET: u64 = 4_026_531_840;
 
 /// The number of the first namespace of mounts.
 pub const FIRST_MOUNTS: u64 = 4_026_531_841;
@@ -96,6 +102,8 @@ pub struct Spaces {
     pub uts: Arc<Space<Mutex<Utsname>>>,
     /// System V IPC and POSIX message queues.
     pub ipc: Arc<Space<Ipc>>,
+    /// Networks.
+    pub net: Arc<NetSpace>,
     /// That of control groups.
     pub cgroup: Arc<Space<()>>,
 }
@@ -106,15 +114,18 @@ impl<T> Space<T> {
     }
 }
 
-impl Default for Spaces {
-    fn default() -> Self {
-        let owner = UserNamespace::default();
-        let uts = Space::new(first::UTS, &owner, Mutex::new(crate::syscall::system::names()));
-        Spaces { uts, ipc: Space::new(first::IPC, &owner, Ipc::default()), cgroup: Space::new(first::CGROUP, &owner, ()) }
-    }
-}
-
 impl Spaces {
+    /// The first ones; `outside` is the network that the placement stands in.
+    pub fn first(outside: Option<Arc<dyn Network>>) -> Self {
+        let owner = &UserNamespace::default();
+        Spaces {
+            uts: Space::new(first::UTS, owner, Mutex::new(crate::syscall::system::names())),
+            ipc: Space::new(first::IPC, owner, Ipc::default()),
+            net: Space::new(FIRST_NET, owner, Net::first(outside)),
+            cgroup: Space::new(first::CGROUP, owner, ()),
+        }
+    }
+
     /// The same, but new ones, which belong to `owner`, of those that `flags` name.
     fn with_new(&self, kernel: &Kernel, owner: &UserNamespace, flags: u64) -> Spaces {
         let has = |flag: u32| flags & u64::from(flag) != 0;
@@ -125,6 +136,9 @@ impl Spaces {
         }
         if has(c::CLONE_NEWIPC) {
             new.ipc = Space::new(new_number(kernel), owner, Ipc::default());
+        }
+        if has(c::CLONE_NEWNET) {
+            new.net = Space::new(new_number(kernel), owner, Net::new());
         }
         if has(c::CLONE_NEWCGROUP) {
             new.cgroup = Space::new(new_number(kernel), owner, ());
@@ -174,6 +188,11 @@ impl Task {
         self.spaces.lock().clone()
     }
 
+    /// The network it is in.
+    pub fn net(&self) -> Arc<NetSpace> {
+        self.spaces.lock().net.clone()
+    }
+
     pub(super) fn set_spaces(&self, spaces: Spaces) {
         let before = core::mem::replace(&mut *self.spaces.lock(), spaces);
         // Undoing belongs to the objects that are left behind.
@@ -188,6 +207,7 @@ impl Task {
 enum Held {
     Uts(Arc<Space<Mutex<Utsname>>>),
     Ipc(Arc<Space<Ipc>>),
+    Net(Arc<NetSpace>),
     Mounts(Arc<Namespace>),
     Cgroup(Arc<Space<()>>),
     User(UserNamespace),
@@ -200,6 +220,7 @@ impl Held {
         match self {
             Held::Uts(space) => space.number,
             Held::Ipc(space) => space.number,
+            Held::Net(space) => space.number,
             Held::Mounts(namespace) => namespace.number,
             Held::Cgroup(space) => space.number,
             Held::User(space) => space.number(),
@@ -212,6 +233,7 @@ impl Held {
         match self {
             Held::Uts(_) => c::CLONE_NEWUTS,
             Held::Ipc(_) => c::CLONE_NEWIPC,
+            Held::Net(_) => c::CLONE_NEWNET,
             Held::Mounts(_) => c::CLONE_NEWNS,
             Held::Cgroup(_) => c::CLONE_NEWCGROUP,
             Held::User(_) => c::CLONE_NEWUSER,
@@ -227,7 +249,7 @@ impl Held {
             "ipc" => Held::Ipc(spaces.ipc),
             "cgroup" => Held::Cgroup(spaces.cgroup),
             "mnt" => Held::Mounts(task.fs().lock().namespace.clone()),
-            "net" => Held::Only(c::CLONE_NEWNET, first::NET),
+            "net" => Held::Net(spaces.net),
             "pid" | "pid_for_children" => Held::Only(c::CLONE_NEWPID, first::PID),
             "time" | "time_for_children" => Held::Only(c::CLONE_NEWTIME, first::TIME),
             "user" => Held::User(task.credentials().space.clone()),
@@ -240,6 +262,7 @@ impl Held {
         Some(match self {
             Held::Uts(space) => space.owner.clone(),
             Held::Ipc(space) => space.owner.clone(),
+            Held::Net(space) => space.owner.clone(),
             Held::Cgroup(space) => space.owner.clone(),
             Held::Mounts(namespace) => namespace.owner.clone(),
             Held::User(space) => space.parent()?.clone(),
@@ -262,6 +285,7 @@ impl Held {
         match self {
             Held::Uts(space) => spaces.uts = space,
             Held::Ipc(space) => spaces.ipc = space,
+            Held::Net(space) => spaces.net = space,
             Held::Cgroup(space) => spaces.cgroup = space,
             Held::User(space) => return enter_user(task, space),
             Held::Mounts(namespace) => {
@@ -317,6 +341,11 @@ fn opened(held: Held, name: &str) -> Arc<Description> {
 /// The open file that such a link leads to.
 pub fn open(task: &Task, name: &str) -> Option<Arc<Description>> {
     Held::of(task, name).map(|held| opened(held, name))
+}
+
+/// An open file of a network, ioctl(2) `SIOCGSKNS`.
+pub fn open_net(net: &Arc<NetSpace>) -> Arc<Description> {
+    opened(Held::Net(net.clone()), "net")
 }
 
 /// A namespace that is held by an open file.

@@ -116,7 +116,7 @@ pub fn register(kernel: &Kernel) {
     systems.register_device(false, number(5, 2), Arc::new(Multiplexer));
     systems.register_device(false, number(5, 0), Arc::new(Controlling));
     systems.register_device(false, outside::CONSOLE, Arc::new(Console));
-    systems.register("devpts", |kernel, _, data| Ok(Arc::new(Root::new(kernel, data)?)));
+    systems.register("devpts", |making| Ok(Arc::new(Root::new(making.kernel, making.data)?)));
 }
 
 /// What stat(2) tells of a slave.

@@ -47,7 +47,7 @@ impl host::Network for Network {
             _ => Kind::Datagram,
         };
         let fd = self.0.net.open(domain == n::AF_INET6, carries).map_err(errno)?;
-        let common = Common::new(kernel, uid, domain, kind, number);
+        let common = Common::new(kernel, &kernel.spaces.net, uid, domain, kind, number);
         Ok(socket::HostSocket::new(&self.0, kernel, common, fd))
     }
 }

@@ -121,7 +121,7 @@ impl Socket for HostSocket {
             }
             None => return Err(Errno::EAFNOSUPPORT),
         };
-        check_privilege(&task.credentials(), at.port())?;
+        check_privilege(&self.common.net, task, at.port())?;
         self.network.net.bind(&self.fd, at).map_err(errno)
     }
 
@@ -135,7 +135,7 @@ impl Socket for HostSocket {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let fd = rustix::io::retry_on_intr(|| rustix::net::accept_with(&self.fd, flags)).map_err(errno)?;
         let kernel = self.kernel.upgrade().ok_or(Errno::EIO)?;
-        Ok(HostSocket::new(&self.network, &kernel, self.common.inherit(&kernel), fd))
+        Ok(HostSocket::new(&self.network, &kernel, self.common.inherit(&kernel, &self.common.net), fd))
     }
 
     fn connect(&self, _: &Arc<Task>, address: &Address) -> Result<Connect> {

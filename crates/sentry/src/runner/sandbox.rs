@@ -165,7 +165,7 @@ impl Sandbox {
             network,
         });
         if let Some(seen) = seen {
-            kernel.sockets.inet.interfaces.show(seen.interfaces, seen.gateways);
+            kernel.spaces.net.holds.inet.interfaces.show(seen.interfaces, seen.gateways);
         }
         name(&kernel, inside.plan).map_err(|errno| Error::Failed(format!("can't name the sandbox: {errno}")))?;
         clock.serve(&kernel).map_err(failed("start the timer"))?;

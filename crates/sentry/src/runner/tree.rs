@@ -6,6 +6,7 @@ use crate::hostfs::HostInode;
 use insula_abi::general as c;
 use insula_container::runner::Inside;
 use insula_kernel::fs::tree::{Mount, MountFlags, Namespace};
+use insula_kernel::fs::types::Making;
 use insula_kernel::fs::{Context, FileType, Inode, NewFile, Path};
 use insula_kernel::{Errno, Kernel, Result};
 use insula_spec::Plan;
@@ -61,7 +62,11 @@ fn mount(kernel: &Arc<Kernel>, namespace: &Arc<Namespace>, at: &HostPath, source
             // An image without the place does without the view, as on Linux where nobody mounts it.
             let Ok(place) = find(namespace, at) else { return Ok(()) };
             let kind = view.kind.as_bytes();
-            let mount = kernel.file_systems.mount(kernel, kind, kind, view.flags, view.data.as_bytes())?;
+            let mount = kernel.file_systems.mount(
+                kind,
+                view.flags,
+                Making { kernel, task: None, source: kind, data: view.data.as_bytes() },
+            )?;
             namespace.mount(&mount, &place)
         }
     }

@@ -3,7 +3,7 @@
 use super::prelude::*;
 
 tests!("namespaces":
-    unshare_hostname, uts_names, ipc_namespaces, pid_namespaces, pid_namespaces_end_with_their_init, net_namespaces, user_namespaces, user_namespace_maps, setns_enters, setns_arguments,
+    unshare_hostname, uts_names, ipc_namespaces, pid_namespaces, pid_namespaces_end_with_their_init, net_namespaces, net_namespaces_keep_apart, net_namespaces_by_netlink, net_namespaces_are_entered, user_namespaces, user_namespace_maps, setns_enters, setns_arguments,
 );
 
 fn unshare_hostname() {
@@ -110,24 +110,198 @@ fn pid_namespaces_end_with_their_init() {
     });
 }
 
-fn net_namespaces() {
+/// Goes into a network of our own; else the test is skipped.
+fn own_net() {
     need_root();
-    if sys!(unshare(CLONE_NEWNET)).is_err() {
-        skip!("no network namespace of our own (CAP_SYS_ADMIN)");
+    match sys!(unshare(CLONE_NEWNET)) {
+        Err(_) => skip!("no network namespace of our own (CAP_SYS_ADMIN)"),
+        other => crate::check::must_give("unshare", other, 0),
     }
-    let fd = works!(socket(AF_INET, SOCK_STREAM, 0));
+}
+
+fn loopback_at(port: u16) -> sockaddr_in {
     let mut address: sockaddr_in = zeroed();
-    (address.sin_family, address.sin_port) = (AF_INET as u16, 9u16.to_be());
+    (address.sin_family, address.sin_port) = (AF_INET as u16, port.to_be());
     address.sin_addr.s_addr = u32::from_be_bytes([127, 0, 0, 1]).to_be();
-    // Its loopback interface is down at first.
-    fails!(connect(fd, &address, 16) => ENETUNREACH);
+    address
+}
+
+/// Switches the loopback interface on or off, by ioctl(2).
+fn loopback_up(up: bool) {
+    let fd = works!(socket(AF_INET, SOCK_STREAM, 0));
     let mut request = [0u8; 40];
     request[..2].copy_from_slice(b"lo");
     gives!(ioctl(fd, SIOCGIFFLAGS, &mut request) => 0);
-    request[16] |= IFF_UP as u8;
+    request[16] = request[16] & !(IFF_UP as u8) | if up { IFF_UP as u8 } else { 0 };
     gives!(ioctl(fd, SIOCSIFFLAGS, &request) => 0);
+    works!(close(fd));
+}
+
+fn net_namespaces() {
+    own_net();
+    let fd = works!(socket(AF_INET, SOCK_STREAM, 0));
+    let address = loopback_at(9);
+    // Its loopback interface is down at first, and has no address.
+    fails!(connect(fd, &address, 16) => ENETUNREACH);
+    // A name of IPv4 may be had before there is any way, but not one of IPv6.
+    gives!(bind(works!(socket(AF_INET, SOCK_STREAM, 0)), &address, 16) => 0);
+    let mut address6: sockaddr_in6 = zeroed();
+    (address6.sin6_family, address6.sin6_addr.s6_addr[15]) = (AF_INET6 as u16, 1);
+    fails!(bind(works!(socket(AF_INET6, SOCK_STREAM, 0)), &address6, 28) => EADDRNOTAVAIL);
+    fails!(sendto(works!(socket(AF_INET, SOCK_DGRAM, 0)), b"x", 1, 0, &address, 16) => ENETUNREACH);
+    let mut request = [0u8; 40];
+    request[..2].copy_from_slice(b"lo");
+    gives!(ioctl(fd, SIOCGIFFLAGS, &mut request) => 0);
+    eq!(u16::from_ne_bytes([request[16], request[17]]), IFF_LOOPBACK as u16);
+    fails!(ioctl(fd, SIOCGIFADDR, &mut request) => EADDRNOTAVAIL);
+    eq!(contents("/proc/net/if_inet6"), "");
+    loopback_up(true);
     fails!(connect(works!(socket(AF_INET, SOCK_STREAM, 0)), &address, 16) => ECONNREFUSED);
+    gives!(ioctl(fd, SIOCGIFADDR, &mut request) => 0);
+    eq!(request[20..24], [127, 0, 0, 1]);
     eq!(contents("/proc/net/dev").lines().filter(|line| line.contains("lo:")).count(), 1);
+    loopback_up(false);
+    // The address stays, switched off or on.
+    gives!(ioctl(fd, SIOCGIFADDR, &mut request) => 0);
+}
+
+fn net_namespaces_keep_apart() {
+    need_root();
+    let name = b"\x01\x00\x00in-one-network";
+    let before = works!(socket(AF_UNIX, SOCK_STREAM, 0));
+    gives!(bind(before, name, name.len()) => 0);
+    gives!(listen(before, 1) => 0);
+    gives!(bind(works!(socket(AF_UNIX, SOCK_STREAM, 0)), &path_of(b"by-path"), 110) => 0);
+    let tcp = works!(socket(AF_INET, SOCK_STREAM, 0));
+    let mut at = loopback_at(0);
+    let mut len: c_int = 16;
+    gives!(bind(tcp, &at, 16) => 0);
+    gives!(listen(tcp, 1) => 0);
+    gives!(getsockname(tcp, &mut at, &mut len) => 0);
+    let by_path = works!(socket(AF_UNIX, SOCK_STREAM, 0));
+    gives!(bind(by_path, &path_of(b"served"), 110) => 0);
+    gives!(listen(by_path, 1) => 0);
+    let mut cookies = [0u64; 2];
+    let mut size: c_int = 8;
+    gives!(getsockopt(tcp, SOL_SOCKET, SO_NETNS_COOKIE, &mut cookies[0], &mut size) => 0);
+    own_net();
+    loopback_up(true);
+    // Names that are no files are others' here, and so are ports.
+    let client = works!(socket(AF_UNIX, SOCK_STREAM, 0));
+    fails!(connect(client, name, name.len()) => ECONNREFUSED);
+    let twin = works!(socket(AF_UNIX, SOCK_STREAM, 0));
+    gives!(bind(twin, name, name.len()) => 0);
+    fails!(connect(works!(socket(AF_INET, SOCK_STREAM, 0)), &at, 16) => ECONNREFUSED);
+    let other = works!(socket(AF_INET, SOCK_STREAM, 0));
+    gives!(bind(other, &at, 16) => 0);
+    gives!(getsockopt(other, SOL_SOCKET, SO_NETNS_COOKIE, &mut cookies[1], &mut size) => 0);
+    is!(cookies[0] != cookies[1], "two networks");
+    // A file is one for all.
+    gives!(connect(works!(socket(AF_UNIX, SOCK_STREAM, 0)), &path_of(b"served"), 110) => 0);
+    // Its new end is in the network of who connects.
+    eq!(contents("/proc/net/unix").lines().filter(|line| line.contains("served")).count(), 1);
+    eq!(contents("/proc/net/unix").lines().filter(|line| line.contains("@in-one-network")).count(), 1);
+    // What was made before stays where it was.
+    gives!(getsockopt(tcp, SOL_SOCKET, SO_NETNS_COOKIE, &mut cookies[1], &mut size) => 0);
+    eq!(cookies[0], cookies[1]);
+    let mut listening: c_int = 0;
+    let mut size: c_int = 4;
+    gives!(getsockopt(tcp, SOL_SOCKET, SO_ACCEPTCONN, &mut listening, &mut size) => 0);
+    eq!(listening, 1);
+    eq!(contents("/proc/net/tcp").lines().filter(|line| line.contains(" 0A ")).count(), 0);
+    // Its network is told by the socket.
+    let net = works!(ioctl(tcp, 0x894c /* SIOCGSKNS */, 0));
+    gives!(ioctl(net, 0xb703 /* NS_GET_NSTYPE */, 0) => CLONE_NEWNET as usize);
+    gives!(setns(net, CLONE_NEWNET) => 0);
+    gives!(connect(works!(socket(AF_INET, SOCK_STREAM, 0)), &at, 16) => 0);
+}
+
+/// An address of unix(7) with a path.
+fn path_of(path: &[u8]) -> [u8; 110] {
+    let mut address = [0; 110];
+    address[..2].copy_from_slice(&(AF_UNIX as u16).to_ne_bytes());
+    address[2..2 + path.len()].copy_from_slice(path);
+    address
+}
+
+/// Asks netlink for something; the error that comes back, or 0.
+fn ask(fd: usize, kind: u16, flags: u16, body: &[u8]) -> i32 {
+    let mut message = Vec::new();
+    message.extend((16 + body.len() as u32).to_ne_bytes());
+    message.extend(kind.to_ne_bytes());
+    message.extend((flags | 5/* REQUEST | ACK */).to_ne_bytes());
+    message.extend([7, 0, 0, 0, 0, 0, 0, 0]);
+    message.extend(body);
+    gives!(sendto(fd, &*message, message.len(), 0, 0, 0) => message.len());
+    let mut answer = [0u8; 4096];
+    let count = works!(recvfrom(fd, &mut answer, answer.len(), 0, 0, 0));
+    is!(count >= 20 && answer[4] == 2, "an answer: {:?}", &answer[..count.min(20)]);
+    i32::from_ne_bytes([answer[16], answer[17], answer[18], answer[19]])
+}
+
+fn net_namespaces_by_netlink() {
+    own_net();
+    let fd = works!(socket(AF_NETLINK, SOCK_RAW, 0));
+    // As bubblewrap does: an address for loopback while it is down, then up with it. RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL.
+    let address = [&[2, 8, 0x80, 254, 1, 0, 0, 0][..], &[8, 0, 2, 0, 127, 0, 0, 1, 8, 0, 1, 0, 127, 0, 0, 1]].concat();
+    eq!(ask(fd, 20, 0x600, &address), 0);
+    let mut link = [0u8; 16];
+    (link[4], link[8], link[12]) = (1, IFF_UP as u8, IFF_UP as u8);
+    eq!(ask(fd, 16, 0, &link), 0);
+    fails!(connect(works!(socket(AF_INET, SOCK_STREAM, 0)), &loopback_at(9), 16) => ECONNREFUSED);
+    eq!(ask(fd, 20, 0x600, &address), -EEXIST);
+    is!(contents("/proc/net/if_inet6").contains("lo"), "::1");
+    in_child(|| {
+        gives!(setresuid(1000, 1000, 1000) => 0);
+        eq!(ask(works!(socket(AF_NETLINK, SOCK_RAW, 0)), 16, 0, &link), -EPERM);
+    });
+}
+
+fn net_namespaces_are_entered() {
+    need_root();
+    let step = shared_word();
+    let mut outside: stat = zeroed();
+    let mut inside: stat = zeroed();
+    gives!(stat(c"/proc/self/ns/net", &mut outside) => 0);
+    let pid = child(|| {
+        own_net();
+        loopback_up(true);
+        let fd = works!(socket(AF_INET, SOCK_STREAM, 0));
+        gives!(bind(fd, &loopback_at(12321), 16) => 0);
+        gives!(listen(fd, 1) => 0);
+        step.store(1, SeqCst);
+        until_is(step, 2);
+    });
+    until_is(step, 1);
+    let path = std::ffi::CString::new(format!("/proc/{pid}/ns/net")).unwrap_or_default();
+    let fd = works!(openat(AT_FDCWD, &*path, O_RDONLY));
+    gives!(fstat(fd, &mut inside) => 0);
+    is!(inside.st_ino != outside.st_ino, "another namespace");
+    let listens = |text: String| text.lines().any(|line| line.contains(":3021 ") && line.contains(" 0A "));
+    is!(listens(contents(&format!("/proc/{pid}/net/tcp"))), "the socket of its network");
+    is!(!listens(contents("/proc/net/tcp")), "not of ours");
+    in_child(|| {
+        gives!(setns(fd, CLONE_NEWNET) => 0);
+        gives!(connect(works!(socket(AF_INET, SOCK_STREAM, 0)), &loopback_at(12321), 16) => 0);
+        is!(listens(contents("/proc/net/tcp")), "the socket");
+    });
+    // It lives on by the open file.
+    step.store(2, SeqCst);
+    join(pid);
+    in_child(|| {
+        gives!(setns(fd, 0) => 0);
+        fails!(connect(works!(socket(AF_INET, SOCK_STREAM, 0)), &loopback_at(12321), 16) => ECONNREFUSED);
+    });
+    // A child made so has a network of its own from the start.
+    let mut arguments = [0u64; 11];
+    (arguments[0], arguments[4]) = (CLONE_NEWNET as u64, SIGCHLD as u64);
+    match works!(clone3(&arguments, 88)) {
+        0 => {
+            let own = sys!(connect(works!(socket(AF_INET, SOCK_STREAM, 0)), &loopback_at(9), 16));
+            process::exit(i32::from(own != Err(Errno::ENETUNREACH)))
+        }
+        pid => eq!(wait(pid as i32), Status::Exited(0)),
+    }
 }
 
 fn user_namespaces() {

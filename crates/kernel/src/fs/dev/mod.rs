@@ -14,7 +14,7 @@ pub mod random;
 mod tests;
 
 use super::tmpfs::{Options, Tmpfs};
-use super::types::Device;
+use super::types::{Device, Making};
 use super::{File, Inode, NewFile, Opening};
 use crate::{Kernel, Result};
 use alloc::sync::Arc;
@@ -66,7 +66,7 @@ pub fn register(kernel: &Kernel) {
     }
 }
 
-fn devtmpfs(kernel: &Arc<Kernel>, _: &[u8], data: &[u8]) -> Result<Arc<dyn Inode>> {
+fn devtmpfs(Making { kernel, data, .. }: &Making<'_>) -> Result<Arc<dyn Inode>> {
     let options = Options { mode: 0o755, ..Options::parse(data, kernel.host.memory.limit())? };
     let root: Arc<dyn Inode> = Tmpfs::root(kernel, &options);
     populate(&root)?;

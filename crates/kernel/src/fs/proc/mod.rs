@@ -41,7 +41,7 @@ const MAGIC: i64 = 0x9fa0;
 
 /// Makes known what this module has.
 pub fn register(kernel: &Kernel) {
-    kernel.file_systems.register("proc", |kernel, _, _| Ok(root(kernel)));
+    kernel.file_systems.register("proc", |making| Ok(root(making.kernel)));
 }
 
 /// The topmost directory of a new one.

@@ -212,12 +212,12 @@ fn contents(subject: &Subject, whole: bool) -> Fixed {
         at.text(name, 0o400, move |reader| account(&of, whole, reader))
     });
     all = files::links(maps_of_users(all, subject), subject);
-    let (fd, fdinfo, ns) = (subject.clone(), subject.clone(), subject.clone());
+    let (fd, fdinfo, ns, net) = (subject.clone(), subject.clone(), subject.clone(), subject.clone());
     all = all
         .with("fd", FileType::Directory, move |at, name| at.directory(name, 0o500, files::Descriptors::links(&fd)))
         .with("fdinfo", FileType::Directory, move |at, name| at.directory(name, 0o555, files::Descriptors::details(&fdinfo)))
         .with("ns", FileType::Directory, move |at, name| at.directory(name, 0o511, files::namespaces(&ns)))
-        .directory("net", super::system::network);
+        .directory("net", move || super::system::network(&net));
     if whole {
         let of = subject.clone();
         all = all.with("task", FileType::Directory, move |at, name| at.directory(name, 0o555, Tasks(of.clone())));

@@ -175,19 +175,19 @@ fn net() -> Fixed {
 }
 
 fn echo_groups(task: &Arc<Task>) -> Result<Vec<u8>> {
-    let (first, last) = *task.kernel().sockets.inet.echo_groups.lock();
+    let (first, last) = *task.net().holds.inet.echo_groups.lock();
     Ok(format!("{first}\t{last}\n").into_bytes())
 }
 
 /// Two numbers; if the first is the greater one, nobody may, icmp(7).
 fn set_echo_groups(task: &Arc<Task>, _: &Credentials, bytes: &[u8]) -> Result<()> {
-    if !task.credentials().has(c::CAP_NET_ADMIN) {
+    if !task.net().grants(task, c::CAP_NET_ADMIN) {
         return Err(Errno::EPERM);
     }
     let text = core::str::from_utf8(bytes).map_err(|_| Errno::EINVAL)?;
     let numbers: Vec<u32> =
         text.split_ascii_whitespace().map(|word| word.parse().map_err(|_| Errno::EINVAL)).collect::<Result<_>>()?;
     let [first, last] = numbers[..] else { return Err(Errno::EINVAL) };
-    *task.kernel().sockets.inet.echo_groups.lock() = if first <= last { (first, last) } else { (1, 0) };
+    *task.net().holds.inet.echo_groups.lock() = if first <= last { (first, last) } else { (1, 0) };
     Ok(())
 }

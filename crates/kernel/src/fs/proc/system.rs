@@ -1,5 +1,6 @@
 //! What the machine is, and how it fares.
 
+use super::process::Subject;
 use super::status::range;
 use crate::fs::pseudo::Fixed;
 use crate::signal::stop::ticks;
@@ -151,9 +152,12 @@ fn statistics(kernel: &Kernel) -> String {
     text
 }
 
-/// `net`: sockets and interfaces.
-pub(super) fn network() -> Fixed {
-    crate::socket::inet::show::FILES.iter().fold(Fixed::default(), |all, (name, text)| all.text(name, *text))
+/// `net`: sockets and interfaces of a task's network.
+pub(super) fn network(subject: &Subject) -> Fixed {
+    crate::socket::inet::show::FILES.iter().fold(Fixed::default(), |all, (name, text)| {
+        let subject = subject.clone();
+        all.text(name, move |_| text(&subject.task()?))
+    })
 }
 
 /// Processors as lists have them.

@@ -1,6 +1,7 @@
 //! Network interfaces and their addresses, netdevice(7).
 
 use crate::mm::Mm;
+use crate::socket::NetSpace;
 use crate::sync::Mutex;
 use crate::task::Task;
 use crate::{Errno, Flow, Result, SysResult};
@@ -8,6 +9,7 @@ use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::sync::atomic::{AtomicU8, Ordering};
 use insula_abi::general as c;
 use insula_abi::{ioctl, net as n};
 
@@ -67,6 +69,8 @@ pub struct Gateway {
 /// All of a sandbox.
 pub struct Interfaces {
     all: Mutex<Vec<Interface>>,
+    /// Whether the loopback addresses of IPv4 (1) and IPv6 (2) are there: asked of each datagram. And whether any address ever was (4).
+    loops: AtomicU8,
     /// If they are those of a network that isn't the kernel's own: its ways out. Such can't be changed.
     outside: Mutex<Option<Vec<Gateway>>>,
 }
@@ -76,20 +80,98 @@ impl Default for Interfaces {
         let loopback = Interface {
             index: LOOPBACK,
             name: b"lo".to_vec(),
-            flags: flags::UP | flags::LOOPBACK | flags::RUNNING | flags::LOWER_UP,
+            flags: flags::LOOPBACK,
             mtu: 65536,
             queue: 1000,
             hardware: HARDWARE_LOOPBACK,
             mac: [0; 6],
-            addresses: vec![(Ipv4Addr::LOCALHOST.into(), 8), (Ipv6Addr::LOCALHOST.into(), 128)],
+            addresses: Vec::new(),
         };
-        Interfaces { all: Mutex::new(vec![loopback]), outside: Mutex::default() }
+        Interfaces { all: Mutex::new(vec![loopback]), loops: AtomicU8::new(0), outside: Mutex::default() }
     }
 }
 
 /// The mask of a prefix.
 pub fn mask(prefix: u8) -> Ipv4Addr {
     Ipv4Addr::from(u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0))
+}
+
+impl Interface {
+    /// Switches it on or off. Loopback gets its own addresses so, and addresses of IPv6 go when it is switched off.
+    fn set_up(&mut self, up: bool) {
+        let loopback = self.flags & flags::LOOPBACK != 0;
+        let all = flags::UP | if loopback { flags::RUNNING | flags::LOWER_UP } else { 0 };
+        self.flags = if up { self.flags | all } else { self.flags & !all };
+        if !up {
+            self.addresses.retain(|(ip, _)| ip.is_ipv4());
+        } else if loopback {
+            let own = [(Ipv4Addr::LOCALHOST.into(), 8), (Ipv6Addr::LOCALHOST.into(), 128)];
+            let has = |interface: &Interface, v4| interface.addresses.iter().any(|(ip, _)| ip.is_ipv4() == v4);
+            own.into_iter().for_each(|(ip, prefix): (IpAddr, u8)| {
+                if !has(self, ip.is_ipv4()) {
+                    self.addresses.push((ip, prefix));
+                }
+            });
+        }
+    }
+
+    /// Whether it is switched on.
+    pub fn is_up(&self) -> bool {
+        self.flags & flags::UP != 0
+    }
+
+    /// Whether there is somebody at the other end.
+    pub fn has_carrier(&self) -> bool {
+        self.flags & flags::LOWER_UP != 0
+    }
+
+    /// How it fares: `IF_OPER_*`, and the word for it. What needs no cable doesn't know.
+    pub fn state(&self) -> (u8, &'static str) {
+        match self.hardware {
+            _ if !self.is_up() => (2, "down"),
+            HARDWARE_LOOPBACK => (0, "unknown"),
+            _ if self.has_carrier() => (6, "up"),
+            _ => (3, "lowerlayerdown"),
+        }
+    }
+
+    /// To which address of its medium what is for all goes.
+    pub fn broadcast(&self) -> [u8; 6] {
+        if self.hardware == HARDWARE_LOOPBACK { [0; 6] } else { [0xff; 6] }
+    }
+
+    /// Whether what goes to an address comes to it: of loopback's networks all do.
+    fn takes(&self, ip: IpAddr) -> bool {
+        let loopback = self.flags & flags::LOOPBACK != 0;
+        let one = |(own, prefix): &(IpAddr, u8)| {
+            *own == ip || loopback && ip.is_ipv4() && network(*own, *prefix) == network(ip, *prefix)
+        };
+        self.flags & flags::UP != 0 && self.addresses.iter().any(one)
+    }
+}
+
+/// See `loops` in [`Interfaces`].
+const EVER: u8 = 4;
+
+/// See [`Interfaces`].
+fn loops(all: &[Interface]) -> u8 {
+    let own = |v4: bool| {
+        let mut up = all.iter().filter(|interface| interface.flags & flags::UP != 0);
+        up.any(|interface| interface.addresses.iter().any(|(ip, _)| ip.is_loopback() && ip.is_ipv4() == v4))
+    };
+    let ever = all.iter().any(|interface| !interface.addresses.is_empty());
+    u8::from(own(true)) | u8::from(own(false)) << 1 | if ever { EVER } else { 0 }
+}
+
+/// The network that an address is in.
+pub fn network(ip: IpAddr, prefix: u8) -> IpAddr {
+    match ip {
+        IpAddr::V4(ip) => Ipv4Addr::from(u32::from(ip) & u32::from(mask(prefix))).into(),
+        IpAddr::V6(ip) => {
+            let mask = u128::MAX.checked_shl(128 - u32::from(prefix.min(128))).unwrap_or(0);
+            Ipv6Addr::from(u128::from(ip) & mask).into()
+        }
+    }
 }
 
 impl Interfaces {
@@ -100,6 +182,7 @@ impl Interfaces {
 
     /// They are these from now on, of a network that isn't the kernel's own.
     pub fn show(&self, interfaces: Vec<Interface>, gateways: Vec<Gateway>) {
+        self.loops.store(loops(&interfaces), Ordering::Relaxed);
         *self.all.lock() = interfaces;
         *self.outside.lock() = Some(gateways);
     }
@@ -128,7 +211,21 @@ impl Interfaces {
             return Err(Errno::EPERM);
         }
         let mut all = self.all.lock();
-        change(all.iter_mut().find(|interface| interface.index == index).ok_or(Errno::ENODEV)?)
+        let outcome = change(all.iter_mut().find(|interface| interface.index == index).ok_or(Errno::ENODEV)?);
+        let ever = self.loops.load(Ordering::Relaxed) & EVER;
+        self.loops.store(ever | loops(&all), Ordering::Relaxed);
+        outcome
+    }
+
+    /// Switches one on or off.
+    ///
+    /// # Errors
+    /// Those of [`change`](Self::change).
+    pub fn set_up(&self, index: u32, up: bool) -> Result<()> {
+        self.change(index, |interface| {
+            interface.set_up(up);
+            Ok(())
+        })
     }
 
     /// Gives one an address more.
@@ -160,13 +257,23 @@ impl Interfaces {
         })
     }
 
-    /// Whether an address is one of this sandbox's.
+    /// Whether what goes to an address comes here.
     pub fn is_local(&self, ip: IpAddr) -> bool {
         match ip {
-            IpAddr::V4(ip) if ip.is_loopback() => true,
-            IpAddr::V6(ip) if ip.is_loopback() => true,
-            ip => self.all.lock().iter().any(|interface| interface.addresses.iter().any(|(other, _)| *other == ip)),
+            IpAddr::V4(ip) if ip.is_loopback() => self.loops.load(Ordering::Relaxed) & 1 != 0,
+            IpAddr::V6(ip) if ip.is_loopback() => self.loops.load(Ordering::Relaxed) & 2 != 0,
+            ip => self.all.lock().iter().any(|interface| interface.takes(ip)),
         }
+    }
+
+    /// Whether a socket may have this name: one that leads here. Of IPv4, any, as long as no way leads anywhere (Linux has no table yet).
+    pub fn may_bind(&self, ip: IpAddr) -> bool {
+        self.is_local(ip) || ip.is_ipv4() && self.loops.load(Ordering::Relaxed) & EVER == 0
+    }
+
+    /// Whether anything can leave.
+    pub fn any_up(&self) -> bool {
+        self.all.lock().iter().any(|interface| interface.flags & flags::UP != 0)
     }
 
     /// From which address something goes to a local one.
@@ -200,8 +307,8 @@ fn first_ipv4(interface: &Interface) -> Option<(Ipv4Addr, u8)> {
 ///
 /// # Errors
 /// `ENOTTY`: it is none of these. `ENODEV`, `EADDRNOTAVAIL`, `EPERM`, `EFAULT`.
-pub fn control(interfaces: &Interfaces, task: &Arc<Task>, request: u32, argument: u64) -> SysResult {
-    let mm = task.mm();
+pub fn control(net: &NetSpace, task: &Arc<Task>, request: u32, argument: u64) -> SysResult {
+    let (interfaces, mm) = (&net.holds.inet.interfaces, task.mm());
     match request {
         ioctl::SIOCGIFCONF => return list(interfaces, &mm, argument),
         ioctl::SIOCGIFNAME..=ioctl::SIOCSIFTXQLEN | ioctl::SIOCGIFMAP => {}
@@ -217,7 +324,7 @@ pub fn control(interfaces: &Interfaces, task: &Arc<Task>, request: u32, argument
         return Ok(Flow::Done(0));
     }
     let name = bytes[..NAME].split(|byte| *byte == 0 || *byte == b':').next().unwrap_or_default().to_vec();
-    if sets(request) && !task.credentials().has(c::CAP_NET_ADMIN) {
+    if sets(request) && !net.grants(task, c::CAP_NET_ADMIN) {
         return Err(Errno::EPERM);
     }
     let found = interfaces.named(&name).ok_or(Errno::ENODEV)?;
@@ -270,10 +377,7 @@ fn sets(request: u32) -> bool {
 fn set(interfaces: &Interfaces, found: &Interface, request: u32, bytes: &[u8; REQUEST]) -> Result<()> {
     let word = u32::from_ne_bytes([bytes[16], bytes[17], bytes[18], bytes[19]]);
     match request {
-        ioctl::SIOCSIFFLAGS => interfaces.change(found.index, |interface| {
-            interface.flags = interface.flags & !flags::UP | word & flags::UP;
-            Ok(())
-        }),
+        ioctl::SIOCSIFFLAGS => interfaces.set_up(found.index, word & flags::UP != 0),
         ioctl::SIOCSIFMTU if !(68..=65536).contains(&word) => Err(Errno::EINVAL),
         ioctl::SIOCSIFMTU => interfaces.change(found.index, |interface| {
             interface.mtu = word;

@@ -1,8 +1,9 @@
 //! The options of IPv4 and IPv6, ip(7) and ipv6(7).
 
+use super::Inet;
 use super::endpoint;
-use super::{Inet, tcp::may_administer};
 use crate::socket::Address;
+use crate::socket::Common;
 use crate::socket::options::{number, number_or_byte};
 use crate::sync::Mutex;
 use crate::task::Task;
@@ -119,16 +120,15 @@ pub(super) fn bind_address(domain: u32, address: &Address, only6: bool) -> Resul
 /// Sets an option.
 pub(super) fn set(
     options: &Mutex<IpOptions>,
-    inet: &Inet,
-    domain: u32,
+    common: &Common,
     task: &Arc<Task>,
     level: u32,
     name: u32,
     value: &[u8],
 ) -> Result<()> {
     match level {
-        protocol::IP => set4(options, inet, task, name, value),
-        protocol::IPV6 if domain == n::AF_INET6 => set6(options, inet, task, name, value),
+        protocol::IP => set4(options, common, task, name, value),
+        protocol::IPV6 if common.domain == n::AF_INET6 => set6(options, common.inet(), name, value),
         _ => Err(Errno::ENOPROTOOPT),
     }
 }
@@ -137,7 +137,7 @@ fn byte(value: i32, range: core::ops::RangeInclusive<i32>) -> Result<u8> {
     if range.contains(&value) { Ok(value as u8) } else { Err(Errno::EINVAL) }
 }
 
-fn set4(options: &Mutex<IpOptions>, inet: &Inet, task: &Arc<Task>, name: u32, value: &[u8]) -> Result<()> {
+fn set4(options: &Mutex<IpOptions>, common: &Common, task: &Arc<Task>, name: u32, value: &[u8]) -> Result<()> {
     match name {
         n::IP_ADD_MEMBERSHIP | n::IP_DROP_MEMBERSHIP => {
             let group: [u8; 4] = value.get(..4).and_then(|bytes| bytes.try_into().ok()).ok_or(Errno::EINVAL)?;
@@ -145,7 +145,7 @@ fn set4(options: &Mutex<IpOptions>, inet: &Inet, task: &Arc<Task>, name: u32, va
             if value.len() < 8 {
                 return Err(Errno::EINVAL);
             }
-            return group_changed(options, inet, Ipv4Addr::from(group).into(), index, name == n::IP_ADD_MEMBERSHIP);
+            return group_changed(options, common.inet(), Ipv4Addr::from(group).into(), index, name == n::IP_ADD_MEMBERSHIP);
         }
         n::IP_MULTICAST_IF => {
             // An address, or a structure that ends in a number.
@@ -168,7 +168,9 @@ fn set4(options: &Mutex<IpOptions>, inet: &Inet, task: &Arc<Task>, name: u32, va
         n::IP_RECVERR => options.receive_error = number != 0,
         n::IP_RECVORIGDSTADDR => options.receive_destination = number != 0,
         n::IP_FREEBIND => options.free_bind = number != 0,
-        n::IP_TRANSPARENT if number != 0 && !may_administer(task) && !task.credentials().has(c::CAP_NET_RAW) => {
+        n::IP_TRANSPARENT
+            if number != 0 && ![c::CAP_NET_ADMIN, c::CAP_NET_RAW].into_iter().any(|right| common.net.grants(task, right)) =>
+        {
             return Err(Errno::EPERM);
         }
         n::IP_TRANSPARENT => options.transparent = number != 0,
@@ -183,7 +185,7 @@ fn set4(options: &Mutex<IpOptions>, inet: &Inet, task: &Arc<Task>, name: u32, va
     Ok(())
 }
 
-fn set6(options: &Mutex<IpOptions>, inet: &Inet, _task: &Arc<Task>, name: u32, value: &[u8]) -> Result<()> {
+fn set6(options: &Mutex<IpOptions>, inet: &Inet, name: u32, value: &[u8]) -> Result<()> {
     if matches!(name, n::IPV6_ADD_MEMBERSHIP | n::IPV6_DROP_MEMBERSHIP) {
         let group: [u8; 16] = value.get(..16).and_then(|bytes| bytes.try_into().ok()).ok_or(Errno::EINVAL)?;
         let index = number(value.get(16..).unwrap_or_default())? as u32;

@@ -32,7 +32,7 @@ impl Tcp {
             listener.pending.push_back(Arc::downgrade(client));
             return Ok(None);
         }
-        let common = self.common.inherit(&kernel);
+        let common = self.common.inherit(&kernel, &self.common.net);
         let capacity = [Tcp::capacity(&common, &client.common), Tcp::capacity(&client.common, &common)];
         let queues = [client.common.queue.clone(), common.queue.clone()];
         let connection = Connection::new(Rules::Tcp, capacity, queues);
@@ -45,7 +45,7 @@ impl Tcp {
         theirs.connection.set_inline(0, client.common.options.lock().out_of_band_inline);
         let accepted = Tcp::with(&kernel, common, State::Connected(mine), self.ip.lock().clone(), self.tcp.lock().clone());
         let local = Local { ip: to.ip(), port: to.port(), only6: false };
-        let taken = self.inet.tcp.join(accepted.claim(local), Arc::downgrade(&accepted));
+        let taken = self.common.inet().tcp.join(accepted.claim(local), Arc::downgrade(&accepted));
         *accepted.bound.lock() = Some(Bound { taken, local, explicit: true });
         listener.waiting.push_back(accepted);
         drop(state);

@@ -88,25 +88,23 @@ pub fn socket(kernel: &Arc<Kernel>, task: &Arc<Task>, domain: u32, kind: u32, nu
     if !(0..PROTOCOL_MAX).contains(&number) {
         return Err(Errno::EINVAL);
     }
-    let uid = task.credentials().uid.fs;
-    if let Some(network) = &kernel.host.network
+    let (uid, net) = (task.credentials().uid.fs, task.net());
+    if let Some(network) = &net.holds.outside
         && let Some(protocol) = outside(domain, kind, number as u32)
     {
         return network.socket(kernel, uid, domain, kind, protocol);
     }
     match (kind, number as u32) {
-        (n::SOCK_STREAM, 0 | protocol::TCP) => Ok(tcp::Tcp::new(kernel, uid, domain)),
-        (n::SOCK_DGRAM, 0 | protocol::UDP) => Ok(udp::Udp::new(kernel, uid, domain, protocol::UDP)),
-        (n::SOCK_DGRAM, protocol::UDPLITE) => Ok(udp::Udp::new(kernel, uid, domain, protocol::UDPLITE)),
+        (n::SOCK_STREAM, 0 | protocol::TCP) => Ok(tcp::Tcp::new(kernel, &net, uid, domain)),
+        (n::SOCK_DGRAM, 0 | protocol::UDP) => Ok(udp::Udp::new(kernel, &net, uid, domain, protocol::UDP)),
+        (n::SOCK_DGRAM, protocol::UDPLITE) => Ok(udp::Udp::new(kernel, &net, uid, domain, protocol::UDPLITE)),
         (n::SOCK_DGRAM, protocol::ICMP) if domain == n::AF_INET => Ok(raw::socket(kernel, task, domain, kind, protocol::ICMP)?),
         (n::SOCK_DGRAM, protocol::ICMPV6) if domain == n::AF_INET6 => {
             Ok(raw::socket(kernel, task, domain, kind, protocol::ICMPV6)?)
         }
         (n::SOCK_STREAM | n::SOCK_DGRAM, _) => Err(Errno::EPROTONOSUPPORT),
         // Packets of a network that isn't the kernel's own aren't its to make.
-        (n::SOCK_RAW, _) if kernel.host.network.is_some() && task.credentials().has(c::CAP_NET_RAW) => {
-            Err(Errno::EPROTONOSUPPORT)
-        }
+        (n::SOCK_RAW, _) if net.holds.outside.is_some() && net.grants(task, c::CAP_NET_RAW) => Err(Errno::EPROTONOSUPPORT),
         (n::SOCK_RAW, number) => Ok(raw::socket(kernel, task, domain, kind, number)?),
         _ => Err(Errno::ESOCKTNOSUPPORT),
     }
@@ -117,7 +115,7 @@ impl Inet {
     fn check_route(&self, common: &Common, to: IpAddr) -> Result<()> {
         match to {
             IpAddr::V4(ip) if ip.is_broadcast() && !common.options.lock().broadcast => Err(Errno::EACCES),
-            ip if ip.is_multicast() || self.interfaces.is_local(ip) => Ok(()),
+            ip if ip.is_multicast() && self.interfaces.any_up() || self.interfaces.is_local(ip) => Ok(()),
             _ => Err(Errno::ENETUNREACH),
         }
     }

@@ -1,7 +1,9 @@
 //! Who has which port.
 
 use super::endpoint::Local;
+use crate::socket::NetSpace;
 use crate::sync::Mutex;
+use crate::task::Task;
 use crate::{Errno, Kernel, Result};
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
@@ -287,6 +289,6 @@ impl<T> Table<T> {
 ///
 /// # Errors
 /// `EACCES`.
-pub fn check_privilege(credentials: &crate::task::Credentials, port: u16) -> Result<()> {
-    if port == 0 || port >= UNPRIVILEGED || credentials.has(c::CAP_NET_BIND_SERVICE) { Ok(()) } else { Err(Errno::EACCES) }
+pub fn check_privilege(net: &NetSpace, task: &Task, port: u16) -> Result<()> {
+    if port == 0 || port >= UNPRIVILEGED || net.grants(task, c::CAP_NET_BIND_SERVICE) { Ok(()) } else { Err(Errno::EACCES) }
 }

@@ -6,8 +6,8 @@
 use super::ancillary;
 use super::endpoint;
 use super::ip_options::{self, IpOptions};
+use super::may_ask_for_echo;
 use super::packet::{self, ECHO, HEAD4, Packet};
-use super::{Inet, may_ask_for_echo};
 use crate::socket::inbox::{Datagram, Inbox};
 use crate::socket::options::number;
 use crate::socket::{Address, Common, Connect, Incoming, Outgoing, Received, Shutdown, Socket};
@@ -62,7 +62,6 @@ impl Raws {
 /// A raw socket, or one for echoes.
 pub struct Raw {
     kernel: Weak<Kernel>,
-    inet: Arc<Inet>,
     pub(super) common: Common,
     inbox: Inbox,
     ip: Mutex<IpOptions>,
@@ -93,11 +92,11 @@ struct State {
 /// `EPROTONOSUPPORT`: of no protocol. `EPERM`: raw, without `CAP_NET_RAW`. `EACCES`: for echoes, and of no group that may
 /// (`net.ipv4.ping_group_range`).
 pub(super) fn socket(kernel: &Arc<Kernel>, task: &Arc<Task>, domain: u32, kind: u32, protocol: u32) -> Result<Arc<Raw>> {
-    let credentials = task.credentials();
+    let (credentials, net) = (task.credentials(), task.net());
     match kind {
         n::SOCK_RAW if protocol == 0 => return Err(Errno::EPROTONOSUPPORT),
-        n::SOCK_RAW if !credentials.has(c::CAP_NET_RAW) => return Err(Errno::EPERM),
-        n::SOCK_DGRAM if !may_ask_for_echo(&kernel.sockets.inet, &credentials) => return Err(Errno::EACCES),
+        n::SOCK_RAW if !net.grants(task, c::CAP_NET_RAW) => return Err(Errno::EPERM),
+        n::SOCK_DGRAM if !may_ask_for_echo(&net.holds.inet, &credentials) => return Err(Errno::EACCES),
         _ => {}
     }
     let state = State {
@@ -107,8 +106,7 @@ pub(super) fn socket(kernel: &Arc<Kernel>, task: &Arc<Task>, domain: u32, kind: 
     };
     let socket = Arc::new(Raw {
         kernel: Arc::downgrade(kernel),
-        inet: kernel.sockets.inet.clone(),
-        common: Common::new(kernel, credentials.uid.fs, domain, kind, protocol),
+        common: Common::new(kernel, &net, credentials.uid.fs, domain, kind, protocol),
         inbox: Inbox::default(),
         ip: Mutex::default(),
         echo: AtomicU16::new(0),
@@ -116,7 +114,7 @@ pub(super) fn socket(kernel: &Arc<Kernel>, task: &Arc<Task>, domain: u32, kind: 
     });
     // As Linux begins with these: several may have the same number.
     socket.common.options.lock().reuse_address = true;
-    kernel.sockets.inet.raw.0.lock().push(Arc::downgrade(&socket));
+    net.holds.inet.raw.0.lock().push(Arc::downgrade(&socket));
     Ok(socket)
 }
 
@@ -134,7 +132,7 @@ impl Raw {
         if !self.is_for_echoes() {
             return Ok(());
         }
-        let all = self.inet.raw.0.lock();
+        let all = self.common.inet().raw.0.lock();
         if self.echo() != 0 {
             return Ok(());
         }
@@ -205,7 +203,7 @@ impl Raw {
             return Err(Errno::ENETUNREACH);
         }
         let to = endpoint::destination(to).ip();
-        self.inet.check_route(&self.common, to)?;
+        self.common.inet().check_route(&self.common, to)?;
         Ok(to)
     }
 
@@ -252,14 +250,14 @@ impl Socket for Raw {
     }
 
     fn close(&self) {
-        self.inet.raw.0.lock().retain(|other| !core::ptr::eq(other.as_ptr(), self));
+        self.common.inet().raw.0.lock().retain(|other| !core::ptr::eq(other.as_ptr(), self));
         drop(self.inbox.close());
     }
 
     fn bind(&self, _: &Arc<Task>, address: &Address) -> Result<()> {
         let at = ip_options::bind_address(self.common.domain, address, true)?;
         let free = self.ip.lock().free_bind || at.ip().is_multicast() && !self.is_for_echoes();
-        if !at.ip().is_unspecified() && !free && !self.inet.interfaces.is_local(at.ip()) {
+        if !at.ip().is_unspecified() && !free && !self.common.inet().interfaces.may_bind(at.ip()) {
             return Err(Errno::EADDRNOTAVAIL);
         }
         let mut state = self.state.lock();
@@ -284,10 +282,10 @@ impl Socket for Raw {
         if to.is_ipv4() != self.is_of4() {
             return Err(Errno::ENETUNREACH);
         }
-        self.inet.check_route(&self.common, to.ip())?;
+        self.common.inet().check_route(&self.common, to.ip())?;
         self.number(0)?;
         if state.local.is_none() {
-            state.local = Some(self.inet.source(endpoint::unspecified(self.common.domain), to.ip())?);
+            state.local = Some(self.common.inet().source(endpoint::unspecified(self.common.domain), to.ip())?);
             state.chosen = true;
         }
         state.peer = Some(to);
@@ -330,7 +328,7 @@ impl Socket for Raw {
         if state.no_write {
             return Err(Errno::EPIPE);
         }
-        let from = self.inet.source(state.local.unwrap_or(endpoint::unspecified(self.common.domain)), to)?;
+        let from = self.common.inet().source(state.local.unwrap_or(endpoint::unspecified(self.common.domain)), to)?;
         if !self.is_for_echoes() {
             message.data.append_to(&mut body)?;
         }
@@ -353,8 +351,8 @@ impl Socket for Raw {
         };
         drop(state);
         // What is for somebody else goes nowhere.
-        if packet.to.is_multicast() || self.inet.interfaces.is_local(packet.to) {
-            self.inet.raw.carry(&packet);
+        if packet.to.is_multicast() || self.common.inet().interfaces.is_local(packet.to) {
+            self.common.inet().raw.carry(&packet);
         }
         Ok(len)
     }
@@ -419,7 +417,7 @@ impl Socket for Raw {
             }
             (protocol::RAW, ICMP_FILTER) if self.is_of4() => return Err(Errno::EOPNOTSUPP),
             (protocol::RAW | protocol::ICMPV6, _) => return Err(if raw { Errno::ENOPROTOOPT } else { Errno::EOPNOTSUPP }),
-            _ => return ip_options::set(&self.ip, &self.inet, self.common.domain, task, level, name, value),
+            _ => return ip_options::set(&self.ip, &self.common, task, level, name, value),
         }
         Ok(())
     }

@@ -5,9 +5,9 @@ use super::interfaces::mask;
 use super::ports::Ports;
 use super::tcp::Tcp;
 use super::udp::Udp;
+use crate::Result;
 use crate::socket::Common;
 use crate::task::Task;
-use crate::{Kernel, Result};
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -22,21 +22,21 @@ pub type Shown = (&'static str, fn(&Arc<Task>) -> Result<Vec<u8>>);
 
 /// All of them.
 pub const FILES: &[Shown] = &[
-    ("tcp", |task| Ok(tcp(&task.kernel().sockets.inet, n::AF_INET))),
-    ("tcp6", |task| Ok(tcp(&task.kernel().sockets.inet, n::AF_INET6))),
-    ("udp", |task| Ok(udp(&task.kernel().sockets.inet, n::AF_INET))),
-    ("udp6", |task| Ok(udp(&task.kernel().sockets.inet, n::AF_INET6))),
-    ("raw", |task| Ok(raw(&task.kernel().sockets.inet, n::AF_INET, n::SOCK_RAW))),
-    ("raw6", |task| Ok(raw(&task.kernel().sockets.inet, n::AF_INET6, n::SOCK_RAW))),
-    ("icmp", |task| Ok(raw(&task.kernel().sockets.inet, n::AF_INET, n::SOCK_DGRAM))),
-    ("icmp6", |task| Ok(raw(&task.kernel().sockets.inet, n::AF_INET6, n::SOCK_DGRAM))),
-    ("unix", |task| Ok(task.kernel().sockets.unix.show())),
-    ("dev", |task| Ok(devices(&task.kernel().sockets.inet))),
-    ("if_inet6", |task| Ok(addresses6(&task.kernel().sockets.inet))),
+    ("tcp", |task| Ok(tcp(&task.net().holds.inet, n::AF_INET))),
+    ("tcp6", |task| Ok(tcp(&task.net().holds.inet, n::AF_INET6))),
+    ("udp", |task| Ok(udp(&task.net().holds.inet, n::AF_INET))),
+    ("udp6", |task| Ok(udp(&task.net().holds.inet, n::AF_INET6))),
+    ("raw", |task| Ok(raw(&task.net().holds.inet, n::AF_INET, n::SOCK_RAW))),
+    ("raw6", |task| Ok(raw(&task.net().holds.inet, n::AF_INET6, n::SOCK_RAW))),
+    ("icmp", |task| Ok(raw(&task.net().holds.inet, n::AF_INET, n::SOCK_DGRAM))),
+    ("icmp6", |task| Ok(raw(&task.net().holds.inet, n::AF_INET6, n::SOCK_DGRAM))),
+    ("unix", |task| Ok(task.kernel().sockets.unix.show(&task.net()))),
+    ("dev", |task| Ok(devices(&task.net().holds.inet))),
+    ("if_inet6", |task| Ok(addresses6(&task.net().holds.inet))),
     // The loopback interface has no neighbours.
     ("arp", |_| Ok(b"IP address       HW type     Flags       HW address            Mask     Device\n".to_vec())),
-    ("route", |task| Ok(routes(&task.kernel().sockets.inet))),
-    ("sockstat", |task| Ok(counts(task.kernel()))),
+    ("route", |task| Ok(routes(&task.net().holds.inet))),
+    ("sockstat", |task| Ok(counts(task))),
 ];
 
 /// A socket, as netlink tells of it.
@@ -266,12 +266,13 @@ fn routes(inet: &Inet) -> Vec<u8> {
     text.into_bytes()
 }
 
-fn counts(kernel: &Kernel) -> Vec<u8> {
-    let inet = &kernel.sockets.inet;
+fn counts(task: &Task) -> Vec<u8> {
+    let net = task.net();
+    let inet = &net.holds.inet;
     let (tcp, udp) = (inet.tcp.all(), inet.udp.all());
     let of = |domain| tcp.iter().filter(|socket| socket.common.domain == domain).count();
     let udp4 = udp.iter().filter(|socket| socket.shared().domain == n::AF_INET).count();
-    let used = tcp.len() + udp.len() + kernel.sockets.unix.count();
+    let used = tcp.len() + udp.len() + task.kernel().sockets.unix.count(&net);
     format!(
         "sockets: used {used}\nTCP: inuse {} orphan 0 tw {} alloc {} mem 0\nUDP: inuse {udp4} mem 0\nUDPLITE: inuse 0\nRAW: inuse 0\n\
          FRAG: inuse 0 memory 0\n",

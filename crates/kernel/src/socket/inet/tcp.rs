@@ -1,6 +1,5 @@
 //! TCP within a sandbox, tcp(7).
 
-use super::Inet;
 use super::endpoint::{self, Local};
 use super::ip_options::{self, IpOptions};
 use super::listener::Listener;
@@ -8,7 +7,7 @@ use super::ports::{Claim, Taken, check_privilege};
 use super::tcp_options::TcpOptions;
 use crate::socket::options::number;
 use crate::socket::stream::{Connection, Take, take_of};
-use crate::socket::{Address, Common, Connect, Incoming, Outgoing, Received, Shutdown, Sink, Socket};
+use crate::socket::{Address, Common, Connect, Incoming, NetSpace, Outgoing, Received, Shutdown, Sink, Socket};
 use crate::sync::Mutex;
 use crate::task::Task;
 use crate::wait::{Events, Observer, Pollable, Registration};
@@ -18,7 +17,6 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 use core::sync::atomic::Ordering;
-use insula_abi::general as c;
 use insula_abi::socket::protocol;
 use insula_abi::{ioctl, net as n};
 
@@ -36,7 +34,6 @@ const RECEIVE_BUFFER: u32 = 128 << 10;
 pub struct Tcp {
     this: Weak<Tcp>,
     pub(super) kernel: Weak<Kernel>,
-    pub(super) inet: Arc<Inet>,
     pub(super) common: Common,
     pub(super) state: Mutex<State>,
     pub(super) bound: Mutex<Option<Bound>>,
@@ -81,8 +78,8 @@ pub(super) struct End {
 }
 
 impl Tcp {
-    pub(super) fn new(kernel: &Arc<Kernel>, uid: u32, domain: u32) -> Arc<Self> {
-        let common = Common::new(kernel, uid, domain, n::SOCK_STREAM, protocol::TCP);
+    pub(super) fn new(kernel: &Arc<Kernel>, net: &Arc<NetSpace>, uid: u32, domain: u32) -> Arc<Self> {
+        let common = Common::new(kernel, net, uid, domain, n::SOCK_STREAM, protocol::TCP);
         common.send_buffer.store(SEND_BUFFER, Ordering::Relaxed);
         common.receive_buffer.store(RECEIVE_BUFFER, Ordering::Relaxed);
         Tcp::with(kernel, common, State::Closed { failed: false }, IpOptions::default(), TcpOptions::default())
@@ -92,7 +89,6 @@ impl Tcp {
         Arc::new_cyclic(|this| Tcp {
             this: this.clone(),
             kernel: Arc::downgrade(kernel),
-            inet: kernel.sockets.inet.clone(),
             common,
             state: Mutex::new(state),
             bound: Mutex::default(),
@@ -132,7 +128,7 @@ impl Tcp {
             return Ok(bound);
         }
         let local = Local { ip, port, only6: self.ip.lock().only6 };
-        let taken = self.inet.tcp.take(&kernel, self.claim(local), self.this.clone())?;
+        let taken = self.common.inet().tcp.take(&kernel, self.claim(local), self.this.clone())?;
         let made = Bound { taken, local: Local { port: taken.port, ..local }, explicit };
         *bound = Some(made);
         Ok(made)
@@ -141,7 +137,7 @@ impl Tcp {
     fn unbind(&self, waits: bool) {
         let bound = self.bound.lock().take();
         if let (Some(bound), Some(kernel)) = (bound, self.kernel.upgrade()) {
-            self.inet.tcp.release(&kernel, bound.taken, waits);
+            self.common.inet().tcp.release(&kernel, bound.taken, waits);
         }
     }
 
@@ -275,10 +271,10 @@ impl Socket for Tcp {
         if self.has_port() || !matches!(&*self.state.lock(), State::Closed { .. }) {
             return Err(Errno::EINVAL);
         }
-        if !at.ip().is_unspecified() && !freely && !self.inet.interfaces.is_local(at.ip()) {
+        if !at.ip().is_unspecified() && !freely && !self.common.inet().interfaces.may_bind(at.ip()) {
             return Err(Errno::EADDRNOTAVAIL);
         }
-        check_privilege(&task.credentials(), at.port())?;
+        check_privilege(&self.common.net, task, at.port())?;
         self.ensure_bound(at.ip(), at.port(), at.port() != 0)?;
         Ok(())
     }
@@ -299,7 +295,7 @@ impl Socket for Tcp {
             let options = self.common.options.lock();
             (options.reuse_address, options.reuse_port)
         };
-        self.inet.tcp.change(&kernel, bound.taken, |claim| {
+        self.common.inet().tcp.change(&kernel, bound.taken, |claim| {
             (claim.receives, claim.reuse_address, claim.reuse_port) = (true, reuse_address, reuse_port);
         })?;
         *self.state.lock() = State::Listening(Listener { backlog, waiting: VecDeque::new(), pending: VecDeque::new() });
@@ -331,7 +327,7 @@ impl Socket for Tcp {
             _ => return Err(Errno::EISCONN),
         }
         let to = endpoint::destination(to);
-        if to.ip().is_multicast() || !self.inet.interfaces.is_local(to.ip()) {
+        if to.ip().is_multicast() || !self.common.inet().interfaces.is_local(to.ip()) {
             return Err(Errno::ENETUNREACH);
         }
         let bound = self.ensure_bound(endpoint::unspecified(self.common.domain), 0, false).map_err(|errno| match errno {
@@ -339,7 +335,7 @@ impl Socket for Tcp {
             errno => errno,
         })?;
         let ip = match bound.local.ip {
-            ip if ip.is_unspecified() => self.inet.interfaces.source_for(to.ip()),
+            ip if ip.is_unspecified() => self.common.inet().interfaces.source_for(to.ip()),
             ip => ip,
         };
         if ip.is_ipv4() != to.is_ipv4() {
@@ -347,7 +343,7 @@ impl Socket for Tcp {
         }
         let (from, this) = (SocketAddr::new(ip, bound.local.port), self.this.upgrade().ok_or(Errno::EINVAL)?);
         *self.state.lock() = State::Connecting { to, from };
-        let outcome = match self.inet.tcp.find(from, to) {
+        let outcome = match self.common.inet().tcp.find(from, to) {
             Some(server) => server.meet(&this, from, to),
             None => Err(Errno::ECONNREFUSED),
         };
@@ -441,7 +437,9 @@ impl Socket for Tcp {
                 let bound = *self.bound.lock();
                 match bound {
                     Some(Bound { explicit: false, .. }) => self.unbind(false),
-                    Some(bound) => self.inet.tcp.change(&*self.kernel()?, bound.taken, |claim| claim.receives = false)?,
+                    Some(bound) => {
+                        self.common.inet().tcp.change(&*self.kernel()?, bound.taken, |claim| claim.receives = false)?
+                    }
                     None => {}
                 }
                 self.common.queue.wake(Events::all());
@@ -478,11 +476,11 @@ impl Socket for Tcp {
 
     fn set_option(&self, task: &Arc<Task>, level: u32, name: u32, value: &[u8]) -> Result<()> {
         match level {
-            protocol::TCP => self.tcp.lock().set(task, name, value),
+            protocol::TCP => self.tcp.lock().set(&self.common, task, name, value),
             protocol::IPV6 if name == n::IPV6_V6ONLY && self.has_port() && number(value)? != i32::from(self.ip.lock().only6) => {
                 Err(Errno::EINVAL)
             }
-            level => ip_options::set(&self.ip, &self.inet, self.common.domain, task, level, name, value),
+            level => ip_options::set(&self.ip, &self.common, task, level, name, value),
         }
     }
 
@@ -527,9 +525,4 @@ impl Tcp {
         };
         Ok(Received { count, flags: n::MSG_OOB, ..Received::default() })
     }
-}
-
-/// Whether a task may do what changes the network of all.
-pub(super) fn may_administer(task: &Arc<Task>) -> bool {
-    task.credentials().has(c::CAP_NET_ADMIN)
 }

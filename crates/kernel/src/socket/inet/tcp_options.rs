@@ -1,12 +1,14 @@
 //! The options of TCP, tcp(7).
 
-use super::tcp::{Tcp, may_administer};
+use super::tcp::Tcp;
+use crate::socket::Common;
 use crate::socket::options::number;
 use crate::task::Task;
 use crate::{Errno, Result};
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
+use insula_abi::general as c;
 use insula_abi::net as n;
 
 /// Bytes of a segment over loopback: what fits into its packets.
@@ -76,7 +78,7 @@ impl TcpOptions {
     }
 
     /// Sets one.
-    pub(super) fn set(&mut self, task: &Arc<Task>, name: u32, value: &[u8]) -> Result<()> {
+    pub(super) fn set(&mut self, common: &Common, task: &Arc<Task>, name: u32, value: &[u8]) -> Result<()> {
         if name == n::TCP_CONGESTION {
             let wanted = value.split(|byte| *byte == 0).next().unwrap_or_default();
             return match wanted {
@@ -111,7 +113,7 @@ impl TcpOptions {
             n::TCP_THIN_LINEAR_TIMEOUTS | n::TCP_THIN_DUPACK => drop(within(0..=1)?),
             // Without a cookie of the server's, of which there never is one, a connect is as ever.
             n::TCP_FASTOPEN_CONNECT => self.fast_open_connect = within(0..=1)? != 0,
-            n::TCP_REPAIR | n::TCP_REPAIR_QUEUE if !may_administer(task) => return Err(Errno::EPERM),
+            n::TCP_REPAIR | n::TCP_REPAIR_QUEUE if !common.net.grants(task, c::CAP_NET_ADMIN) => return Err(Errno::EPERM),
             _ => return Err(Errno::ENOPROTOOPT),
         }
         Ok(())

@@ -1,6 +1,5 @@
 //! UDP within a sandbox, udp(7), and UDP-Lite, udplite(7).
 
-use super::Inet;
 use super::ancillary::{self, Hops};
 use super::endpoint::{self, Local};
 use super::errors::Errors;
@@ -9,7 +8,7 @@ use super::ports::{Claim, Ports, Taken, check_privilege};
 use crate::socket::control::Item;
 use crate::socket::inbox::{Datagram, Inbox};
 use crate::socket::options::number;
-use crate::socket::{Address, Common, Connect, Incoming, Outgoing, Received, Shutdown, Socket};
+use crate::socket::{Address, Common, Connect, Incoming, NetSpace, Outgoing, Received, Shutdown, Socket};
 use crate::sync::Mutex;
 use crate::task::Task;
 use crate::wait::{Events, Observer, Pollable, Registration};
@@ -44,7 +43,6 @@ const UDPLITE_RECEIVE_COVERAGE: u32 = 11;
 pub struct Udp {
     this: Weak<Udp>,
     kernel: Weak<Kernel>,
-    inet: Arc<Inet>,
     common: Common,
     inbox: Inbox,
     errors: Errors,
@@ -72,12 +70,11 @@ struct State {
 }
 
 impl Udp {
-    pub(super) fn new(kernel: &Arc<Kernel>, uid: u32, domain: u32, protocol: u32) -> Arc<Self> {
+    pub(super) fn new(kernel: &Arc<Kernel>, net: &Arc<NetSpace>, uid: u32, domain: u32, protocol: u32) -> Arc<Self> {
         Arc::new_cyclic(|this| Udp {
             this: this.clone(),
             kernel: Arc::downgrade(kernel),
-            inet: kernel.sockets.inet.clone(),
-            common: Common::new(kernel, uid, domain, n::SOCK_DGRAM, protocol),
+            common: Common::new(kernel, net, uid, domain, n::SOCK_DGRAM, protocol),
             inbox: Inbox::default(),
             errors: Errors::default(),
             ip: Mutex::default(),
@@ -91,7 +88,7 @@ impl Udp {
 
     /// Ports of its protocol.
     fn ports(&self) -> &Ports<Udp> {
-        if self.common.protocol == protocol::UDPLITE { &self.inet.udp_lite } else { &self.inet.udp }
+        if self.common.protocol == protocol::UDPLITE { &self.common.inet().udp_lite } else { &self.common.inet().udp }
     }
 
     /// Takes a port, if it has none.
@@ -117,7 +114,7 @@ impl Udp {
 
     /// Where what is sent to `to` comes from.
     fn source(&self, local: &Local, to: SocketAddr) -> Result<SocketAddr> {
-        Ok(SocketAddr::new(self.inet.source(local.ip, to.ip())?, local.port))
+        Ok(SocketAddr::new(self.common.inet().source(local.ip, to.ip())?, local.port))
     }
 
     /// A datagram goes to whom it is for.
@@ -224,10 +221,10 @@ impl Socket for Udp {
         let at = ip_options::bind_address(self.common.domain, address, only6)?;
         let broadcast = matches!(at.ip(), IpAddr::V4(ip) if ip.is_broadcast());
         let ours = at.ip().is_unspecified() || at.ip().is_multicast() || broadcast || freely;
-        if !ours && !self.inet.interfaces.is_local(at.ip()) {
+        if !ours && !self.common.inet().interfaces.may_bind(at.ip()) {
             return Err(Errno::EADDRNOTAVAIL);
         }
-        check_privilege(&task.credentials(), at.port())?;
+        check_privilege(&self.common.net, task, at.port())?;
         let mut state = self.state.lock();
         if state.bound.is_some() {
             return Err(Errno::EINVAL);
@@ -258,7 +255,7 @@ impl Socket for Udp {
             return Err(Errno::ENETUNREACH);
         }
         let to = endpoint::destination(to);
-        self.inet.check_route(&self.common, to.ip())?;
+        self.common.inet().check_route(&self.common, to.ip())?;
         let unbound = state.bound.is_none();
         let local = self.ensure_bound(&mut state, endpoint::unspecified(self.common.domain), 0)?;
         state.chosen |= unbound;
@@ -309,7 +306,7 @@ impl Socket for Udp {
             return Err(Errno::ENETUNREACH);
         }
         let hops = self.hops(&message.control.items, to.is_ipv4())?;
-        self.inet.check_route(&self.common, to.ip())?;
+        self.common.inet().check_route(&self.common, to.ip())?;
         self.common.check_error()?;
         if state.no_write {
             return Err(Errno::EPIPE);
@@ -409,7 +406,7 @@ impl Socket for Udp {
             }
             (protocol::UDP | protocol::UDPLITE, _) => Err(Errno::ENOPROTOOPT),
             (protocol::IPV6, n::IPV6_V6ONLY) if self.state.lock().bound.is_some() => Err(Errno::EINVAL),
-            _ => ip_options::set(&self.ip, &self.inet, self.common.domain, task, level, name, value),
+            _ => ip_options::set(&self.ip, &self.common, task, level, name, value),
         }
     }
 

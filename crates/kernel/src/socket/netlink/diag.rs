@@ -4,7 +4,7 @@ use super::filter::{Asked, Code};
 use super::message::{Message, Writer, flags};
 use crate::socket::inet::Inet;
 use crate::socket::inet::show::Seen;
-use crate::socket::unix;
+use crate::socket::{NetSpace, unix};
 use crate::task::Task;
 use crate::{Errno, Result};
 use alloc::sync::Arc;
@@ -56,13 +56,13 @@ const UNIX_UID: u16 = 7;
 /// # Errors
 /// `EINVAL`: it is too short, or none that is known. `ENOENT`: there is no such socket, or nothing of this family or protocol can be told.
 /// `EOPNOTSUPP`: it would end a socket.
-pub(super) fn carry_out(task: &Arc<Task>, request: &Message<'_>, number: u32) -> Result<Vec<Vec<u8>>> {
+pub(super) fn carry_out(net: &NetSpace, task: &Arc<Task>, request: &Message<'_>, number: u32) -> Result<Vec<Vec<u8>>> {
     let family = u32::from(*request.body().first().ok_or(Errno::EINVAL)?);
     match request.kind {
-        OLD_TCP | OLD_DCCP => inet(&task.kernel().sockets.inet, request, number),
+        OLD_TCP | OLD_DCCP => inet(&net.holds.inet, request, number),
         BY_FAMILY | DESTROY if family >= n::AF_MAX => Err(Errno::EINVAL),
-        BY_FAMILY if matches!(family, n::AF_INET | n::AF_INET6) => inet(&task.kernel().sockets.inet, request, number),
-        BY_FAMILY if family == n::AF_UNIX => unix(&task.kernel().sockets.unix, request, number),
+        BY_FAMILY if matches!(family, n::AF_INET | n::AF_INET6) => inet(&net.holds.inet, request, number),
+        BY_FAMILY if family == n::AF_UNIX => unix(net, &task.kernel().sockets.unix, request, number),
         DESTROY if matches!(family, n::AF_INET | n::AF_INET6 | n::AF_UNIX) => Err(Errno::EOPNOTSUPP),
         BY_FAMILY | DESTROY => Err(Errno::ENOENT),
         _ => Err(Errno::EINVAL),
@@ -193,13 +193,13 @@ fn told(writer: Writer, seen: &Seen, extra: u8) -> Vec<u8> {
     writer.finish()
 }
 
-fn unix(unix: &unix::Unix, request: &Message<'_>, number: u32) -> Result<Vec<Vec<u8>>> {
+fn unix(net: &NetSpace, unix: &unix::Unix, request: &Message<'_>, number: u32) -> Result<Vec<Vec<u8>>> {
     let body = request.body();
     if body.len() < UNIX_REQUEST {
         return Err(Errno::EINVAL);
     }
     let (states, ino, show) = (word(body, 4), word(body, 8), word(body, 12));
-    let all = unix.seen();
+    let all = unix.seen(net);
     if is_dump(request) {
         // Who waits to be accepted is nobody yet.
         let wanted = all.iter().filter(|seen| seen.ino != 0 && states & 1 << seen.state != 0);

@@ -17,7 +17,7 @@ pub mod route;
 
 use super::inbox::{Datagram, Inbox};
 use super::options::number;
-use super::{Address, Common, Connect, Incoming, Outgoing, Received, Socket};
+use super::{Address, Common, Connect, Incoming, NetSpace, Outgoing, Received, Socket};
 use crate::socket::control::Item;
 use crate::sync::Mutex;
 use crate::task::Task;
@@ -57,7 +57,6 @@ pub struct Numbers(Mutex<BTreeMap<(u32, u32), Weak<Netlink>>>);
 /// A netlink socket.
 pub struct Netlink {
     this: Weak<Netlink>,
-    kernel: Weak<Kernel>,
     common: Common,
     inbox: Inbox,
     state: Mutex<State>,
@@ -84,14 +83,8 @@ pub fn socket(kernel: &Arc<Kernel>, task: &Arc<Task>, kind: u32, protocol: i32) 
     if !(0..PROTOCOLS).contains(&protocol) || !matches!(protocol as u32, ROUTE | DIAG) {
         return Err(Errno::EPROTONOSUPPORT);
     }
-    let common = Common::new(kernel, task.credentials().uid.fs, n::AF_NETLINK, kind, protocol as u32);
-    Ok(Arc::new_cyclic(|this| Netlink {
-        this: this.clone(),
-        kernel: Arc::downgrade(kernel),
-        common,
-        inbox: Inbox::default(),
-        state: Mutex::default(),
-    }))
+    let common = Common::new(kernel, &task.net(), task.credentials().uid.fs, n::AF_NETLINK, kind, protocol as u32);
+    Ok(Arc::new_cyclic(|this| Netlink { this: this.clone(), common, inbox: Inbox::default(), state: Mutex::default() }))
 }
 
 fn address(port: u32, groups: u32) -> Address {
@@ -104,15 +97,22 @@ fn parse(address: &Address) -> Result<SockaddrNl> {
 }
 
 /// Answers to a request, each one datagram.
-fn answers(task: &Arc<Task>, protocol: u32, request: &Message<'_>, number: u32, capped: bool) -> Vec<Vec<u8>> {
+fn answers(
+    net: &Arc<NetSpace>,
+    task: &Arc<Task>,
+    protocol: u32,
+    request: &Message<'_>,
+    number: u32,
+    capped: bool,
+) -> Vec<Vec<u8>> {
     // What isn't a request, or is for nobody, has no answer.
     if request.flags & flags::REQUEST == 0 || request.kind < 16 {
         let asked = request.flags & flags::ACK != 0;
         return if asked { alloc::vec![message::error(request, number, 0, true)] } else { Vec::new() };
     }
     let (answered, gets) = match protocol {
-        ROUTE => (route::carry_out(task, request, number), route::is_get(request.kind)),
-        _ => (diag::carry_out(task, request, number), diag::is_get(request.kind)),
+        ROUTE => (route::carry_out(net, task, request, number), route::is_get(request.kind)),
+        _ => (diag::carry_out(net, task, request, number), diag::is_get(request.kind)),
     };
     let dumps = request.flags & flags::DUMP == flags::DUMP && gets;
     let (mut answers, end) = match answered {
@@ -148,13 +148,12 @@ fn in_parts(messages: Vec<Vec<u8>>, done: Vec<u8>) -> Vec<Vec<u8>> {
 impl Netlink {
     /// Takes a number: the one that is wanted, or the process's own, or any.
     fn ensure_bound(&self, task: &Arc<Task>, wanted: u32) -> Result<u32> {
-        let kernel = self.kernel.upgrade().ok_or(Errno::ENETDOWN)?;
         let mut state = self.state.lock();
         if let Some(number) = state.number {
             return if wanted == 0 || wanted == number { Ok(number) } else { Err(Errno::EINVAL) };
         }
         let protocol = self.common.protocol;
-        let mut numbers = kernel.sockets.netlink.0.lock();
+        let mut numbers = self.common.net.holds.netlink.0.lock();
         let number = match wanted {
             0 => {
                 let own = task.process.pid as u32;
@@ -214,8 +213,8 @@ impl Socket for Netlink {
 
     fn close(&self) {
         let number = self.state.lock().number.take();
-        if let (Some(number), Some(kernel)) = (number, self.kernel.upgrade()) {
-            kernel.sockets.netlink.0.lock().remove(&(self.common.protocol, number));
+        if let Some(number) = number {
+            self.common.net.holds.netlink.0.lock().remove(&(self.common.protocol, number));
         }
         drop(self.inbox.close());
     }
@@ -234,7 +233,7 @@ impl Socket for Netlink {
             return Ok(Connect::Done);
         }
         let to = parse(address)?;
-        if (to.port != 0 || to.groups != 0) && !task.credentials().has(c::CAP_NET_ADMIN) {
+        if (to.port != 0 || to.groups != 0) && !self.common.net.grants(task, c::CAP_NET_ADMIN) {
             return Err(Errno::EPERM);
         }
         self.ensure_bound(task, 0)?;
@@ -268,13 +267,13 @@ impl Socket for Netlink {
         }
         if to != 0 {
             // Programs speak with programs only if they are privileged.
-            return Err(if task.credentials().has(c::CAP_NET_ADMIN) { Errno::ECONNREFUSED } else { Errno::EPERM });
+            return Err(if self.common.net.grants(task, c::CAP_NET_ADMIN) { Errno::ECONNREFUSED } else { Errno::EPERM });
         }
         let mut bytes = Vec::new();
         message.data.append_to(&mut bytes)?;
         let capped = self.state.lock().options.capped;
         for request in message::Messages(&bytes) {
-            let answers = answers(task, self.common.protocol, &request, number, capped);
+            let answers = answers(&self.common.net, task, self.common.protocol, &request, number, capped);
             if !answers.into_iter().all(|answer| self.answer(answer)) {
                 break;
             }
@@ -310,7 +309,7 @@ impl Socket for Netlink {
             l::NETLINK_CAP_ACK => state.options.capped = on,
             l::NETLINK_EXT_ACK => state.options.extended = on,
             l::NETLINK_GET_STRICT_CHK => state.options.strict = on,
-            l::NETLINK_LISTEN_ALL_NSID if !task.credentials().has(c::CAP_NET_ADMIN) => return Err(Errno::EPERM),
+            l::NETLINK_LISTEN_ALL_NSID if !self.common.net.grants(task, c::CAP_NET_ADMIN) => return Err(Errno::EPERM),
             _ => return Err(Errno::ENOPROTOOPT),
         }
         Ok(())

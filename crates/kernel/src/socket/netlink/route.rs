@@ -1,9 +1,10 @@
 //! What is asked about interfaces, addresses and routes, rtnetlink(7).
 
 use super::message::{Attributes, Message, Writer, flags};
-use crate::socket::inet::interfaces::{Gateway, Interface, LOOPBACK, flags as iff};
+use crate::socket::NetSpace;
+use crate::socket::inet::interfaces::{Gateway, Interface, Interfaces, LOOPBACK, flags as iff, network};
 use crate::task::Task;
-use crate::{Errno, Kernel, Result};
+use crate::{Errno, Result};
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -81,26 +82,26 @@ pub(super) fn is_get(kind: u16) -> bool {
 ///
 /// # Errors
 /// `EOPNOTSUPP`: it isn't known. `EPERM`: it would change something. `EINVAL`, `ENODEV` and others, as rtnetlink(7) has them.
-pub(super) fn carry_out(task: &Arc<Task>, request: &Message<'_>, number: u32) -> Result<Vec<Vec<u8>>> {
-    let kernel = task.kernel();
+pub(super) fn carry_out(net: &Arc<NetSpace>, task: &Arc<Task>, request: &Message<'_>, number: u32) -> Result<Vec<Vec<u8>>> {
+    let interfaces = &net.holds.inet.interfaces;
     if request.kind > kind::LAST {
         return Err(Errno::EOPNOTSUPP);
     }
-    if !is_get(request.kind) && !task.credentials().has(c::CAP_NET_ADMIN) {
+    if !is_get(request.kind) && !net.grants(task, c::CAP_NET_ADMIN) {
         return Err(Errno::EPERM);
     }
     let family = request.body().first().copied().unwrap_or(0);
     let dump = request.flags & flags::DUMP == flags::DUMP;
     let reply = Reply { flags: if dump { flags::MULTI } else { 0 }, sequence: request.sequence, number };
     match request.kind {
-        kind::GETLINK if dump => Ok(kernel.sockets.inet.interfaces.all().iter().map(|one| reply.link(one)).collect()),
-        kind::GETLINK => Ok(vec![reply.link(&named(kernel, request)?)]),
-        kind::NEWLINK | kind::SETLINK => change_link(kernel, request),
+        kind::GETLINK if dump => Ok(interfaces.all().iter().map(|one| reply.link(one)).collect()),
+        kind::GETLINK => Ok(vec![reply.link(&named(interfaces, request)?)]),
+        kind::NEWLINK | kind::SETLINK => change_link(interfaces, request),
         kind::DELLINK => Err(Errno::EOPNOTSUPP),
-        kind::GETADDR => Ok(reply.addresses(kernel, family)),
-        kind::NEWADDR | kind::DELADDR => change_address(kernel, request),
-        kind::GETROUTE if dump => Ok(reply.routes(kernel, family)),
-        kind::GETROUTE => reply.route_to(kernel, request, family),
+        kind::GETADDR => Ok(reply.addresses(interfaces, family)),
+        kind::NEWADDR | kind::DELADDR => change_address(interfaces, request),
+        kind::GETROUTE if dump => Ok(reply.routes(interfaces, family)),
+        kind::GETROUTE => reply.route_to(interfaces, request, family),
         kind::GETRULE if dump => Ok(reply.rules(family)),
         // There are no neighbours, and no queues.
         kind::GETNEIGH | kind::GETQDISC if dump => Ok(Vec::new()),
@@ -114,9 +115,8 @@ fn word(bytes: &[u8], at: usize) -> Result<u32> {
 }
 
 /// The interface that a request is about.
-fn named(kernel: &Kernel, request: &Message<'_>) -> Result<Interface> {
+fn named(interfaces: &Interfaces, request: &Message<'_>) -> Result<Interface> {
     let index = word(request.body(), 4)?;
-    let interfaces = &kernel.sockets.inet.interfaces;
     if index != 0 {
         return interfaces.numbered(index).ok_or(Errno::ENODEV);
     }
@@ -126,8 +126,8 @@ fn named(kernel: &Kernel, request: &Message<'_>) -> Result<Interface> {
 }
 
 /// Sets an interface up or down, and its MTU.
-fn change_link(kernel: &Kernel, request: &Message<'_>) -> Result<Vec<Vec<u8>>> {
-    let found = match named(kernel, request) {
+fn change_link(interfaces: &Interfaces, request: &Message<'_>) -> Result<Vec<Vec<u8>>> {
+    let found = match named(interfaces, request) {
         // Interfaces can't be made.
         Err(Errno::ENODEV | Errno::EINVAL) if request.flags & flags::CREATE != 0 => return Err(Errno::EOPNOTSUPP),
         found => found?,
@@ -137,12 +137,15 @@ fn change_link(kernel: &Kernel, request: &Message<'_>) -> Result<Vec<Vec<u8>>> {
     if mtu.is_some_and(|mtu| !(68..=65536).contains(&mtu)) {
         return Err(Errno::EINVAL);
     }
-    kernel.sockets.inet.interfaces.change(found.index, |interface| {
-        let mask = mask & iff::UP;
-        interface.flags = interface.flags & !mask | wanted & mask;
-        interface.mtu = mtu.unwrap_or(interface.mtu);
-        Ok(())
-    })?;
+    if let Some(mtu) = mtu {
+        interfaces.change(found.index, |interface| {
+            interface.mtu = mtu;
+            Ok(())
+        })?;
+    }
+    if mask & iff::UP != 0 {
+        interfaces.set_up(found.index, wanted & iff::UP != 0)?;
+    }
     Ok(Vec::new())
 }
 
@@ -166,7 +169,7 @@ fn family_of(ip: IpAddr) -> u8 {
 }
 
 /// Gives an interface an address, or takes one from it.
-fn change_address(kernel: &Kernel, request: &Message<'_>) -> Result<Vec<Vec<u8>>> {
+fn change_address(interfaces: &Interfaces, request: &Message<'_>) -> Result<Vec<Vec<u8>>> {
     let head = request.body().get(..IFADDR).ok_or(Errno::EINVAL)?;
     let index = word(head, 4)?;
     let find = |attributes: Attributes<'_>, wanted| {
@@ -179,7 +182,6 @@ fn change_address(kernel: &Kernel, request: &Message<'_>) -> Result<Vec<Vec<u8>>
     if prefix > if local.is_ipv4() { 32 } else { 128 } {
         return Err(Errno::EINVAL);
     }
-    let interfaces = &kernel.sockets.inet.interfaces;
     if request.kind == kind::DELADDR {
         interfaces.remove_address(index, local)?;
     } else {
@@ -217,9 +219,9 @@ const LOCAL_HOST: u8 = 2;
 const BY_KERNEL: u8 = 2;
 
 /// All routes: to each address of ours, and to the network of each.
-fn all_routes(kernel: &Kernel) -> Vec<Route> {
+fn all_routes(interfaces: &Interfaces) -> Vec<Route> {
     let mut routes = Vec::new();
-    for interface in kernel.sockets.inet.interfaces.all() {
+    for interface in interfaces.all() {
         for (own, prefix) in interface.addresses {
             let index = interface.index;
             let loopback = own.is_loopback();
@@ -242,7 +244,7 @@ fn all_routes(kernel: &Kernel) -> Vec<Route> {
             routes.push(Route { to: own, prefix: whole, table, kind, scope, interface: index, source, through: None });
         }
     }
-    for Gateway { to, prefix, through, interface, metric } in kernel.sockets.inet.interfaces.gateways() {
+    for Gateway { to, prefix, through, interface, metric } in interfaces.gateways() {
         let through = Some((through, metric));
         routes.push(Route { to, prefix, table: MAIN, kind: UNICAST, scope: 0, interface, source: None, through });
     }
@@ -250,24 +252,11 @@ fn all_routes(kernel: &Kernel) -> Vec<Route> {
 }
 
 /// The way to an address, by the longest prefix that matches it; its prefix is all of the address.
-fn way(kernel: &Kernel, to: IpAddr) -> Option<Route> {
+fn way(interfaces: &Interfaces, to: IpAddr) -> Option<Route> {
     let matches = |route: &Route| route.to.is_ipv4() == to.is_ipv4() && network(to, route.prefix) == route.to;
     let worth = |route: &Route| (route.prefix, core::cmp::Reverse(route.through.map_or(0, |(_, metric)| metric)));
-    let found = all_routes(kernel).into_iter().filter(matches).max_by_key(worth)?;
+    let found = all_routes(interfaces).into_iter().filter(matches).max_by_key(worth)?;
     Some(Route { to, prefix: if to.is_ipv4() { 32 } else { 128 }, ..found })
-}
-
-fn network(ip: IpAddr, prefix: u8) -> IpAddr {
-    match ip {
-        IpAddr::V4(ip) => {
-            let mask = u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0);
-            core::net::Ipv4Addr::from(u32::from(ip) & mask).into()
-        }
-        IpAddr::V6(ip) => {
-            let mask = u128::MAX.checked_shl(128 - u32::from(prefix.min(128))).unwrap_or(0);
-            core::net::Ipv6Addr::from(u128::from(ip) & mask).into()
-        }
-    }
 }
 
 impl Reply {
@@ -278,36 +267,33 @@ impl Reply {
     fn link(&self, one: &Interface) -> Vec<u8> {
         let mut name = one.name.clone();
         name.push(0);
-        let up = one.flags & iff::UP != 0;
         let mut head = vec![0; 2];
         head.extend(one.hardware.to_ne_bytes());
         head.extend(one.index.to_ne_bytes());
         head.extend(one.flags.to_ne_bytes());
         head.extend(0u32.to_ne_bytes());
-        // The state of an interface that needs no cable is unknown (IF_OPER_UNKNOWN), or up.
-        let state = if one.index == LOOPBACK || !up { 0 } else { 6 };
         self.begin(kind::NEWLINK)
             .bytes(&head)
             .attribute(IFLA_IFNAME, &name)
             .number(IFLA_TXQLEN, one.queue)
-            .attribute(IFLA_OPERSTATE, &[state])
+            .attribute(IFLA_OPERSTATE, &[one.state().0])
             .attribute(IFLA_LINKMODE, &[0])
             .number(IFLA_MTU, one.mtu)
             .number(IFLA_GROUP, 0)
             .number(IFLA_NUM_TX_QUEUES, 1)
             .number(IFLA_NUM_RX_QUEUES, 1)
-            .attribute(IFLA_QDISC, b"noqueue\0")
+            .attribute(IFLA_QDISC, if one.is_up() { &b"noqueue\0"[..] } else { b"noop\0" })
             .attribute(IFLA_ADDRESS, &one.mac)
-            .attribute(IFLA_BROADCAST, &if one.index == LOOPBACK { [0; 6] } else { [0xff; 6] })
+            .attribute(IFLA_BROADCAST, &one.broadcast())
             // Packets and bytes: nothing between two sockets of a sandbox is one.
             .attribute(IFLA_STATS64, &[0; 24 * 8])
             .attribute(IFLA_STATS, &[0; 24 * 4])
             .finish()
     }
 
-    fn addresses(&self, kernel: &Kernel, family: u8) -> Vec<Vec<u8>> {
+    fn addresses(&self, interfaces: &Interfaces, family: u8) -> Vec<Vec<u8>> {
         let mut answers = Vec::new();
-        for interface in kernel.sockets.inet.interfaces.all() {
+        for interface in interfaces.all() {
             let mut name = interface.name.clone();
             name.push(0);
             for (ip, prefix) in &interface.addresses {
@@ -351,18 +337,17 @@ impl Reply {
         writer.number(RTA_OIF, route.interface).finish()
     }
 
-    fn routes(&self, kernel: &Kernel, family: u8) -> Vec<Vec<u8>> {
+    fn routes(&self, interfaces: &Interfaces, family: u8) -> Vec<Vec<u8>> {
         let wanted = |route: &Route| family == 0 || family == family_of(route.to);
-        all_routes(kernel).iter().filter(|route| wanted(route)).map(|route| self.route(route)).collect()
+        all_routes(interfaces).iter().filter(|route| wanted(route)).map(|route| self.route(route)).collect()
     }
 
     /// How one address is reached: `ip route get`.
-    fn route_to(&self, kernel: &Kernel, request: &Message<'_>, family: u8) -> Result<Vec<Vec<u8>>> {
+    fn route_to(&self, interfaces: &Interfaces, request: &Message<'_>, family: u8) -> Result<Vec<Vec<u8>>> {
         let to = request.attributes(12).find(|(kind, _)| *kind == RTA_DST).and_then(|(_, value)| ip(value));
         let to = to.filter(|to| family_of(*to) == family).ok_or(Errno::EINVAL)?;
-        let interfaces = &kernel.sockets.inet.interfaces;
         if !interfaces.is_local(to) {
-            return way(kernel, to).map(|route| vec![self.route(&route)]).ok_or(Errno::ENETUNREACH);
+            return way(interfaces, to).map(|route| vec![self.route(&route)]).ok_or(Errno::ENETUNREACH);
         }
         let prefix = if to.is_ipv4() { 32 } else { 128 };
         let source = Some(interfaces.source_for(to));

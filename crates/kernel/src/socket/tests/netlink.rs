@@ -108,5 +108,5 @@ fn noise_is_answered_with_errors_only() {
         assert!(p.write(fd, &request).is_ok() || p.option(fd, n::SOL_SOCKET, n::SO_ERROR).is_ok());
         while p.receive(fd, 32768, 0).is_ok() {}
     }
-    assert!(p.world.kernel.sockets.inet.interfaces.all()[0].addresses.len() <= 256);
+    assert!(p.world.kernel.spaces.net.holds.inet.interfaces.all()[0].addresses.len() <= 256);
 }

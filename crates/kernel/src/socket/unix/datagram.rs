@@ -84,7 +84,7 @@ pub(super) fn connect(socket: &UnixSocket, task: &Arc<Task>, address: &Address) 
 }
 
 fn find(socket: &UnixSocket, task: &Arc<Task>, address: &Address) -> Result<Arc<UnixSocket>> {
-    let target = socket.unix.names.find(task, &names::parse(address)?)?;
+    let target = socket.unix.names.find(&socket.common.net, task, &names::parse(address)?)?;
     if target.kind == Kind::Datagram { Ok(target) } else { Err(Errno::EPROTOTYPE) }
 }
 

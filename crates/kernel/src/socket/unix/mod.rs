@@ -19,7 +19,7 @@ mod seen;
 mod socket;
 
 pub use flight::Flights;
-pub use names::Names;
+pub use names::{Abstracts, Names};
 pub use seen::Seen;
 pub use socket::UnixSocket;
 
@@ -60,7 +60,7 @@ fn kind_of(kind: u32, protocol: i32) -> Result<Kind> {
 /// # Errors
 /// `EPROTONOSUPPORT`, `ESOCKTNOSUPPORT`.
 pub fn socket(kernel: &Arc<Kernel>, task: &Arc<Task>, kind: u32, protocol: i32) -> Result<Arc<UnixSocket>> {
-    Ok(UnixSocket::new(kernel, task.credentials().uid.fs, kind_of(kind, protocol)?))
+    Ok(UnixSocket::new(kernel, &task.net(), task.credentials().uid.fs, kind_of(kind, protocol)?))
 }
 
 /// Two that are connected.

@@ -4,7 +4,7 @@ use super::UnixSocket;
 use crate::fs::tree::change::{self, Wanted};
 use crate::fs::tree::{Lookup, access, walk};
 use crate::fs::{FileType, Inode};
-use crate::socket::Address;
+use crate::socket::{Address, NetSpace};
 use crate::sync::Mutex;
 use crate::task::Task;
 use crate::{Errno, Result};
@@ -65,8 +65,37 @@ type File = (Weak<UnixSocket>, Arc<dyn Inode>);
 /// Who has which name.
 #[derive(Default)]
 pub struct Names {
-    abstracts: Mutex<BTreeMap<Vec<u8>, Weak<UnixSocket>>>,
     files: Mutex<BTreeMap<(u64, u64), File>>,
+}
+
+/// Who has which name that is no file, in a namespace of networks.
+#[derive(Default)]
+pub struct Abstracts(Mutex<BTreeMap<Vec<u8>, Weak<UnixSocket>>>);
+
+impl Abstracts {
+    fn bind(&self, socket: &Arc<UnixSocket>, name: &[u8]) -> Result<()> {
+        let mut names = self.0.lock();
+        if names.contains_key(name) {
+            return Err(Errno::EADDRINUSE);
+        }
+        names.insert(name.to_vec(), Arc::downgrade(socket));
+        Ok(())
+    }
+
+    /// A name of five digits, as Linux chooses it.
+    fn bind_any(&self, task: &Arc<Task>, socket: &Arc<UnixSocket>) -> Result<(Bound, Address)> {
+        let mut seed = [0; 4];
+        task.kernel().host.entropy.fill(&mut seed);
+        let first = u32::from_ne_bytes(seed);
+        for step in 0..1u32 << 20 {
+            let name = format!("\0{:05x}", first.wrapping_add(step) & 0xf_ffff).into_bytes();
+            if self.bind(socket, &name).is_ok() {
+                let told = address(&name)?;
+                return Ok((Bound::Abstract(name), told));
+            }
+        }
+        Err(Errno::ENOSPC)
+    }
 }
 
 /// A name that a socket has.
@@ -81,10 +110,11 @@ impl Names {
     /// # Errors
     /// `EADDRINUSE`: somebody has it. As mknod(2), for files.
     pub(super) fn bind(&self, task: &Arc<Task>, socket: &Arc<UnixSocket>, name: Name<'_>) -> Result<(Bound, Address)> {
+        let abstracts = &socket.common.net.holds.abstracts;
         match name {
-            Name::Any => self.bind_any(task, socket),
+            Name::Any => abstracts.bind_any(task, socket),
             Name::Abstract(name) => {
-                self.bind_abstract(socket, name)?;
+                abstracts.bind(socket, name)?;
                 Ok((Bound::Abstract(name.to_vec()), address(name)?))
             }
             Name::Path(path) => {
@@ -103,34 +133,10 @@ impl Names {
         }
     }
 
-    fn bind_abstract(&self, socket: &Arc<UnixSocket>, name: &[u8]) -> Result<()> {
-        let mut names = self.abstracts.lock();
-        if names.contains_key(name) {
-            return Err(Errno::EADDRINUSE);
-        }
-        names.insert(name.to_vec(), Arc::downgrade(socket));
-        Ok(())
-    }
-
-    /// An abstract name of five digits, as Linux chooses it.
-    fn bind_any(&self, task: &Arc<Task>, socket: &Arc<UnixSocket>) -> Result<(Bound, Address)> {
-        let mut seed = [0; 4];
-        task.kernel().host.entropy.fill(&mut seed);
-        let first = u32::from_ne_bytes(seed);
-        for step in 0..1u32 << 20 {
-            let name = format!("\0{:05x}", first.wrapping_add(step) & 0xf_ffff).into_bytes();
-            if self.bind_abstract(socket, &name).is_ok() {
-                let told = address(&name)?;
-                return Ok((Bound::Abstract(name), told));
-            }
-        }
-        Err(Errno::ENOSPC)
-    }
-
     /// A socket has its name no more.
-    pub(super) fn release(&self, bound: &Bound) {
+    pub(super) fn release(&self, net: &NetSpace, bound: &Bound) {
         match bound {
-            Bound::Abstract(name) => drop(self.abstracts.lock().remove(name)),
+            Bound::Abstract(name) => drop(net.holds.abstracts.0.lock().remove(name)),
             Bound::File(dev, ino) => {
                 // The inode is dropped when no lock is held: it may end a file.
                 let removed = self.files.lock().remove(&(*dev, *ino));
@@ -139,15 +145,15 @@ impl Names {
         }
     }
 
-    /// Who has a name.
+    /// Who has a name, for a socket of this network; files are the same for all.
     ///
     /// # Errors
     /// `ECONNREFUSED`: nobody. `EINVAL`: it is none. `EACCES` and others, for files.
-    pub(super) fn find(&self, task: &Arc<Task>, name: &Name<'_>) -> Result<Arc<UnixSocket>> {
+    pub(super) fn find(&self, net: &NetSpace, task: &Arc<Task>, name: &Name<'_>) -> Result<Arc<UnixSocket>> {
         match name {
             Name::Any => Err(Errno::EINVAL),
             Name::Abstract(name) => {
-                let found = self.abstracts.lock().get(*name).and_then(Weak::upgrade);
+                let found = net.holds.abstracts.0.lock().get(*name).and_then(Weak::upgrade);
                 found.ok_or(Errno::ECONNREFUSED)
             }
             Name::Path(path) => {

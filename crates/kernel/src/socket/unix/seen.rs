@@ -3,10 +3,10 @@
 use super::Unix;
 use super::names::Bound;
 use super::socket::{State, UnixSocket};
-use crate::socket::Socket;
+use crate::socket::{NetSpace, Socket};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
-use alloc::sync::Weak;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 
 /// States: `TCP_ESTABLISHED`, `TCP_CLOSE`, `TCP_LISTEN`.
@@ -96,14 +96,20 @@ impl UnixSocket {
 }
 
 impl Unix {
-    /// How many sockets there are.
-    pub fn count(&self) -> usize {
-        self.all.lock().len()
+    /// The sockets of a network.
+    fn within(&self, net: &NetSpace) -> Vec<Arc<UnixSocket>> {
+        let all: Vec<_> = self.all.lock().values().filter_map(Weak::upgrade).collect();
+        all.into_iter().filter(|socket| socket.common.net.number == net.number).collect()
     }
 
-    /// All sockets.
-    pub fn seen(&self) -> Vec<Seen> {
-        let all: Vec<_> = self.all.lock().values().filter_map(Weak::upgrade).collect();
+    /// How many sockets there are in a network.
+    pub fn count(&self, net: &NetSpace) -> usize {
+        self.within(net).len()
+    }
+
+    /// All sockets of a network.
+    pub fn seen(&self, net: &NetSpace) -> Vec<Seen> {
+        let all = self.within(net);
         let mut seen: Vec<Seen> = all.iter().filter_map(|socket| socket.seen()).collect();
         let waiting: BTreeSet<u64> = seen.iter().flat_map(|one| one.waiting.iter().copied()).collect();
         let peers: BTreeMap<u64, u64> = seen.iter().filter_map(|one| Some((one.cookie, one.peer?))).collect();
@@ -121,9 +127,9 @@ impl Unix {
     }
 
     /// `/proc/net/unix`.
-    pub fn show(&self) -> Vec<u8> {
+    pub fn show(&self, net: &NetSpace) -> Vec<u8> {
         let mut text = b"Num       RefCount Protocol Flags    Type St Inode Path\n".to_vec();
-        for Seen { kind, state, ino, name, .. } in self.seen() {
+        for Seen { kind, state, ino, name, .. } in self.seen(net) {
             let flags = if state == LISTENS { 0x10000 } else { 0 };
             // `SS_CONNECTING`, `SS_CONNECTED`, `SS_UNCONNECTED`.
             let state = match state {

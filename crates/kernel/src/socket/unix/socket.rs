@@ -6,7 +6,7 @@ use crate::fs::Description;
 use crate::socket::common::{credentials_of, real_credentials_of};
 use crate::socket::inbox::{Inbox, Outbox};
 use crate::socket::stream::{Connection, Rules, Take};
-use crate::socket::{Address, Common, Connect, Incoming, Outgoing, Received, Shutdown, Socket};
+use crate::socket::{Address, Common, Connect, Incoming, NetSpace, Outgoing, Received, Shutdown, Socket};
 use crate::sync::Mutex;
 use crate::task::Task;
 use crate::wait::{Events, Observer, Pollable, Queue, Registration};
@@ -80,13 +80,13 @@ pub(super) struct Connected {
 }
 
 impl UnixSocket {
-    pub(super) fn new(kernel: &Arc<Kernel>, uid: u32, kind: Kind) -> Arc<Self> {
+    pub(super) fn new(kernel: &Arc<Kernel>, net: &Arc<NetSpace>, uid: u32, kind: Kind) -> Arc<Self> {
         let number = match kind {
             Kind::Stream => n::SOCK_STREAM,
             Kind::Records => n::SOCK_SEQPACKET,
             Kind::Datagram => n::SOCK_DGRAM,
         };
-        UnixSocket::with(kernel, kind, Common::new(kernel, uid, n::AF_UNIX, number, 0))
+        UnixSocket::with(kernel, kind, Common::new(kernel, net, uid, n::AF_UNIX, number, 0))
     }
 
     fn with(kernel: &Arc<Kernel>, kind: Kind, common: Common) -> Arc<Self> {
@@ -162,7 +162,9 @@ impl UnixSocket {
         if listener.waiting.len() > listener.backlog as usize {
             return Ok(Connect::Full(server.clone()));
         }
-        let accepted = UnixSocket::with(&kernel, server.kind, server.common.inherit(&kernel));
+        // As on Linux: the new end is in the network of who connects, if that is another.
+        let common = server.common.inherit(&kernel, &self.common.net);
+        let accepted = UnixSocket::with(&kernel, server.kind, common);
         *accepted.told.lock() = *server.told.lock();
         let (mine, theirs) = UnixSocket::ends([&this, &accepted], [credentials_of(task), listener.owner]);
         *accepted.state.lock() = State::Connected(theirs);
@@ -359,7 +361,7 @@ impl Socket for UnixSocket {
 
     fn close(&self) {
         if let Some(bound) = self.bound.lock().take() {
-            self.unix.names.release(&bound);
+            self.unix.names.release(&self.common.net, &bound);
         }
         let before = core::mem::replace(&mut *self.state.lock(), State::Closed);
         let mut rights = Vec::new();
@@ -442,7 +444,7 @@ impl Socket for UnixSocket {
         if self.kind == Kind::Datagram {
             return datagram::connect(self, task, address);
         }
-        let server = self.unix.names.find(task, &names::parse(address)?)?;
+        let server = self.unix.names.find(&self.common.net, task, &names::parse(address)?)?;
         if server.kind != self.kind {
             return Err(Errno::EPROTOTYPE);
         }

@@ -260,6 +260,7 @@ impl Description {
     pub fn holding(file: Arc<dyn File>, path: Option<Path>, flags: u32, hold: Option<ContentsHold>) -> Arc<Self> {
         if let Some(path) = &path {
             path.dentry.opened();
+            path.mount.touch();
         }
         Arc::new(Description {
             file,

@@ -2,6 +2,7 @@
 
 use super::notify::Watches;
 use super::tmpfs::{Options, Tmpfs};
+use super::tree::mount::NAMESPACES;
 use super::tree::{Cache, Dentry, FileSystem, Mount, MountFlags, Namespace, Path};
 use super::{File, Inode, Opening};
 use crate::sync::Mutex;
@@ -109,7 +110,13 @@ impl FileSystems {
 
     /// A dentry for the topmost file of a file system.
     pub fn root(&self, kind: &'static str, root: Arc<dyn Inode>) -> Arc<Dentry> {
-        FileSystem::dentry(&self.cache, &self.watches, kind, root)
+        FileSystem::dentry(&self.cache, &self.watches, kind, root, b"")
+    }
+
+    /// The place of a namespace: a file in no tree, which can be mounted.
+    pub fn of_namespace(&self, file: Arc<dyn Inode>, name: &[u8]) -> Path {
+        let dentry = FileSystem::dentry(&self.cache, &self.watches, NAMESPACES, file, name);
+        Mount::new(dentry, MountFlags::INTERNAL, NAMESPACES.as_bytes(), b"").path()
     }
 
     /// The dentries that are kept.

@@ -2,7 +2,7 @@
 
 use super::{Args, Cx, Entry, full, partial};
 use crate::fs::Context;
-use crate::fs::tree::{Lookup, Mount, MountFlags, Path, walk};
+use crate::fs::tree::{Lookup, Mount, MountFlags, Path, Propagation, Unmounting, walk};
 use crate::fs::types::Making;
 use crate::task::{Credentials, Task, UserNamespace};
 use crate::{Errno, Flow, Result, SysResult};
@@ -14,8 +14,8 @@ use insula_abi::Sysno;
 use insula_abi::general as c;
 
 pub(super) const CALLS: &[Entry] = &[
-    partial(Sysno::mount, "nothing propagates; MS_REMOUNT changes flags only", mount),
-    partial(Sysno::umount2, "MNT_EXPIRE is refused", unmount),
+    partial(Sysno::mount, "MS_REMOUNT changes flags only", mount),
+    full(Sysno::umount2, unmount),
     full(Sysno::pivot_root, pivot_root),
 ];
 
@@ -83,6 +83,16 @@ fn mount_flags(flags: u32) -> MountFlags {
     own
 }
 
+/// The one kind of propagation that flags name.
+fn propagation(flags: u32) -> Propagation {
+    match flags & PROPAGATION {
+        c::MS_SHARED => Propagation::Shared,
+        c::MS_SLAVE => Propagation::Slave,
+        c::MS_UNBINDABLE => Propagation::Unbindable,
+        _ => Propagation::Private,
+    }
+}
+
 fn mount(cx: &mut Cx<'_>, [source, target, kind, flags, data, ..]: Args) -> SysResult {
     const MAGIC: u32 = 0xc0ed_0000;
     let mut flags = flags as u32;
@@ -127,6 +137,7 @@ fn mount(cx: &mut Cx<'_>, [source, target, kind, flags, data, ..]: Args) -> SysR
         if flags & !known != 0 || (flags & PROPAGATION).count_ones() != 1 || !at_root || !namespace.shows(&target.mount) {
             return Err(Errno::EINVAL);
         }
+        namespace.set_propagation(&target.mount, propagation(flags), flags & c::MS_REC != 0);
         return Ok(Flow::Done(0));
     }
     if flags & c::MS_MOVE != 0 {
@@ -149,7 +160,7 @@ fn mount(cx: &mut Cx<'_>, [source, target, kind, flags, data, ..]: Args) -> SysR
 
 fn unmount(cx: &mut Cx<'_>, [target, flags, ..]: Args) -> SysResult {
     let flags = flags as u32;
-    if flags & !(c::MNT_FORCE | c::MNT_DETACH | c::UMOUNT_NOFOLLOW) != 0 {
+    if flags & !(c::MNT_FORCE | c::MNT_DETACH | c::MNT_EXPIRE | c::UMOUNT_NOFOLLOW) != 0 {
         return Err(Errno::EINVAL);
     }
     let path = cx.task.mm().path(target)?;
@@ -161,8 +172,13 @@ fn unmount(cx: &mut Cx<'_>, [target, flags, ..]: Args) -> SysResult {
     }
     let namespace = cx.task.fs().lock().namespace.clone();
     // What is only kept because it was used lately doesn't keep a mount busy, for dentries don't hold mounts.
-    namespace.unmount(place, flags & c::MNT_DETACH != 0)?;
-    Ok(Flow::Done(0))
+    let how = match flags {
+        flags if flags & c::MNT_EXPIRE != 0 && flags & (c::MNT_FORCE | c::MNT_DETACH) != 0 => return Err(Errno::EINVAL),
+        flags if flags & c::MNT_EXPIRE != 0 => Unmounting::Unused,
+        flags if flags & c::MNT_DETACH != 0 => Unmounting::Lazily,
+        _ => Unmounting::Now,
+    };
+    namespace.unmount(place, how).map(Flow::from)
 }
 
 fn pivot_root(cx: &mut Cx<'_>, [new, put_old, ..]: Args) -> SysResult {

@@ -3,7 +3,7 @@
 use super::prelude::*;
 
 tests!("mounts":
-    tmpfs_mounts, bind_mounts, readonly_remounts, mount_arguments, umount_flags, mounts_need_rights, propagation, pivot_root_changes_the_root, overlays_cover, proc_mounts_anew, new_mount_interface, open_tree_and_move, mount_attributes, nosuid_noexec_nodev, size_limits_of_tmpfs, removed_files_make_room, rename_across_mounts, statmount_and_listmount,
+    tmpfs_mounts, bind_mounts, readonly_remounts, mount_arguments, umount_flags, mounts_need_rights, propagation, propagation_reaches_namespaces, propagation_and_changes, namespaces_are_mounted, pivot_root_changes_the_root, overlays_cover, proc_mounts_anew, new_mount_interface, open_tree_and_move, mount_attributes, nosuid_noexec_nodev, size_limits_of_tmpfs, removed_files_make_room, rename_across_mounts, statmount_and_listmount,
 );
 
 /// Goes into a mount namespace of our own, cut off from the host's; else the test is skipped.
@@ -145,6 +145,13 @@ fn umount_flags() {
     gives!(mount(c"none", c"m", c"tmpfs", 0, 0) => 0);
     gives!(symlink(c"m", c"link") => 0);
     fails!(umount2(c"link", UMOUNT_NOFOLLOW) => EINVAL);
+    fails!(umount2(c"m", MNT_EXPIRE | MNT_DETACH) => EINVAL);
+    let open = works!(openat(AT_FDCWD, c"m", O_RDONLY));
+    fails!(umount2(c"m", MNT_EXPIRE) => EBUSY);
+    works!(close(open));
+    fails!(umount2(c"m", MNT_EXPIRE) => EAGAIN);
+    // It is used meanwhile.
+    works!(close(works!(openat(AT_FDCWD, c"m", O_RDONLY))));
     fails!(umount2(c"m", MNT_EXPIRE) => EAGAIN);
     gives!(umount2(c"m", MNT_EXPIRE) => 0);
 }
@@ -184,6 +191,119 @@ fn propagation() {
     gives!(mount(0, c"m", 0, MS_UNBINDABLE, 0) => 0);
     gives!(mkdir(c"other", 0o755) => 0);
     fails!(mount(c"m", c"other", 0, MS_BIND, 0) => EINVAL);
+}
+
+/// The optional fields of a mount in `/proc/self/mountinfo`.
+fn optional_fields(place: &str) -> String {
+    let text = contents("/proc/self/mountinfo");
+    let line = text.lines().rfind(|line| line.split(' ').nth(4).is_some_and(|at| at.ends_with(place))).unwrap_or_default();
+    line.split(' ').skip(6).take_while(|field| *field != "-").collect::<Vec<_>>().join(" ")
+}
+
+fn propagation_reaches_namespaces() {
+    own_mounts();
+    tmpfs(c"m");
+    for path in [c"m/one", c"m/two", c"m/three"] {
+        gives!(mkdir(path, 0o755) => 0);
+    }
+    gives!(mount(0, c"m", 0, MS_SHARED, 0) => 0);
+    is!(optional_fields("/m").starts_with("shared:"), "a peer");
+    let step = shared_word();
+    let pid = child(|| {
+        gives!(unshare(CLONE_NEWNS) => 0);
+        step.store(1, SeqCst);
+        until_is(step, 2);
+        works!(openat(AT_FDCWD, c"m/one/file", O_RDONLY));
+        gives!(mount(c"none", c"m/two", c"tmpfs", 0, 0) => 0);
+        works!(close(file(c"m/two/file", b"")));
+        step.store(3, SeqCst);
+        until_is(step, 4);
+        fails!(openat(AT_FDCWD, c"m/two/file", O_RDONLY) => ENOENT);
+        gives!(mount(0, c"m", 0, MS_SLAVE, 0) => 0);
+        is!(optional_fields("/m").starts_with("master:"), "a slave");
+        gives!(mount(c"none", c"m/two", c"tmpfs", 0, 0) => 0);
+        works!(close(file(c"m/two/file", b"")));
+        step.store(5, SeqCst);
+        until_is(step, 6);
+        works!(openat(AT_FDCWD, c"m/three/file", O_RDONLY));
+        gives!(mount(0, c"m", 0, MS_PRIVATE, 0) => 0);
+        eq!(optional_fields("/m"), "");
+    });
+    until_is(step, 1);
+    gives!(mount(c"none", c"m/one", c"tmpfs", 0, 0) => 0);
+    works!(close(file(c"m/one/file", b"")));
+    step.store(2, SeqCst);
+    until_is(step, 3);
+    works!(close(works!(openat(AT_FDCWD, c"m/two/file", O_RDONLY))));
+    gives!(umount2(c"m/two", 0) => 0);
+    step.store(4, SeqCst);
+    until_is(step, 5);
+    fails!(openat(AT_FDCWD, c"m/two/file", O_RDONLY) => ENOENT);
+    gives!(mount(c"none", c"m/three", c"tmpfs", 0, 0) => 0);
+    works!(close(file(c"m/three/file", b"")));
+    step.store(6, SeqCst);
+    join(pid);
+}
+
+fn propagation_and_changes() {
+    own_mounts();
+    tmpfs(c"m");
+    gives!(mkdir(c"m/a", 0o755) => 0);
+    gives!(mkdir(c"m/b", 0o755) => 0);
+    gives!(mkdir(c"peer", 0o755) => 0);
+    gives!(mkdir(c"deep", 0o755) => 0);
+    gives!(mount(0, c"m", 0, MS_SHARED, 0) => 0);
+    gives!(mount(c"m", c"peer", 0, MS_BIND, 0) => 0);
+    // Who is busy in one place keeps it in all.
+    gives!(mount(c"none", c"m/a", c"tmpfs", 0, 0) => 0);
+    let open = works!(openat(AT_FDCWD, c"peer/a", O_RDONLY));
+    fails!(umount2(c"m/a", 0) => EBUSY);
+    works!(close(open));
+    is!(optional_fields("/peer/a").starts_with("shared:"), "what lies in a shared one is shared");
+    // What others hear of doesn't go elsewhere.
+    fails!(mount(c"m/a", c"m/b", 0, MS_MOVE, 0) => EINVAL);
+    gives!(mount(c"none", c"deep", c"tmpfs", 0, 0) => 0);
+    gives!(mount(0, c"deep", 0, MS_UNBINDABLE, 0) => 0);
+    is!(optional_fields("/deep").starts_with("unbindable"), "its word");
+    fails!(mount(c"deep", c"m/b", 0, MS_MOVE, 0) => EINVAL);
+    gives!(mount(0, c"deep", 0, MS_PRIVATE, 0) => 0);
+    works!(close(file(c"deep/file", b"")));
+    gives!(mount(c"deep", c"m/b", 0, MS_MOVE, 0) => 0);
+    works!(close(works!(openat(AT_FDCWD, c"peer/b/file", O_RDONLY))));
+    // Private with all that is in it.
+    gives!(mount(0, c"peer", 0, MS_REC | MS_PRIVATE, 0) => 0);
+    gives!(umount2(c"m/b", MNT_DETACH) => 0);
+    works!(close(works!(openat(AT_FDCWD, c"peer/b/file", O_RDONLY))));
+    fails!(mount(0, c"m/a/..", 0, MS_SHARED | MS_RDONLY, 0) => EINVAL);
+    fails!(mount(0, c"peer/b/file", 0, MS_SHARED, 0) => EINVAL);
+}
+
+fn namespaces_are_mounted() {
+    own_mounts();
+    works!(close(file(c"net", b"")));
+    let mut own: stat = zeroed();
+    let mut seen: stat = zeroed();
+    in_child(|| {
+        if sys!(unshare(CLONE_NEWNET)).is_err() {
+            skip!("no network namespace of our own");
+        }
+        gives!(mount(c"/proc/self/ns/net", c"net", 0, MS_BIND, 0) => 0);
+    });
+    // Nobody is in it: the mount holds it.
+    gives!(stat(c"/proc/self/ns/net", &mut own) => 0);
+    gives!(stat(c"net", &mut seen) => 0);
+    is!(own.st_ino != seen.st_ino, "another namespace");
+    let text = contents("/proc/self/mountinfo");
+    let line = text.lines().find(|line| line.ends_with(" nsfs nsfs rw")).unwrap_or_default();
+    is!(line.contains(&format!(" net:[{}] ", seen.st_ino)), "its line: {line}");
+    in_child(|| {
+        let fd = works!(openat(AT_FDCWD, c"net", O_RDONLY));
+        gives!(setns(fd, CLONE_NEWNET) => 0);
+        gives!(stat(c"/proc/self/ns/net", &mut own) => 0);
+        eq!(own.st_ino, seen.st_ino);
+    });
+    gives!(umount2(c"net", 0) => 0);
+    eq!(contents("net"), "");
 }
 
 fn pivot_root_changes_the_root() {

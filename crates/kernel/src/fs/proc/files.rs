@@ -145,8 +145,11 @@ fn reopenable(open: &Arc<Description>, reader: &Arc<Task>) -> Path {
     if let Some(path) = &open.path {
         return path.clone();
     }
-    let near = reader.fs().lock().root.clone();
     let inode: Arc<dyn Inode> = Arc::new(Unnamed(open.clone()));
+    if open.as_file::<spaces::NamespaceFile>().is_some() {
+        return reader.kernel().file_systems.of_namespace(inode, &open.file.describe());
+    }
+    let near = reader.fs().lock().root.clone();
     let dentry = Dentry::unnamed(&near.dentry, inode, open.file.describe(), false);
     Path { mount: near.mount, dentry }
 }

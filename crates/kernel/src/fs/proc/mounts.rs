@@ -87,11 +87,12 @@ pub(super) fn info(task: &Task, _: &Arc<Task>) -> Result<Vec<u8>> {
         let kind = mount.root.fs().kind;
         let access = if mount.flags().contains(MountFlags::READ_ONLY) { "ro" } else { "rw" };
         text.push_str(&format!(
-            "{} {parent} {major}:{minor} {} {} {} - {kind} {} {access}{}\n",
+            "{} {parent} {major}:{minor} {} {} {} {}- {kind} {} {access}{}\n",
             mount.id,
             escaped(&inner_root(&mount)),
             escaped(&place),
             flags(&mount),
+            mount.show_propagation(),
             source(&mount),
             options(&mount),
         ));
@@ -107,7 +108,8 @@ fn inner_root(mount: &Mount) -> Vec<u8> {
         names.push(name);
         here = parent;
     }
-    let mut text = Vec::new();
+    // A namespace has a name, and no root.
+    let mut text = here.name();
     for name in names.iter().rev() {
         text.push(b'/');
         text.extend_from_slice(name);

@@ -99,10 +99,17 @@ struct Names(BTreeMap<Box<[u8]>, Weak<Dentry>>);
 
 impl FileSystem {
     /// The root of a file system whose topmost directory (or only file) is `root`.
-    pub fn dentry(cache: &Arc<Cache>, watches: &Arc<Watches>, kind: &'static str, root: Arc<dyn Inode>) -> Arc<Dentry> {
+    /// It may have a name, though it is in no directory.
+    pub fn dentry(
+        cache: &Arc<Cache>,
+        watches: &Arc<Watches>,
+        kind: &'static str,
+        root: Arc<dyn Inode>,
+        name: &[u8],
+    ) -> Arc<Dentry> {
         let (cache, watches) = (cache.clone(), watches.clone());
         let fs = Arc::new(FileSystem { kind, rename: Mutex::new(()), cache, watches });
-        Dentry::new(&fs, root, Place { parent: None, name: Box::default() }, false)
+        Dentry::new(&fs, root, Place { parent: None, name: name.into() }, false)
     }
 }
 
@@ -256,6 +263,11 @@ impl Dentry {
     pub fn place(&self) -> Option<(Arc<Dentry>, Vec<u8>)> {
         let place = self.place.lock();
         place.parent.clone().map(|parent| (parent, place.name.to_vec()))
+    }
+
+    /// Its name, which at the root of a file system is none, but of a namespace.
+    pub fn name(&self) -> Vec<u8> {
+        self.place.lock().name.to_vec()
     }
 
     /// Whether `other` is it, or a directory above it.

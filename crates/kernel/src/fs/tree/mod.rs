@@ -7,7 +7,9 @@
 //! | module | holds |
 //! |---|---|
 //! | [`dentry`] | names that are known, and changes of names |
-//! | [`mount`] | mounts, and the namespace that holds them |
+//! | [`mount`] | mounts |
+//! | [`namespace`] | what a group of processes sees mounted |
+//! | [`propagation`] | how mounts hear of each other |
 //! | [`walk`] | from a path to a place |
 //! | [`access`] | who may do what |
 //! | [`contents`] | writers and programs keep each other out |
@@ -18,11 +20,15 @@ pub mod change;
 pub mod contents;
 pub mod dentry;
 pub mod mount;
+pub mod namespace;
+pub mod propagation;
 pub mod walk;
 
 pub use contents::ContentsHold;
 pub use dentry::{Cache, Dentry, FileSystem, same};
-pub use mount::{Mount, MountFlags, Namespace};
+pub use mount::{Mount, MountFlags};
+pub use namespace::{Namespace, Unmounting};
+pub use propagation::Propagation;
 pub use walk::{Lookup, Walk};
 
 use super::Inode;

@@ -1,8 +1,9 @@
-//! Mounts, and the namespace that holds them.
+//! Mounts.
 //!
 //! A mount covers a dentry of another mount; what is mounted there again covers the root of the first. So at most one mount covers a place,
 //! and piles need no list. All changes of a namespace are made under one lock; who walks takes none but that of a covered mount's children.
 
+use super::propagation::{self, Propagation, Sharing};
 use super::{Dentry, Path};
 use crate::sync::Mutex;
 use crate::task::users::Kind;
@@ -11,7 +12,7 @@ use crate::{Errno, Result};
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 
 bitflags::bitflags! {
     /// What holds for all that is seen through a mount, `MS_*` of mount(2).
@@ -54,12 +55,15 @@ pub struct Mount {
     pub owner: UserNamespace,
     flags: AtomicU32,
     /// Which of them were set in a namespace of mounts above, so that who is below can't clear them; [`LOCKED`]: nor take it away from its place.
-    locked: AtomicU32,
+    pub(super) locked: AtomicU32,
     /// Files that are open for writing through it.
     pub(super) writers: AtomicU32,
-    place: Mutex<Option<(Weak<Mount>, Arc<Dentry>)>>,
+    /// Who asked for it to go once nobody uses it (`MNT_EXPIRE`) did so since it was last used.
+    pub(super) expires: AtomicBool,
+    pub(super) sharing: Mutex<Sharing>,
+    pub(super) place: Mutex<Option<(Weak<Mount>, Arc<Dentry>)>>,
     /// What covers its dentries, by their addresses.
-    children: Mutex<BTreeMap<usize, Arc<Mount>>>,
+    pub(super) children: Mutex<BTreeMap<usize, Arc<Mount>>>,
 }
 
 /// What can't be cleared, once it is locked.
@@ -69,7 +73,10 @@ const KEPT: u32 = MountFlags::READ_ONLY.union(MountFlags::NO_SUID).union(MountFl
 const LOCKED_TIMES: u32 = 1 << 28;
 
 /// So is the place.
-const LOCKED: u32 = 1 << 29;
+pub(super) const LOCKED: u32 = 1 << 29;
+
+/// The type of file system that namespaces are in, each as one file.
+pub const NAMESPACES: &str = "nsfs";
 
 static NEXT: AtomicI32 = AtomicI32::new(20);
 
@@ -96,6 +103,8 @@ impl Mount {
             flags: AtomicU32::new(flags.bits()),
             locked: AtomicU32::new(0),
             writers: AtomicU32::new(0),
+            expires: AtomicBool::new(false),
+            sharing: Mutex::default(),
             place: Mutex::default(),
             children: Mutex::default(),
         })
@@ -142,7 +151,7 @@ impl Mount {
     }
 
     /// It belongs to a namespace of mounts below that where it was made.
-    fn lock(&self, place: bool) {
+    pub(super) fn lock(&self, place: bool) {
         let flags = self.flags().bits() & KEPT | LOCKED_TIMES | if place { LOCKED } else { 0 };
         self.locked.fetch_or(flags, Ordering::Relaxed);
     }
@@ -153,6 +162,39 @@ impl Mount {
         self.root.parent().is_none()
             && locked & MountFlags::READ_ONLY.bits() & !flags.bits() == 0
             && !self.children.lock().values().any(|child| child.is_locked())
+    }
+
+    /// Whether it shows a namespace, as a file.
+    pub(super) fn is_of_namespace(&self) -> bool {
+        self.root.fs().kind == NAMESPACES
+    }
+
+    /// Whether it is in a namespace of mounts below that where it was made.
+    pub(super) fn is_below(&self) -> bool {
+        self.locked.load(Ordering::Relaxed) & LOCKED_TIMES != 0
+    }
+
+    /// It comes, with all that is in it, from a namespace of mounts above: as one it may be taken away, but not in parts.
+    pub(super) fn lock_tree(self: &Arc<Self>) {
+        self.all().iter().for_each(|mount| mount.lock(!Arc::ptr_eq(mount, self)));
+    }
+
+    /// It is used.
+    pub fn touch(&self) {
+        if self.expires.load(Ordering::Relaxed) {
+            self.expires.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// It, and all that is mounted in it, each before what is mounted in that.
+    pub fn all(self: &Arc<Self>) -> Vec<Arc<Mount>> {
+        let mut all = Vec::new();
+        let mut todo = alloc::vec![self.clone()];
+        while let Some(mount) = todo.pop() {
+            todo.extend(mount.children().into_iter().rev());
+            all.push(mount);
+        }
+        all
     }
 
     /// The place it covers; none at the top, or once it is unmounted.
@@ -180,14 +222,35 @@ impl Mount {
     }
 
     /// Puts it at a place where nothing is mounted.
-    fn attach(self: &Arc<Self>, place: &Path) {
+    pub(super) fn attach(self: &Arc<Self>, place: &Path) {
         *self.place.lock() = Some((Arc::downgrade(&place.mount), place.dentry.clone()));
         place.mount.children.lock().insert(Arc::as_ptr(&place.dentry) as usize, self.clone());
         place.dentry.covered(true);
     }
 
+    /// Puts it at a place of a mount that heard of it: what is there already comes to lie on it.
+    fn attach_below(self: &Arc<Self>, place: &Path) {
+        let above = place.mount.child(&place.dentry);
+        above.iter().for_each(|above| above.detach());
+        self.attach(place);
+        above.iter().for_each(|above| above.attach(&self.path()));
+    }
+
+    /// It comes to a place, and to all places that hear of that.
+    pub(super) fn spread(self: &Arc<Self>, place: &Path) {
+        let copies = propagation::copies(self, place);
+        self.attach(place);
+        copies.iter().for_each(|(copy, place)| copy.attach_below(place));
+    }
+
+    /// Takes it away from its place for good.
+    pub(super) fn remove(self: &Arc<Self>) {
+        self.set_propagation(Propagation::Private);
+        self.detach();
+    }
+
     /// Takes it away from its place.
-    fn detach(self: &Arc<Self>) {
+    pub(super) fn detach(self: &Arc<Self>) {
         let Some((mount, dentry)) = self.place.lock().take() else { return };
         dentry.covered(false);
         if let Some(mount) = mount.upgrade() {
@@ -197,14 +260,29 @@ impl Mount {
 
     /// A copy that isn't anywhere, showing `root`.
     fn copy(&self, root: Arc<Dentry>) -> Arc<Mount> {
-        let copy = Mount::owned(root, self.flags(), &self.source, &self.options, &self.owner);
+        let copy = Mount::owned(root, self.flags() - MountFlags::INTERNAL, &self.source, &self.options, &self.owner);
         copy.locked.store(self.locked.load(Ordering::Relaxed), Ordering::Relaxed);
         copy
     }
 
+    /// A copy to be shown at another place, with all that is mounted within `root` if it is to be `deep`.
+    pub(super) fn copied(&self, root: &Arc<Dentry>, deep: bool) -> Arc<Mount> {
+        let copy = if deep {
+            self.copy_all(root, Copying::Bind)
+        } else {
+            let copy = self.copy(root.clone());
+            copy.share_as(self, false);
+            copy
+        };
+        copy.locked.fetch_and(!LOCKED, Ordering::Relaxed);
+        copy
+    }
+
     /// A copy with all that is mounted within `root` (`MS_REC`).
-    fn copy_all(&self, root: &Arc<Dentry>) -> Arc<Mount> {
+    pub(super) fn copy_all(&self, root: &Arc<Dentry>, how: Copying) -> Arc<Mount> {
+        let slave = how == Copying::Slave;
         let copy = self.copy(root.clone());
+        copy.share_as(self, slave);
         // Mounts can be nested as deep as paths are long; so this is a list, not recursion.
         let mut todo: Vec<(Vec<Arc<Mount>>, Arc<Mount>)> = alloc::vec![(self.children(), copy.clone())];
         while let Some((children, parent)) = todo.pop() {
@@ -213,7 +291,11 @@ impl Mount {
                 if Arc::ptr_eq(&parent, &copy) && !place.dentry.is_within(root) {
                     continue;
                 }
+                if how == Copying::Bind && child.is_unbindable() {
+                    continue;
+                }
                 let twin = child.copy(child.root.clone());
+                twin.share_as(&child, slave);
                 twin.attach(&Path { mount: parent.clone(), dentry: place.dentry });
                 todo.push((child.children(), twin));
             }
@@ -222,9 +304,21 @@ impl Mount {
     }
 }
 
+/// What mounts are copied for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Copying {
+    /// To be shown at another place: without those that can't be.
+    Bind,
+    /// A namespace.
+    All,
+    /// One that only hears of this one.
+    Slave,
+}
+
 impl Drop for Mount {
     /// In a loop: a deep pile must not end in deep recursion.
     fn drop(&mut self) {
+        self.sharing.lock().end();
         let mut todo: Vec<Arc<Mount>> = core::mem::take(&mut *self.children.lock()).into_values().collect();
         while let Some(mount) = todo.pop() {
             if let Some((_, dentry)) = mount.place.lock().take() {
@@ -234,205 +328,5 @@ impl Drop for Mount {
                 todo.extend(core::mem::take(&mut *last.children.lock()).into_values());
             }
         }
-    }
-}
-
-/// The most mounts of a namespace (Linux: `fs.mount-max`).
-const MOST: usize = 100_000;
-
-/// Mounts as a group of processes sees them.
-pub struct Namespace {
-    /// What tells it from others.
-    pub number: u64,
-    /// Whose capabilities count for what is mounted in it.
-    pub owner: UserNamespace,
-    root: Mutex<Arc<Mount>>,
-    /// Taken while mounts come or go.
-    change: Mutex<()>,
-}
-
-impl Namespace {
-    /// A namespace in which `root` is the top.
-    pub fn new(root: Arc<Mount>) -> Arc<Self> {
-        Self::numbered(root, crate::task::spaces::FIRST_MOUNTS, UserNamespace::default())
-    }
-
-    fn numbered(root: Arc<Mount>, number: u64, owner: UserNamespace) -> Arc<Self> {
-        Arc::new(Namespace { number, owner, root: Mutex::new(root), change: Mutex::new(()) })
-    }
-
-    /// The top, with all that covers it.
-    pub fn root(&self) -> Path {
-        self.root.lock().path().down()
-    }
-
-    /// Whether a mount is one of its.
-    pub fn shows(&self, mount: &Arc<Mount>) -> bool {
-        let mut top = mount.clone();
-        while let Some(place) = top.place() {
-            top = place.mount;
-        }
-        Arc::ptr_eq(&top, &self.root.lock())
-    }
-
-    /// All mounts, each before what is mounted in it.
-    pub fn all(&self) -> Vec<Arc<Mount>> {
-        let mut all = Vec::new();
-        let mut todo = alloc::vec![self.root.lock().clone()];
-        while let Some(mount) = todo.pop() {
-            todo.extend(mount.children().into_iter().rev());
-            all.push(mount);
-        }
-        all
-    }
-
-    /// Mounts at a place.
-    ///
-    /// # Errors
-    /// `EINVAL`: the place is of another namespace. `ENOSPC`: there are too many. `ENOENT`: the place is gone. `ENOTDIR`: one is a directory, the other isn't.
-    pub fn mount(&self, mount: &Arc<Mount>, place: &Path) -> Result<()> {
-        use crate::fs::FileType::Directory;
-        if !self.shows(&place.mount) {
-            return Err(Errno::EINVAL);
-        }
-        let _change = self.change.lock();
-        if place.dentry.is_gone() {
-            return Err(Errno::ENOENT);
-        }
-        if (mount.root.inode().file_type() == Directory) != (place.inode().file_type() == Directory) {
-            return Err(Errno::ENOTDIR);
-        }
-        if self.all().len() >= MOST {
-            return Err(Errno::ENOSPC);
-        }
-        mount.attach(&place.clone().down());
-        Ok(())
-    }
-
-    /// Shows a place at another, with what is mounted in it if `deep` (`MS_BIND`, `MS_REC`).
-    ///
-    /// # Errors
-    /// Those of [`mount`](Self::mount). `EINVAL`: `from` is seen through another namespace, or without what would be left out it shows what is hidden.
-    pub fn bind(&self, from: &Path, place: &Path, deep: bool) -> Result<()> {
-        let hides =
-            |child: &Arc<Mount>| child.is_locked() && child.place().is_some_and(|place| place.dentry.is_within(&from.dentry));
-        if !self.shows(&from.mount) || !deep && from.mount.children().iter().any(hides) {
-            return Err(Errno::EINVAL);
-        }
-        let copy = if deep { from.mount.copy_all(&from.dentry) } else { from.mount.copy(from.dentry.clone()) };
-        copy.locked.fetch_and(!LOCKED, Ordering::Relaxed);
-        self.mount(&copy, place)
-    }
-
-    /// Moves a mount (`MS_MOVE`).
-    ///
-    /// # Errors
-    /// `EINVAL`: `from` isn't the root of a mount, or is the top. `ELOOP`: the place is within it.
-    pub fn shift(&self, from: &Path, place: &Path) -> Result<()> {
-        let _change = self.change.lock();
-        let ours = self.shows(&from.mount) && self.shows(&place.mount);
-        if !ours || from.mount.is_locked() || !Arc::ptr_eq(&from.dentry, &from.mount.root) || from.mount.place().is_none() {
-            return Err(Errno::EINVAL);
-        }
-        let mut above = Some(place.mount.clone());
-        while let Some(mount) = above {
-            if Arc::ptr_eq(&mount, &from.mount) {
-                return Err(Errno::ELOOP);
-            }
-            above = mount.place().map(|place| place.mount);
-        }
-        from.mount.detach();
-        from.mount.attach(&place.clone().down());
-        Ok(())
-    }
-
-    /// Takes a mount away; `lazily` even if it is in use (`MNT_DETACH`), with all that is mounted in it.
-    ///
-    /// # Errors
-    /// `EINVAL`: not the root of a mount. `EBUSY`: in use, or the top.
-    pub fn unmount(&self, at: Path, lazily: bool) -> Result<()> {
-        let _change = self.change.lock();
-        let Path { mount, dentry } = at;
-        if !Arc::ptr_eq(&dentry, &mount.root) || !self.shows(&mount) || mount.is_locked() {
-            return Err(Errno::EINVAL);
-        }
-        drop(dentry);
-        if mount.place.lock().is_none() {
-            return Err(if Arc::ptr_eq(&mount, &self.root.lock()) { Errno::EBUSY } else { Errno::EINVAL });
-        }
-        if !lazily {
-            // Ours, and its place's; any more is an open file, or somebody who stands there.
-            if !mount.children.lock().is_empty() || Arc::strong_count(&mount) > 2 {
-                return Err(Errno::EBUSY);
-            }
-            mount.detach();
-            return Ok(());
-        }
-        let mut todo = alloc::vec![mount];
-        while let Some(mount) = todo.pop() {
-            todo.extend(mount.children());
-            mount.detach();
-        }
-        Ok(())
-    }
-
-    /// Makes `new` the top, and puts the old top at `put_old` (pivot_root(2)); answers the old top. Both are known to be directories.
-    ///
-    /// # Errors
-    /// `EINVAL`: `new` isn't the root of a mount, or `put_old` isn't in it. `EBUSY`: `new` is the top, or `put_old` is.
-    pub fn pivot(&self, root: &Path, new: &Path, put_old: &Path) -> Result<Path> {
-        let _change = self.change.lock();
-        let old = root.mount.clone();
-        if Arc::ptr_eq(&new.mount, &old) || Arc::ptr_eq(&put_old.mount, &old) {
-            return Err(Errno::EBUSY);
-        }
-        let is_root = |path: &Path| Arc::ptr_eq(&path.dentry, &path.mount.root);
-        let ours = self.shows(&old) && self.shows(&new.mount) && !new.mount.is_locked();
-        if !ours
-            || !is_root(new)
-            || !is_root(root)
-            || new.mount.place().is_none()
-            || !put_old.is_below(new)
-            || !new.is_below(root)
-        {
-            return Err(Errno::EINVAL);
-        }
-        // What the old one hides, the new one has to.
-        let locked = old.locked.fetch_and(!LOCKED, Ordering::Relaxed) & LOCKED;
-        new.mount.locked.fetch_or(locked, Ordering::Relaxed);
-        let above = old.place();
-        new.mount.detach();
-        old.detach();
-        match &above {
-            Some(place) => new.mount.attach(place),
-            None => *self.root.lock() = new.mount.clone(),
-        }
-        old.attach(&put_old.clone().down());
-        Ok(old.path())
-    }
-
-    /// A copy of all mounts (`CLONE_NEWNS`) with this number and owner, and for each place in the old one the same in the new.
-    pub fn copy(&self, number: u64, owner: &UserNamespace) -> (Arc<Self>, impl Fn(&Path) -> Path + use<>) {
-        let _change = self.change.lock();
-        let top = self.root.lock().clone();
-        let copy = top.copy_all(&top.root);
-        let mut twins: Vec<(Arc<Mount>, Arc<Mount>)> = Vec::new();
-        let mut todo = alloc::vec![(top, copy.clone())];
-        while let Some((old, new)) = todo.pop() {
-            for child in old.children() {
-                if let Some(twin) = child.place().and_then(|place| new.child(&place.dentry)) {
-                    todo.push((child, twin));
-                }
-            }
-            if *owner != self.owner {
-                new.lock(!Arc::ptr_eq(&new, &copy));
-            }
-            twins.push((old, new));
-        }
-        let twin = move |path: &Path| {
-            let found = twins.iter().find(|(old, _)| Arc::ptr_eq(old, &path.mount));
-            Path { mount: found.map_or(&path.mount, |(_, new)| new).clone(), dentry: path.dentry.clone() }
-        };
-        (Namespace::numbered(copy, number, owner.clone()), twin)
     }
 }

@@ -27,6 +27,8 @@ mod kind {
     pub(super) const GETRULE: u16 = 34;
     pub(super) const NEWRULE: u16 = 32;
     pub(super) const GETQDISC: u16 = 38;
+    pub(super) const NEWNSID: u16 = 88;
+    pub(super) const GETNSID: u16 = 90;
     /// `RTM_MAX`.
     pub(super) const LAST: u16 = 123;
 }
@@ -57,6 +59,7 @@ const RTA_GATEWAY: u16 = 5;
 const RTA_PRIORITY: u16 = 6;
 const RTA_PREFSRC: u16 = 7;
 const RTA_TABLE: u16 = 15;
+const NETNSA_NSID: u16 = 1;
 const FRA_PRIORITY: u16 = 6;
 const FRA_TABLE: u16 = 15;
 
@@ -103,6 +106,9 @@ pub(super) fn carry_out(net: &Arc<NetSpace>, task: &Arc<Task>, request: &Message
         kind::GETROUTE if dump => Ok(reply.routes(interfaces, family)),
         kind::GETROUTE => reply.route_to(interfaces, request, family),
         kind::GETRULE if dump => Ok(reply.rules(family)),
+        // No namespace has a number in another.
+        kind::GETNSID if dump => Ok(Vec::new()),
+        kind::GETNSID => Ok(vec![reply.begin(kind::NEWNSID).bytes(&[0; 4]).number(NETNSA_NSID, u32::MAX).finish()]),
         // There are no neighbours, and no queues.
         kind::GETNEIGH | kind::GETQDISC if dump => Ok(Vec::new()),
         _ => Err(Errno::EOPNOTSUPP),

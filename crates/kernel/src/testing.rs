@@ -158,7 +158,7 @@ impl World {
         let tid = self.kernel.pids.allocate().expect("a number");
         let parts = Parts {
             tid,
-            process: Process::new(tid, Limits::default(), Arc::default(), 0),
+            process: Process::new(tid, Default::default(), Limits::default(), Arc::default(), 0),
             mm: Mm::new(&self.kernel.frames, LAYOUT),
             descriptors: Descriptors::new(),
             fs: Arc::new(Mutex::new(Context::new(&self.namespace))),

@@ -36,12 +36,12 @@ impl Futexes {
 
     /// Makes `task` the owner, or marks the word as waited for; answers whether it is the owner.
     fn acquire(&self, bucket: &Bucket, word: &Word, task: &Arc<Task>) -> Result<bool> {
-        let tid = task.tid() as u32;
+        let tid = task.name_of(task.tid()) as u32;
         let waited = if first_of(bucket, word.key).is_some() { c::FUTEX_WAITERS } else { 0 };
         let before = word.update(|now| match now & c::FUTEX_TID_MASK {
             0 => Ok(Some(now & c::FUTEX_OWNER_DIED | tid | waited)),
             owner if owner == tid => Err(Errno::EDEADLK),
-            owner if task.kernel().pids.task(owner as i32).is_none() => Err(Errno::ESRCH),
+            owner if task.kernel().pids.task(task.number_of(owner as i32)).is_none() => Err(Errno::ESRCH),
             _ => Ok(Some(now | c::FUTEX_WAITERS)),
         })?;
         Ok(before & c::FUTEX_TID_MASK == 0)
@@ -52,7 +52,7 @@ impl Futexes {
     /// # Errors
     /// `EPERM`: it isn't `task`'s. `EINVAL`: others wait there, but not for a lock. `EFAULT`.
     pub fn unlock_owned(&self, task: &Arc<Task>, word: &Word) -> Result<()> {
-        if word.load()? & c::FUTEX_TID_MASK != task.tid() as u32 {
+        if word.load()? & c::FUTEX_TID_MASK != task.name_of(task.tid()) as u32 {
             return Err(Errno::EPERM);
         }
         let mut woken = Woken::default();
@@ -67,7 +67,7 @@ impl Futexes {
         if !waiter.waits_for_lock() {
             return Err(Errno::EINVAL);
         }
-        word.update(|_| Ok(Some(waiter.task.tid() as u32 | c::FUTEX_WAITERS | more)))?;
+        word.update(|_| Ok(Some(waiter.task.name_of(waiter.task.tid()) as u32 | c::FUTEX_WAITERS | more)))?;
         self.remove(bucket, at);
         woken.add(waiter);
         Ok(())
@@ -132,7 +132,7 @@ impl Futexes {
                 .filter_map(|waiter| if let Role::Owner(word) = waiter.role() { Some(word) } else { None })
                 .collect();
             for word in waited {
-                if word.load().is_ok_and(|now| now & c::FUTEX_TID_MASK == task.tid() as u32) {
+                if word.load().is_ok_and(|now| now & c::FUTEX_TID_MASK == task.name_of(task.tid()) as u32) {
                     // Memory that is gone has no lock to hand over.
                     let _ = self.hand_over(&mut bucket, &word, c::FUTEX_OWNER_DIED, &mut woken);
                 }

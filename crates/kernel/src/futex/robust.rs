@@ -62,13 +62,13 @@ fn pass_on(task: &Arc<Task>, mm: &Arc<Mm>, address: u64, owned: bool, pending: b
     let Ok(key) = Key::of(mm, address, false) else { return };
     let word = Word { mm: mm.clone(), address, key };
     let before = word.update(|now| {
-        let ours = now & c::FUTEX_TID_MASK == task.tid() as u32;
+        let ours = now & c::FUTEX_TID_MASK == task.name_of(task.tid()) as u32;
         Ok(ours.then_some(now & c::FUTEX_WAITERS | c::FUTEX_OWNER_DIED))
     });
     let Ok(before) = before else { return };
     // It ended between giving the lock back and waking the next.
     let gave_back = pending && !owned && before == 0;
-    let waited_for = before & c::FUTEX_TID_MASK == task.tid() as u32 && before & c::FUTEX_WAITERS != 0 && !owned;
+    let waited_for = before & c::FUTEX_TID_MASK == task.name_of(task.tid()) as u32 && before & c::FUTEX_WAITERS != 0 && !owned;
     if gave_back || waited_for {
         wake_one(task, mm, address);
     }

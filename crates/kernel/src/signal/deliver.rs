@@ -154,7 +154,7 @@ fn act(task: &Arc<Task>, cpu: &mut dyn Cpu, info: &Siginfo) {
 
 fn by_default(task: &Arc<Task>, signal: i32) {
     let default = DefaultAction::of(signal);
-    if matches!(default, DefaultAction::Ignore | DefaultAction::Continue) || is_protected(&task.process, signal, false) {
+    if matches!(default, DefaultAction::Ignore | DefaultAction::Continue) || is_protected(&task.process, signal, true) {
         return;
     }
     if default != DefaultAction::Stop {

@@ -39,6 +39,18 @@ pub fn send_from_outside(target: Target<'_>, info: Siginfo) -> Result<()> {
     send_from(target, info, true)
 }
 
+/// Sends a signal for `sender`: to who is in a PID namespace below, it is one from outside.
+///
+/// # Errors
+/// See [`send`].
+pub fn send_by(sender: &Task, target: Target<'_>, info: Siginfo) -> Result<()> {
+    let process = match target {
+        Target::Process(process) => process,
+        Target::Task(task) => &task.process,
+    };
+    send_from(target, info, !sender.process.space.is_within(&process.space))
+}
+
 fn send_from(target: Target<'_>, info: Siginfo, outside: bool) -> Result<()> {
     let process = match target {
         Target::Process(process) => process.clone(),
@@ -100,9 +112,9 @@ fn send_from(target: Target<'_>, info: Siginfo, outside: bool) -> Result<()> {
     Ok(())
 }
 
-/// As a task is told it: with the number that the sender has where the task is.
+/// As a task is told it: with the numbers that the sender has where the task is.
 fn told(task: &Task, info: Siginfo) -> Siginfo {
-    if info.has_sender() { info.from(info.pid(), task.credentials().space.show_user(info.uid())) } else { info }
+    if info.has_sender() { info.from(task.name_of(info.pid()), task.credentials().space.show_user(info.uid())) } else { info }
 }
 
 fn add(pending: &mut Pending, info: Siginfo, room: usize) -> Result<()> {

@@ -225,5 +225,5 @@ pub fn real_credentials_of(task: &Arc<Task>) -> Ucred {
 /// Who somebody is, as a task is told.
 pub fn shown(task: &Task, who: Ucred) -> Ucred {
     let space = &task.credentials().space;
-    Ucred { uid: space.show_user(who.uid), gid: space.show_group(who.gid), ..who }
+    Ucred { pid: task.name_of(who.pid), uid: space.show_user(who.uid), gid: space.show_group(who.gid) }
 }

@@ -106,8 +106,9 @@ impl Sent {
 fn claimed(task: &Arc<Task>, data: &[u8]) -> Result<Ucred> {
     let mut claimed = Ucred::read_from_bytes(data).map_err(|_| Errno::EINVAL)?;
     let own = task.credentials();
+    claimed.pid = task.number_of(claimed.pid);
     (claimed.uid, claimed.gid) = (own.space.user(claimed.uid)?, own.space.group(claimed.gid)?);
-    if claimed.pid != task.process.pid && !own.has(c::CAP_SYS_ADMIN) {
+    if claimed.pid != task.process.pid && !own.has_in(&task.process.space.owner(), c::CAP_SYS_ADMIN) {
         return Err(Errno::EPERM);
     }
     let uid = [own.uid.real, own.uid.effective, own.uid.saved].contains(&claimed.uid) || own.has_own(c::CAP_SETUID);

@@ -122,15 +122,16 @@ fn owner(cx: &mut Cx<'_>, description: &Description, command: u32, argument: u64
                 return Err(Errno::EINVAL);
             }
             let kind = if id < 0 { c::F_OWNER_PGRP } else { c::F_OWNER_PID };
-            if id > 0 && cx.kernel.pids.task(id).is_none() {
+            let number = cx.task.number_of(id.abs());
+            if id > 0 && cx.kernel.pids.task(number).is_none() {
                 return Err(Errno::ESRCH);
             }
-            *owner = Owner { kind: kind as i32, id: id.abs(), uids: uids(cx.task), ..*owner };
+            *owner = Owner { kind: kind as i32, id: number, uids: uids(cx.task), ..*owner };
         }
         c::F_GETOWN => {
             let sign = if owner.kind == c::F_OWNER_PGRP as i32 { -1 } else { 1 };
             // A group's number is negative, and no error.
-            return Ok(Flow::Done(i64::from(sign * owner.id) as u64));
+            return Ok(Flow::Done(i64::from(sign * cx.task.name_of(owner.id)) as u64));
         }
         F_SETOWN_EX => {
             drop(owner);
@@ -138,6 +139,7 @@ fn owner(cx: &mut Cx<'_>, description: &Description, command: u32, argument: u64
             if !(0..=2).contains(&kind) {
                 return Err(Errno::EINVAL);
             }
+            let id = cx.task.number_of(id);
             if id < 0 || id > 0 && kind != c::F_OWNER_PGRP as i32 && cx.kernel.pids.task(id).is_none() {
                 return Err(Errno::ESRCH);
             }
@@ -145,7 +147,7 @@ fn owner(cx: &mut Cx<'_>, description: &Description, command: u32, argument: u64
             *owner = Owner { kind, id, uids: uids(cx.task), ..*owner };
         }
         F_GETOWN_EX => {
-            let (kind, id) = (owner.kind, owner.id);
+            let (kind, id) = (owner.kind, cx.task.name_of(owner.id));
             drop(owner);
             mm.put(argument, &[if id == 0 { c::F_OWNER_PID as i32 } else { kind }, id])?;
         }
@@ -197,7 +199,7 @@ fn record_lock(cx: &mut Cx<'_>, description: &Arc<Description>, command: u32, ad
                 flock.whence = c::SEEK_SET as i16;
                 flock.start = found.start as i64;
                 flock.len = if found.last == u64::MAX { 0 } else { (found.last - found.start + 1) as i64 };
-                flock.pid = found.pid;
+                flock.pid = cx.task.name_of(found.pid);
             }
         }
         mm.put(address, &flock)?;

@@ -286,7 +286,7 @@ fn give_up(waiting: &[Waiting]) -> Option<usize> {
 fn get_robust_list(cx: &mut Cx<'_>, [pid, head, len, ..]: Args) -> SysResult {
     let task = match pid as i32 {
         0 => cx.task.clone(),
-        pid => cx.kernel.pids.task(pid).ok_or(Errno::ESRCH)?,
+        pid => cx.kernel.pids.task(cx.task.number_of(pid)).ok_or(Errno::ESRCH)?,
     };
     let (own, other) = (cx.task.credentials(), task.credentials());
     if !Arc::ptr_eq(&task.process, &cx.task.process)

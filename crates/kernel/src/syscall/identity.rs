@@ -282,7 +282,7 @@ fn capget(cx: &mut Cx<'_>, [header, data, ..]: Args) -> SysResult {
     if pid < 0 {
         return Err(Errno::EINVAL);
     }
-    let task = if pid == 0 { cx.task.clone() } else { cx.kernel.pids.task(pid).ok_or(Errno::ESRCH)? };
+    let task = if pid == 0 { cx.task.clone() } else { cx.kernel.pids.task(cx.task.number_of(pid)).ok_or(Errno::ESRCH)? };
     if data == 0 {
         return Ok(Flow::Done(0));
     }
@@ -299,7 +299,7 @@ fn capget(cx: &mut Cx<'_>, [header, data, ..]: Args) -> SysResult {
 
 fn capset(cx: &mut Cx<'_>, [header, data, ..]: Args) -> SysResult {
     let (count, pid) = version(cx, header)?;
-    if pid != 0 && pid != cx.task.tid() {
+    if pid != 0 && cx.task.number_of(pid) != cx.task.tid() {
         return Err(Errno::EPERM);
     }
     let parts: Vec<CapData> = cx.task.mm().get_all(data, count)?;

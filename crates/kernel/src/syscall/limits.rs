@@ -36,7 +36,7 @@ fn prlimit(cx: &mut Cx<'_>, [pid, resource, new, old, ..]: Args) -> SysResult {
     let (pid, resource) = (pid as i32, resource as u32);
     let mm = cx.task.mm();
     let limit: Option<Rlimit> = if new == 0 { None } else { Some(mm.get(new)?) };
-    let target = if pid == 0 { cx.task.clone() } else { cx.kernel.pids.task(pid).ok_or(Errno::ESRCH)? };
+    let target = if pid == 0 { cx.task.clone() } else { cx.kernel.pids.task(cx.task.number_of(pid)).ok_or(Errno::ESRCH)? };
     if !Arc::ptr_eq(&target.process, &cx.task.process) {
         check_access(cx.task, &target)?;
     }

@@ -34,6 +34,7 @@ fn may_mount(task: &Arc<Task>, kind: &[u8], flags: MountFlags) -> Result<()> {
         b"tmpfs" | b"ramfs" | b"devpts" => own.space.clone(),
         // It shows a network.
         b"sysfs" => task.net().owner.clone(),
+        b"proc" => task.process.space.owner(),
         _ => UserNamespace::default(),
     };
     if !own.has_in(&owner, c::CAP_SYS_ADMIN) {

@@ -18,8 +18,8 @@ use insula_abi::process::CloneArgs;
 use insula_abi::signal::Siginfo;
 
 pub(crate) const CALLS: &[Entry] = &[
-    partial(Sysno::clone, "namespaces of mounts, UTS, IPC, networks, control groups, users", clone_by_registers),
-    partial(Sysno::clone3, "namespaces of mounts, UTS, IPC, networks, control groups, users; no cgroups", clone3),
+    partial(Sysno::clone, "namespaces of mounts, UTS, IPC, networks, control groups, users, PIDs", clone_by_registers),
+    partial(Sysno::clone3, "namespaces of mounts, UTS, IPC, networks, control groups, users, PIDs; no cgroups", clone3),
     full(Sysno::fork, |cx, _| clone(cx, &Request { exit_signal: c::SIGCHLD as i32, ..Request::default() })),
     full(Sysno::vfork, |cx, _| {
         let flags = u64::from(c::CLONE_VFORK | c::CLONE_VM);
@@ -41,12 +41,12 @@ pub(crate) const CALLS: &[Entry] = &[
     full(Sysno::waitid, waitid),
     full(Sysno::set_tid_address, |cx, [address, ..]| {
         cx.task.clear_child_tid.store(address, Ordering::Relaxed);
-        Ok(cx.task.tid().into())
+        Ok(cx.task.name_of(cx.task.tid()).into())
     }),
-    full(Sysno::gettid, |cx, _| Ok(cx.task.tid().into())),
-    full(Sysno::getpid, |cx, _| Ok(cx.task.process.pid.into())),
-    full(Sysno::getppid, |cx, _| Ok(cx.kernel.pids.lock().parent(cx.task.process.pid).into())),
-    full(Sysno::getpgrp, |cx, _| Ok(cx.kernel.pids.lock().group_of(cx.task.process.pid).into())),
+    full(Sysno::gettid, |cx, _| Ok(cx.task.name_of(cx.task.tid()).into())),
+    full(Sysno::getpid, |cx, _| Ok(cx.task.name_of(cx.task.process.pid).into())),
+    full(Sysno::getppid, |cx, _| Ok(cx.task.name_of(cx.kernel.pids.lock().parent(cx.task.process.pid)).into())),
+    full(Sysno::getpgrp, |cx, _| Ok(cx.task.name_of(cx.kernel.pids.lock().group_of(cx.task.process.pid)).into())),
     full(Sysno::getpgid, |cx, [pid, ..]| with_node(cx, pid, |tree, pid| tree.group_of(pid))),
     full(Sysno::getsid, |cx, [pid, ..]| with_node(cx, pid, |tree, pid| tree.session_of(pid).map_or(0, |session| session.id))),
     full(Sysno::setpgid, setpgid),
@@ -166,8 +166,8 @@ fn wait4(cx: &mut Cx<'_>, [pid, status, options, usage, ..]: Args) -> SysResult 
         i32::MIN => return Err(Errno::ESRCH),
         -1 => Which::Any,
         0 => Which::Group(0),
-        group if group < 0 => Which::Group(-group),
-        pid => Which::Process(pid),
+        group if group < 0 => Which::Group(cx.task.number_of(-group)),
+        pid => Which::Process(cx.task.number_of(pid)),
     };
     wait(cx, which, options | c::WEXITED, move |task, change| {
         let Some(change) = change else { return Ok(0) };
@@ -193,8 +193,8 @@ fn waitid(cx: &mut Cx<'_>, [kind, id, info, options, usage, _]: Args) -> SysResu
     let id = id as i32;
     let which = match kind as u32 {
         c::P_ALL => Which::Any,
-        c::P_PID if id > 0 => Which::Process(id),
-        c::P_PGID if id >= 0 => Which::Group(id),
+        c::P_PID if id > 0 => Which::Process(cx.task.number_of(id)),
+        c::P_PGID if id >= 0 => Which::Group(cx.task.number_of(id)),
         c::P_PIDFD if id >= 0 => {
             let description = cx.task.file(id)?;
             let process = description.as_file::<Pidfd>().ok_or(Errno::EBADF)?.process.clone();
@@ -244,7 +244,7 @@ fn with_node(cx: &Cx<'_>, pid: u64, ask: impl FnOnce(&crate::task::pids::Tree, i
     let pid = process_of(cx, pid as i32)?;
     let tree = cx.kernel.pids.lock();
     tree.process(pid).ok_or(Errno::ESRCH)?;
-    Ok(ask(&tree, pid).into())
+    Ok(cx.task.name_of(ask(&tree, pid)).into())
 }
 
 /// The process that a number means, which may be that of any of its tasks; 0 is the caller's.
@@ -254,15 +254,16 @@ fn with_node(cx: &Cx<'_>, pid: u64, ask: impl FnOnce(&crate::task::pids::Tree, i
 pub(super) fn process_of(cx: &Cx<'_>, pid: i32) -> Result<i32> {
     match pid {
         0 => Ok(cx.task.process.pid),
-        pid => match cx.kernel.pids.task(pid) {
-            Some(task) => Ok(task.process.pid),
-            None => cx.kernel.pids.process(pid).map(|process| process.pid).ok_or(Errno::ESRCH),
-        },
+        pid => {
+            let number = cx.task.number_of(pid);
+            let task = cx.kernel.pids.task(number).map(|task| task.process.clone());
+            task.or_else(|| cx.kernel.pids.process(number)).map(|process| process.pid).ok_or(Errno::ESRCH)
+        }
     }
 }
 
 fn setpgid(cx: &mut Cx<'_>, [pid, group, ..]: Args) -> SysResult {
-    let (pid, group) = (pid as i32, group as i32);
+    let (pid, group) = (cx.task.number_of(pid as i32), cx.task.number_of(group as i32));
     let ours = cx.task.process.pid;
     let pid = if pid == 0 { ours } else { pid };
     let group = if group == 0 { pid } else { group };
@@ -302,7 +303,7 @@ fn setsid(cx: &mut Cx<'_>, _: Args) -> SysResult {
         node.session = session;
     }
     tree.join_group(pid, pid);
-    Ok(pid.into())
+    Ok(cx.task.name_of(pid).into())
 }
 
 fn pidfd_open(cx: &mut Cx<'_>, [pid, flags, ..]: Args) -> SysResult {
@@ -310,6 +311,7 @@ fn pidfd_open(cx: &mut Cx<'_>, [pid, flags, ..]: Args) -> SysResult {
     if flags as u32 & !c::O_NONBLOCK != 0 || pid <= 0 {
         return Err(Errno::EINVAL);
     }
+    let pid = cx.task.number_of(pid);
     let process = match cx.kernel.pids.process(pid) {
         Some(process) => process,
         // A thread that isn't its process's first: it has no descriptor of its own here.
@@ -344,7 +346,7 @@ fn kcmp(cx: &mut Cx<'_>, [first, second, kind, one, other, _]: Args) -> SysResul
     const SIGHAND: i32 = 4;
     const IO: i32 = 5;
     const SYSVSEM: i32 = 6;
-    let task = |tid: u64| cx.kernel.pids.task(tid as i32).ok_or(Errno::ESRCH);
+    let task = |tid: u64| cx.kernel.pids.task(cx.task.number_of(tid as i32)).ok_or(Errno::ESRCH);
     let (first, second) = (task(first)?, task(second)?);
     if !cx.task.may_attach(&first) || !cx.task.may_attach(&second) {
         return Err(Errno::EPERM);

@@ -31,7 +31,7 @@ fn copy(cx: &mut Cx<'_>, [pid, own, own_count, other, other_count, flags]: Args,
     let mm = cx.task.mm();
     let mut near = UserBuf::vectored(&mm, own, own_count)?;
     let far = UserBuf::vectored(&mm, other, other_count)?;
-    let target = cx.kernel.pids.task(pid as i32).ok_or(Errno::ESRCH)?;
+    let target = cx.kernel.pids.task(cx.task.number_of(pid as i32)).ok_or(Errno::ESRCH)?;
     if !cx.task.may_attach(&target) {
         return Err(Errno::EPERM);
     }

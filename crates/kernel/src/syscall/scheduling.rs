@@ -75,7 +75,7 @@ fn target(cx: &Cx<'_>, pid: u64) -> Result<Arc<Task>> {
     match pid as i32 {
         pid if pid < 0 => Err(Errno::EINVAL),
         0 => Ok(cx.task.clone()),
-        pid => cx.kernel.pids.task(pid).ok_or(Errno::ESRCH),
+        pid => cx.kernel.pids.task(cx.task.number_of(pid)).ok_or(Errno::ESRCH),
     }
 }
 
@@ -252,11 +252,11 @@ fn rr_interval(cx: &mut Cx<'_>, [pid, interval, ..]: Args) -> SysResult {
 fn several(cx: &Cx<'_>, which: u32, who: i32) -> Result<Vec<Arc<Task>>> {
     let tasks = match which {
         c::PRIO_PROCESS => {
-            let task = if who == 0 { Some(cx.task.clone()) } else { cx.kernel.pids.task(who) };
+            let task = if who == 0 { Some(cx.task.clone()) } else { cx.kernel.pids.task(cx.task.number_of(who)) };
             task.into_iter().collect()
         }
         c::PRIO_PGRP => {
-            let group = if who == 0 { cx.kernel.pids.lock().group_of(cx.task.process.pid) } else { who };
+            let group = if who == 0 { cx.kernel.pids.lock().group_of(cx.task.process.pid) } else { cx.task.number_of(who) };
             cx.kernel.pids.group(group).iter().flat_map(|process| process.tasks()).collect()
         }
         c::PRIO_USER => {

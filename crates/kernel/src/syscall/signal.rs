@@ -3,7 +3,7 @@
 use super::{Args, Cx, Entry, full};
 use crate::fs::Description;
 use crate::fs::pseudo::Node;
-use crate::signal::send::{Target, may_signal, send};
+use crate::signal::send::{Target, may_signal, send_by};
 use crate::signal::{self, SigSet, frame};
 use crate::task::pidfd::Pidfd;
 use crate::task::{Process, Task, users};
@@ -231,7 +231,7 @@ fn check_number(signal: i32) -> Result<()> {
 /// Sends to a process, if that is allowed; signal 0 only asks.
 fn send_to(cx: &Cx<'_>, process: &Arc<Process>, info: Siginfo) -> Result<()> {
     may_signal(cx.task, process, info.signo)?;
-    if info.signo == 0 { Ok(()) } else { send(Target::Process(process), info) }
+    if info.signo == 0 { Ok(()) } else { send_by(cx.task, Target::Process(process), info) }
 }
 
 fn kill(cx: &mut Cx<'_>, [pid, signal, ..]: Args) -> SysResult {
@@ -239,15 +239,19 @@ fn kill(cx: &mut Cx<'_>, [pid, signal, ..]: Args) -> SysResult {
     let targets: Vec<Arc<Process>> = match pid {
         i32::MIN => return Err(Errno::ESRCH),
         -1 => {
-            let others = |process: &Arc<Process>| !process.is_init() && process.pid != cx.task.process.pid;
+            let others = |process: &Arc<Process>| {
+                let init = process.is_init() && cx.task.name_of(process.pid) == 1;
+                !init && process.pid != cx.task.process.pid && process.space.is_within(&cx.task.process.space)
+            };
             cx.kernel.pids.processes().into_iter().filter(others).collect()
         }
         0 => {
             let tree = cx.kernel.pids.lock();
             tree.members(tree.group_of(cx.task.process.pid))
         }
-        group if group < 0 => cx.kernel.pids.group(-group),
+        group if group < 0 => cx.kernel.pids.group(cx.task.number_of(-group)),
         pid => {
+            let pid = cx.task.number_of(pid);
             let leader = cx.kernel.pids.task(pid).map(|task| task.process.clone());
             leader.or_else(|| cx.kernel.pids.process(pid)).into_iter().collect()
         }
@@ -274,14 +278,14 @@ fn find_task(cx: &Cx<'_>, pid: Option<i32>, tid: i32) -> Result<Arc<Task>> {
     if tid <= 0 {
         return Err(Errno::EINVAL);
     }
-    let task = cx.kernel.pids.task(tid).ok_or(Errno::ESRCH)?;
-    if pid.is_some_and(|pid| pid != task.process.pid) { Err(Errno::ESRCH) } else { Ok(task) }
+    let task = cx.kernel.pids.task(cx.task.number_of(tid)).ok_or(Errno::ESRCH)?;
+    if pid.is_some_and(|pid| cx.task.number_of(pid) != task.process.pid) { Err(Errno::ESRCH) } else { Ok(task) }
 }
 
 fn send_to_task(cx: &Cx<'_>, task: &Arc<Task>, info: Siginfo) -> SysResult {
     may_signal(cx.task, &task.process, info.signo)?;
     if info.signo != 0 {
-        send(Target::Task(task), info)?;
+        send_by(cx.task, Target::Task(task), info)?;
     }
     Ok(Flow::Done(0))
 }
@@ -292,13 +296,13 @@ fn kill_task(cx: &mut Cx<'_>, pid: Option<i32>, tid: i32, signal: i32) -> SysRes
     send_to_task(cx, &task, from_us(cx, signal, c::SI_TKILL))
 }
 
-/// With the kernel's number of the user that a program says it is from.
+/// With the kernel's numbers of the process and the user that a program says it is from.
 fn from_elsewhere(cx: &Cx<'_>, info: Siginfo) -> Siginfo {
     let space = &cx.task.credentials().space;
-    if space.is_first() || !info.has_sender() {
+    if space.is_first() && cx.task.process.space.is_first() || !info.has_sender() {
         return info;
     }
-    info.from(info.pid(), space.user(info.uid()).unwrap_or(users::NOBODY))
+    info.from(cx.task.number_of(info.pid()), space.user(info.uid()).unwrap_or(users::NOBODY))
 }
 
 /// What a program sends with a signal. It must not look as if the kernel, or kill(2), had sent it to others.
@@ -313,7 +317,7 @@ fn given(cx: &Cx<'_>, signal: i32, address: u64, own: bool) -> Result<Siginfo> {
 }
 
 fn sigqueueinfo(cx: &mut Cx<'_>, [pid, signal, info, ..]: Args) -> SysResult {
-    let (pid, signal) = (pid as i32, signal as i32);
+    let (pid, signal) = (cx.task.number_of(pid as i32), signal as i32);
     let info = given(cx, signal, info, pid == cx.task.process.pid)?;
     check_number(signal)?;
     let process = match cx.kernel.pids.task(pid) {
@@ -328,7 +332,7 @@ fn tgsigqueueinfo(cx: &mut Cx<'_>, [pid, tid, signal, info, ..]: Args) -> SysRes
     if pid <= 0 || tid <= 0 {
         return Err(Errno::EINVAL);
     }
-    let info = given(cx, signal, info, pid == cx.task.process.pid)?;
+    let info = given(cx, signal, info, cx.task.number_of(pid) == cx.task.process.pid)?;
     let task = find_task(cx, Some(pid), tid)?;
     check_number(signal)?;
     send_to_task(cx, &task, info)

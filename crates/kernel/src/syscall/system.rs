@@ -2,7 +2,9 @@
 
 use super::{Args, Cx, Entry, Level, full, partial};
 use crate::sync::Mutex;
+use crate::task::pid_namespaces::of_child;
 use crate::task::pidfd::Pidfd;
+use crate::task::spaces::Spaces;
 use crate::task::{Task, spaces};
 use crate::{Errno, Flow, Result, SysResult};
 use alloc::sync::Arc;
@@ -28,7 +30,7 @@ pub(crate) const CALLS: &[Entry] = &[
     full(Sysno::sethostname, |cx, [name, len, ..]| set_name(cx, name, len, |names| &mut names.nodename)),
     full(Sysno::setdomainname, |cx, [name, len, ..]| set_name(cx, name, len, |names| &mut names.domainname)),
     partial(Sysno::sysinfo, "no load averages", sysinfo),
-    partial(Sysno::unshare, "files, descriptors; namespaces of mounts, UTS, IPC, networks, control groups, users", unshare),
+    partial(Sysno::unshare, "files, descriptors; namespaces of mounts, UTS, IPC, networks, control groups, users, PIDs", unshare),
     full(Sysno::reboot, reboot),
     refused(Sysno::acct, |cx, [path, ..]| match path {
         // Nothing is accounted, so that is what is asked for.
@@ -54,7 +56,7 @@ pub(crate) const CALLS: &[Entry] = &[
     refused(Sysno::syslog, |cx, _| only_with(cx, c::CAP_SYSLOG, Errno::EPERM)),
     refused(Sysno::bpf, |cx, _| only_with(cx, c::CAP_BPF, Errno::EPERM)),
     refused(Sysno::perf_event_open, |cx, _| only_with(cx, c::CAP_PERFMON, Errno::ENOSYS)),
-    partial(Sysno::setns, "mounts, UTS, IPC, networks, control groups, users", |cx, [fd, kind, ..]| {
+    partial(Sysno::setns, "mounts, UTS, IPC, networks, control groups, users, PIDs", |cx, [fd, kind, ..]| {
         let description = cx.task.file(fd as i32)?;
         match description.as_file::<Pidfd>() {
             Some(pidfd) => spaces::enter_of(cx.task, &pidfd.process, kind as u32)?,
@@ -128,10 +130,13 @@ fn unshare(cx: &mut Cx<'_>, [flags, ..]: Args) -> SysResult {
     if flags & !(known | namespaces) != 0 {
         return Err(Errno::EINVAL);
     }
-    if has(c::CLONE_THREAD | c::CLONE_SIGHAND | c::CLONE_VM | c::CLONE_NEWUSER) && cx.task.process.lock().threads.len() > 1 {
+    if has(c::CLONE_THREAD | c::CLONE_SIGHAND | c::CLONE_VM | c::CLONE_NEWUSER | c::CLONE_NEWPID)
+        && cx.task.process.lock().threads.len() > 1
+    {
         return Err(Errno::EINVAL);
     }
     let credentials = spaces::check(cx.task, flags)?;
+    let pids = if has(c::CLONE_NEWPID) { Some(of_child(cx.task, flags, &credentials.space)?) } else { None };
     if has(c::CLONE_FILES) {
         let copy = cx.task.descriptors().copy();
         cx.task.set_descriptors(copy);
@@ -143,6 +148,9 @@ fn unshare(cx: &mut Cx<'_>, [flags, ..]: Args) -> SysResult {
         cx.task.set_credentials((*credentials).clone());
     }
     spaces::renew(cx.task, flags);
+    if let Some(pids) = pids {
+        cx.task.set_spaces(Spaces { pids, ..cx.task.spaces() });
+    }
     Ok(Flow::Done(0))
 }
 
@@ -151,9 +159,10 @@ fn own_place(task: &Arc<Task>) {
     task.set_fs(Arc::new(Mutex::new(copy)));
 }
 
-/// In a sandbox it ends the first process, by the signal that tells which end was meant, as in a PID namespace of Linux.
+/// In a sandbox it ends the first process, or that of a PID namespace, by the signal that tells which end was meant, as in a PID namespace of Linux.
 fn reboot(cx: &mut Cx<'_>, [magic, magic2, command, ..]: Args) -> SysResult {
-    if !cx.task.credentials().has(c::CAP_SYS_BOOT) {
+    let space = &cx.task.process.space;
+    if !cx.task.credentials().has_in(&space.owner(), c::CAP_SYS_BOOT) {
         return Err(Errno::EPERM);
     }
     let second = [c::LINUX_REBOOT_MAGIC2, c::LINUX_REBOOT_MAGIC2A, c::LINUX_REBOOT_MAGIC2B, c::LINUX_REBOOT_MAGIC2C];
@@ -165,7 +174,7 @@ fn reboot(cx: &mut Cx<'_>, [magic, magic2, command, ..]: Args) -> SysResult {
         c::LINUX_REBOOT_CMD_HALT | c::LINUX_REBOOT_CMD_POWER_OFF => c::SIGINT,
         _ => return Err(Errno::EINVAL),
     };
-    let first = cx.kernel.pids.process(1).ok_or(Errno::EINVAL)?;
+    let first = cx.kernel.pids.process(space.init().unwrap_or(1)).ok_or(Errno::EINVAL)?;
     first.end(crate::signal::send::status_of(signal as i32, false));
     Ok(Flow::Done(0))
 }

@@ -176,8 +176,8 @@ fn shmctl(cx: &mut Cx<'_>, [id, command, address, ..]: Args) -> SysResult {
                 atime: last.attached,
                 dtime: last.detached,
                 ctime: last.changed,
-                cpid: segment.creator,
-                lpid: last.pid,
+                cpid: cx.task.name_of(segment.creator),
+                lpid: cx.task.name_of(last.pid),
                 nattch: segment.attached(),
                 ..ShmidDs::default()
             };
@@ -334,7 +334,7 @@ fn semctl(cx: &mut Cx<'_>, [id, number, command, argument, ..]: Args) -> SysResu
             Ok(Flow::Done(0))
         }
         abi::sem::GETVAL => Ok(u32::from(allowed(READ)?.get(number)?.value).into()),
-        abi::sem::GETPID => Ok(allowed(READ)?.get(number)?.pid.into()),
+        abi::sem::GETPID => Ok(cx.task.name_of(allowed(READ)?.get(number)?.pid).into()),
         abi::sem::GETNCNT => Ok(allowed(READ)?.waiters(number, false)?.into()),
         abi::sem::GETZCNT => Ok(allowed(READ)?.waiters(number, true)?.into()),
         abi::sem::GETALL => {

@@ -86,7 +86,8 @@ fn notice(cx: &Cx<'_>, event: Option<&Sigevent>) -> Result<Notice> {
     match kind {
         c::SIGEV_SIGNAL | c::SIGEV_THREAD => Ok(Notice::Process(event.signo, event.value)),
         c::SIGEV_THREAD_ID => {
-            let task = cx.kernel.pids.task(event.tid).filter(|task| Arc::ptr_eq(&task.process, &cx.task.process));
+            let task =
+                cx.kernel.pids.task(cx.task.number_of(event.tid)).filter(|task| Arc::ptr_eq(&task.process, &cx.task.process));
             Ok(Notice::Task(Arc::downgrade(&task.ok_or(Errno::EINVAL)?), event.signo, event.value))
         }
         _ => Err(Errno::EINVAL),

@@ -1,7 +1,7 @@
 //! Processes that nobody in the sandbox makes: the first, and others that are put beside it from outside.
 
 use super::pids::Node;
-use super::{Credentials, Limits, Parts, Process, Task};
+use super::{Credentials, Limits, Parts, PidNamespace, Process, Task};
 use crate::fs::{Context, Descriptors};
 use crate::mm::Mm;
 use crate::signal::{Actions, SigSet};
@@ -123,7 +123,7 @@ impl Kernel {
             return Err(Errno::EINVAL);
         }
         let actions = Arc::new(Mutex::new(Actions::default()));
-        let process = Process::new(pid, boot.limits.clone(), actions, self.host.clock.monotonic());
+        let process = Process::new(pid, PidNamespace::default(), boot.limits.clone(), actions, self.host.clock.monotonic());
         let parts = Parts {
             tid: pid,
             process,

@@ -2,7 +2,8 @@
 
 use super::cpu_limit::CpuLimit;
 use super::pids::Node;
-use super::{Credentials, Parts, Process, Task};
+use super::spaces::Spaces;
+use super::{Credentials, Parts, PidNamespace, Process, Task};
 use crate::flow::{Blocked, Newborn, NewbornMemory};
 use crate::fs::{Description, Descriptors};
 use crate::signal::SigSet;
@@ -69,7 +70,7 @@ impl Request {
             || self.has(c::CLONE_FS) && self.flags & u64::from(c::CLONE_NEWNS | c::CLONE_NEWUSER) != 0
             || self.has(c::CLONE_THREAD) && self.flags & u64::from(c::CLONE_NEWPID | c::CLONE_NEWUSER) != 0
             || self.flags & c::CLONE_INTO_CGROUP != 0;
-        let of_first = self.has(c::CLONE_PARENT) && task.process.pid == 1;
+        let of_first = self.has(c::CLONE_PARENT) && (task.process.pid == 1 || task.process.is_first_of_namespace());
         if contradiction || of_first {
             return Err(Errno::EINVAL);
         }
@@ -87,8 +88,9 @@ pub fn clone(cx: &mut Cx<'_>, request: &Request) -> SysResult {
         return Err(Errno::RESTARTNOINTR);
     }
     check_count(cx.task)?;
-    let tid = reserve(cx.task, request.number)?;
-    match make(cx, request, tid, credentials) {
+    let space = super::pid_namespaces::of_child(cx.task, request.flags, &credentials.space)?;
+    let tid = reserve(cx.task, request.number, &space)?;
+    match make(cx, request, tid, (credentials, space)) {
         Ok(newborn) => Ok(Flow::Clone(Box::new(newborn))),
         Err(errno) => {
             cx.kernel.pids.lock().release(tid);
@@ -97,18 +99,27 @@ pub fn clone(cx: &mut Cx<'_>, request: &Request) -> SysResult {
     }
 }
 
-fn reserve(task: &Arc<Task>, number: i32) -> Result<i32> {
+/// A number for a new task; in its namespace it is to be `wanted`, if that isn't 0.
+fn reserve(task: &Arc<Task>, wanted: i32, space: &PidNamespace) -> Result<i32> {
     let mut tree = task.kernel().pids.lock();
-    if number == 0 {
-        return tree.allocate();
+    if wanted != 0 {
+        let may = |capability| task.credentials().has_in(&space.owner(), capability);
+        if !may(c::CAP_SYS_ADMIN) && !may(c::CAP_CHECKPOINT_RESTORE) {
+            return Err(Errno::EPERM);
+        }
+        if !(1..super::pids::MOST).contains(&wanted) {
+            return Err(Errno::EINVAL);
+        }
+        if space.is_first() {
+            return tree.reserve(wanted).map(|()| wanted);
+        }
     }
-    if !task.credentials().has(c::CAP_SYS_ADMIN) && !task.credentials().has(c::CAP_CHECKPOINT_RESTORE) {
-        return Err(Errno::EPERM);
+    let number = tree.allocate()?;
+    if let Err(errno) = tree.enroll(number, space, wanted) {
+        tree.release(number);
+        return Err(errno);
     }
-    if !(1..super::pids::MOST).contains(&number) {
-        return Err(Errno::EINVAL);
-    }
-    tree.reserve(number).map(|()| number)
+    Ok(number)
 }
 
 /// Whether the user may have one process more (`RLIMIT_NPROC`).
@@ -124,11 +135,11 @@ fn check_count(task: &Arc<Task>) -> Result<()> {
     if count as u64 >= limit { Err(Errno::EAGAIN) } else { Ok(()) }
 }
 
-fn make(cx: &mut Cx<'_>, request: &Request, tid: i32, credentials: Arc<Credentials>) -> Result<Newborn> {
+fn make(cx: &mut Cx<'_>, request: &Request, tid: i32, (credentials, space): (Arc<Credentials>, PidNamespace)) -> Result<Newborn> {
     let maker = cx.task;
     let shared = request.has(c::CLONE_VM);
     let mm = if shared { maker.mm() } else { maker.mm().fork()? };
-    let process = if request.has(c::CLONE_THREAD) { maker.process.clone() } else { new_process(maker, request, tid) };
+    let process = if request.has(c::CLONE_THREAD) { maker.process.clone() } else { new_process(maker, request, tid, &space) };
     let descriptors = maker.descriptors();
     let fs = maker.fs();
     let parts = Parts {
@@ -137,7 +148,7 @@ fn make(cx: &mut Cx<'_>, request: &Request, tid: i32, credentials: Arc<Credentia
         mm,
         descriptors: if request.has(c::CLONE_FILES) { descriptors } else { descriptors.copy() },
         fs: if request.has(c::CLONE_FS) { fs } else { Arc::new(Mutex::new(fs.lock().clone())) },
-        spaces: Some(maker.spaces()),
+        spaces: Some(Spaces { pids: space, ..maker.spaces() }),
         credentials,
         name: *maker.name.lock(),
         blocked: blocked(maker),
@@ -164,7 +175,7 @@ fn blocked(maker: &Task) -> SigSet {
     own.saved.unwrap_or(own.blocked)
 }
 
-fn new_process(maker: &Arc<Task>, request: &Request, pid: i32) -> Arc<Process> {
+fn new_process(maker: &Arc<Task>, request: &Request, pid: i32, space: &PidNamespace) -> Arc<Process> {
     let ours = &maker.process;
     let mut actions = ours.actions();
     if !request.has(c::CLONE_SIGHAND) {
@@ -175,7 +186,7 @@ fn new_process(maker: &Arc<Task>, request: &Request, pid: i32) -> Arc<Process> {
         actions = Arc::new(Mutex::new(copy));
     }
     let limits = ours.limits.lock().clone();
-    let process = Process::new(pid, limits, actions, maker.kernel().host.clock.monotonic());
+    let process = Process::new(pid, space.clone(), limits, actions, maker.kernel().host.clock.monotonic());
     *process.program.lock() = ours.program.lock().clone();
     process.dumpable.store(ours.dumpable.load(Ordering::Relaxed), Ordering::Relaxed);
     process.oom_adjustment.store(ours.oom_adjustment.load(Ordering::Relaxed), Ordering::Relaxed);
@@ -200,11 +211,11 @@ fn inherit(maker: &Task, task: &Task, request: &Request) {
 
 fn write_numbers(maker: &Task, task: &Task, request: &Request) -> Result<()> {
     if request.has(c::CLONE_PARENT_SETTID) {
-        maker.mm().put(request.parent_tid, &task.tid())?;
+        maker.mm().put(request.parent_tid, &maker.name_of(task.tid()))?;
     }
     if request.has(c::CLONE_CHILD_SETTID) {
         // As on Linux, where the child itself writes it, nobody is told that it couldn't.
-        let _ = task.mm().put(request.child_tid, &task.tid());
+        let _ = task.mm().put(request.child_tid, &task.name_of(task.tid()));
     }
     Ok(())
 }
@@ -285,7 +296,7 @@ fn registers(maker: &Regs, request: &Request) -> Regs {
 fn wait_for(maker: &Arc<Task>, child: &Arc<Task>) -> Blocked {
     let vfork = Arc::new(Vfork { done: AtomicBool::new(false), maker: Arc::downgrade(maker) });
     *child.vfork.lock() = Some(vfork.clone());
-    let (maker, tid) = (maker.clone(), child.tid());
+    let (maker, tid) = (maker.clone(), maker.name_of(child.tid()));
     Box::pin(poll_fn(move |context| {
         maker.wait_with(context.waker());
         if vfork.done.load(Ordering::SeqCst) || maker.ends().is_some() { Poll::Ready(Ok(tid as u64)) } else { Poll::Pending }

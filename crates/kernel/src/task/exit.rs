@@ -1,11 +1,11 @@
 //! Ends of tasks and processes.
 
 use super::pids::{Node, Tree};
-use super::{Busy, Process, Task};
+use super::{Busy, PidNamespace, Process, Task};
 use crate::Kernel;
 use crate::fs::Descriptors;
 use crate::signal::action::IGNORE;
-use crate::signal::send::{Target, send};
+use crate::signal::send::{Target, send, send_by, send_from_outside};
 use crate::signal::stop::{check_complete, ticks};
 use crate::trace::relation;
 use crate::wait::Events;
@@ -90,6 +90,9 @@ impl Task {
     fn end_process(self: &Arc<Self>, status: i32) {
         let process = &self.process;
         process.timers.clear(true);
+        if process.is_first_of_namespace() {
+            self.end_namespace();
+        }
         self.spaces().ipc.holds.semaphores.undo(process.pid);
         let mut letters = Letters::new();
         let (parent, terminal) = {
@@ -112,15 +115,28 @@ impl Task {
         }
         for (process, info) in letters {
             // Linux doesn't tell anybody either that this didn't fit.
-            let _ = send(Target::Process(&process), info);
+            let _ = send_by(self, Target::Process(&process), info);
         }
         if let Some(parent) = parent {
             parent.children.wake(Events::READABLE);
         }
+        release_init(&self.kernel, &process.space);
         if process.pid == 1 {
             // Without its first process a sandbox is over.
             for other in self.kernel.pids.processes() {
                 other.end(c::SIGKILL as i32);
+            }
+        }
+    }
+
+    /// With its first process a PID namespace is over.
+    fn end_namespace(&self) {
+        let space = &self.process.space;
+        space.close();
+        for other in self.kernel.pids.processes() {
+            if other.pid != self.process.pid && other.space.is_within(space) {
+                let info = Siginfo { signo: c::SIGKILL as i32, code: c::SI_KERNEL as i32, ..Siginfo::default() };
+                let _ = send_from_outside(Target::Process(&other), info);
             }
         }
     }
@@ -131,8 +147,18 @@ impl Task {
         let node = tree.nodes.get_mut(&process.pid)?;
         node.ended = true;
         let (exit_signal, parent) = (node.exit_signal, node.parent);
-        if let Some(tracer) = relation::process_has_ended(process, parent, status) {
+        // Who waits for the first of a namespace may count on all the others being gone.
+        let waits = process.is_first_of_namespace() && tree.is_inhabited(&process.space);
+        let tracer = if waits { None } else { relation::process_has_ended(process, parent, status) };
+        if (waits || tracer.is_some())
+            && let Some(node) = tree.nodes.get_mut(&process.pid)
+        {
             node.tracer_first = true;
+        }
+        if waits {
+            return None;
+        }
+        if let Some(tracer) = tracer {
             let (code, value) = super::wait::code_of(status);
             let (user, system) = process.times();
             let uid = self.credentials().uid.real;
@@ -166,6 +192,23 @@ impl Task {
         for (process, info) in letters {
             let _ = send(Target::Process(&process), info);
         }
+    }
+}
+
+/// Somebody has ended in these namespaces: the first process of one that has ended, too, and in which nobody is left, is its parent's.
+fn release_init(kernel: &Kernel, space: &PidNamespace) {
+    let mut at = Some(space);
+    while let Some(space) = at.filter(|space| !space.is_first()) {
+        let over = {
+            let tree = kernel.pids.lock();
+            let init =
+                space.init().and_then(|init| tree.nodes.get(&init)).filter(|init| init.ended && init.process.space == *space);
+            init.filter(|_| !tree.is_inhabited(space)).map(|init| init.process.pid)
+        };
+        if let Some(init) = over {
+            give_to_parent(kernel, init);
+        }
+        at = space.parent();
     }
 }
 
@@ -226,7 +269,8 @@ fn give_children_away(tree: &mut Tree, process: &Arc<Process>, letters: &mut Let
     if children.is_empty() {
         return;
     }
-    let heir = reaper(tree, process.pid);
+    // Those of the first in a namespace end with it.
+    let heir = if process.is_first_of_namespace() { None } else { reaper(tree, process) };
     let heir_process = heir.and_then(|heir| tree.process(heir));
     for pid in children {
         let Some(child) = tree.nodes.get_mut(&pid) else { continue };
@@ -269,18 +313,19 @@ fn give_children_away(tree: &mut Tree, process: &Arc<Process>, letters: &mut Let
     }
 }
 
-/// Who takes in the children of `pid`.
-fn reaper(tree: &Tree, pid: i32) -> Option<i32> {
-    let mut at = tree.parent(pid);
+/// Who takes in the children of a process: one of its own namespace.
+fn reaper(tree: &Tree, process: &Process) -> Option<i32> {
+    let mut at = tree.parent(process.pid);
     // A tree has no circles, so this ends; the bound is for the reader.
     for _ in 0..super::pids::MOST {
-        let Some(node) = tree.nodes.get(&at) else { break };
+        let Some(node) = tree.nodes.get(&at).filter(|node| node.process.space == process.space) else { break };
         if node.process.subreaper.load(Ordering::Relaxed) && !node.ended {
             return Some(at);
         }
         at = node.parent;
     }
-    tree.nodes.get(&1).filter(|node| node.process.is_init() && pid != 1 && !node.ended).map(|_| 1)
+    let init = process.space.init().unwrap_or(1);
+    tree.nodes.get(&init).filter(|node| node.process.is_init() && process.pid != init && !node.ended).map(|_| init)
 }
 
 /// Sends what a process asked to be sent when its parent ends.
@@ -307,6 +352,11 @@ fn hang_up(tree: &Tree, group: i32, letters: &mut Letters) {
 }
 
 impl Tree {
+    /// Whether somebody in a PID namespace hasn't ended.
+    fn is_inhabited(&self, space: &PidNamespace) -> bool {
+        self.nodes.values().any(|node| !node.ended && node.process.space.is_within(space))
+    }
+
     /// Whether a process is one that keeps its group from being orphaned: its parent is of another group of the same session.
     fn parent_is_outside(&self, pid: i32, group: i32) -> bool {
         let Some(node) = self.nodes.get(&pid) else { return false };

@@ -15,7 +15,7 @@
 //! | [`wait`] | what a parent learns of its children |
 //! | [`cpu_limit`] | `RLIMIT_CPU` |
 //! | [`credentials`] | users, groups, capabilities |
-//! | [`spaces`], [`users`] | namespaces; those of users |
+//! | [`spaces`], [`users`], [`pid_namespaces`] | namespaces; those of users, and of numbers |
 //! | [`limits`] | resource limits |
 //! | [`pidfd`] | descriptors of processes |
 //! | [`scheduling`] | policies and priorities, which are remembered |
@@ -29,6 +29,7 @@ pub mod credentials;
 pub mod exit;
 pub mod limits;
 pub mod meter;
+pub mod pid_namespaces;
 pub mod pidfd;
 pub mod pids;
 pub mod process;
@@ -44,6 +45,7 @@ pub use boot::Boot;
 pub use credentials::Credentials;
 pub use limits::Limits;
 pub use meter::{Busy, Meter};
+pub use pid_namespaces::PidNamespace;
 pub use pids::{Session, Terminal};
 pub use process::{Process, Usage};
 pub use scheduling::Scheduling;

@@ -1,6 +1,6 @@
 //! Descriptors of processes, pidfd_open(2).
 
-use super::Process;
+use super::{PidNamespace, Process};
 use crate::fs::{File, FileType};
 use crate::wait::{Events, Observer, Pollable, Registration};
 use alloc::sync::Arc;
@@ -17,6 +17,14 @@ impl Pidfd {
     /// Of a process.
     pub fn new(process: Arc<Process>) -> Arc<Self> {
         Arc::new(Pidfd { process })
+    }
+
+    /// What `/proc/PID/fdinfo` tells of it beside what it tells of all, by the names of a namespace.
+    pub fn info(&self, space: &PidNamespace) -> Vec<u8> {
+        let forgotten = self.process.forgotten.load(Ordering::Relaxed);
+        let pid = if forgotten { -1 } else { space.name_of(self.process.pid) };
+        let all = if pid > 0 { space.all_names(&self.process, self.process.pid) } else { alloc::format!("\t{pid}") };
+        alloc::format!("Pid:\t{pid}\nNSpid:{all}\n").into_bytes()
     }
 }
 
@@ -37,10 +45,5 @@ impl File for Pidfd {
 
     fn describe(&self) -> Vec<u8> {
         b"anon_inode:[pidfd]".to_vec()
-    }
-
-    fn fdinfo(&self) -> Vec<u8> {
-        let pid = if self.process.forgotten.load(Ordering::Relaxed) { -1 } else { self.process.pid };
-        alloc::format!("Pid:\t{pid}\nNSpid:\t{pid}\n").into_bytes()
     }
 }

@@ -1,6 +1,6 @@
 //! Numbers of tasks and processes, and who is related to whom: the process tree, under one lock.
 
-use super::{Process, Task};
+use super::{PidNamespace, Process, Task};
 use crate::sync::{Mutex, MutexGuard};
 use crate::{Errno, Result};
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -29,6 +29,8 @@ pub struct Tree {
     groups: BTreeMap<i32, BTreeSet<i32>>,
     /// Sessions that somebody is in.
     sessions: BTreeMap<i32, Weak<Session>>,
+    /// Which of the numbers are in a namespace below the first, and the innermost.
+    pub(super) enrolled: BTreeMap<i32, PidNamespace>,
     last: i32,
 }
 
@@ -50,7 +52,7 @@ pub(crate) struct Node {
     pub exit_signal: i32,
     /// It has ended, and its parent may wait for it.
     pub ended: bool,
-    /// But its tracer is to do so first.
+    /// But its tracer is to do so first, or all others of the PID namespace that began with it are to be gone.
     pub tracer_first: bool,
     /// Something else to be waited for.
     pub report: Option<Report>,
@@ -153,12 +155,25 @@ impl Tree {
     /// # Errors
     /// `EEXIST`: it is in use.
     pub(crate) fn reserve(&mut self, number: i32) -> Result<()> {
-        let session = self.sessions.get(&number).is_some_and(|session| session.strong_count() > 0);
-        if session || self.tasks.contains_key(&number) || self.nodes.contains_key(&number) || self.groups.contains_key(&number) {
+        if self.is_used(number) {
             return Err(Errno::EEXIST);
         }
+        // A session that ended left it behind.
+        self.forget(number);
         self.tasks.insert(number, Weak::new());
         Ok(())
+    }
+
+    /// Whether a task has a number, a group or a session.
+    fn is_used(&self, number: i32) -> bool {
+        let session = self.sessions.get(&number).is_some_and(|session| session.strong_count() > 0);
+        session || self.tasks.contains_key(&number) || self.nodes.contains_key(&number) || self.groups.contains_key(&number)
+    }
+
+    fn forget_if_unused(&mut self, number: i32) {
+        if !self.enrolled.is_empty() && !self.is_used(number) {
+            self.forget(number);
+        }
     }
 
     /// The number of a task is the task's own.
@@ -169,11 +184,12 @@ impl Tree {
     /// Nobody has the number any more.
     pub(crate) fn release(&mut self, tid: i32) {
         self.tasks.remove(&tid);
+        self.forget_if_unused(tid);
     }
 
     /// A task takes another number of its process (execve(2)).
     pub(crate) fn renumber(&mut self, task: &Arc<Task>, tid: i32) {
-        self.tasks.remove(&task.tid());
+        self.release(task.tid());
         self.tasks.insert(tid, Arc::downgrade(task));
     }
 
@@ -246,7 +262,12 @@ impl Tree {
             parent.children.remove(&pid);
         }
         self.leave_group(pid, node.group);
+        let session = node.session.id;
+        if Arc::strong_count(&node.session) == 1 {
+            self.sessions.remove(&session);
+        }
         self.release(pid);
+        self.forget_if_unused(session);
         node.process.forgotten.store(true, Ordering::Relaxed);
         Some(node)
     }
@@ -256,6 +277,7 @@ impl Tree {
             members.remove(&pid);
             if members.is_empty() {
                 self.groups.remove(&group);
+                self.forget_if_unused(group);
             }
         }
     }

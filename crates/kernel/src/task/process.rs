@@ -1,7 +1,7 @@
 //! Processes: what a group of tasks has together.
 
 use super::cpu_limit::CpuLimit;
-use super::{Limits, Task};
+use super::{Limits, PidNamespace, Task};
 use crate::fs::Description;
 use crate::signal::stop::Stop;
 use crate::signal::{Actions, Pending};
@@ -18,6 +18,8 @@ use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, 
 pub struct Process {
     /// Its number: that of its first task.
     pub pid: i32,
+    /// In which namespace it has another, and what numbers it knows.
+    pub space: PidNamespace,
     /// Its limits.
     pub limits: Mutex<Limits>,
     state: Mutex<State>,
@@ -109,9 +111,10 @@ impl Usage {
 
 impl Process {
     /// A process with no task yet.
-    pub fn new(pid: i32, limits: Limits, actions: Arc<Mutex<Actions>>, started: u64) -> Arc<Self> {
+    pub fn new(pid: i32, space: PidNamespace, limits: Limits, actions: Arc<Mutex<Actions>>, started: u64) -> Arc<Self> {
         Arc::new(Process {
             pid,
+            space,
             limits: Mutex::new(limits),
             state: Mutex::default(),
             actions: Mutex::new(actions),
@@ -164,9 +167,9 @@ impl Process {
         self.lock().threads.values().cloned().collect()
     }
 
-    /// Whether it is the sandbox's init.
+    /// Whether it is the sandbox's init, or that of a PID namespace.
     pub fn is_init(&self) -> bool {
-        self.pid == 1 && !self.ordinary.load(Ordering::Relaxed)
+        self.pid == 1 && !self.ordinary.load(Ordering::Relaxed) || self.is_first_of_namespace()
     }
 
     /// Its first task; any other, if that has ended.

@@ -1,9 +1,10 @@
 //! Namespaces, namespaces(7): those of names (UTS), of System V IPC and message queues, of networks, and of control groups, of which there
-//! is nothing to see but that one has one's own. Those of mounts go with the place a task stands at ([`Context`](crate::fs::Context)), those of users with who
-//! it is ([`users`](super::users)). Of the others there is one of
-//! each. Each belongs to the user namespace that it was made in.
+//! is nothing to see but that one has one's own. Those of mounts go with the place a task stands at ([`Context`](crate::fs::Context)), those of
+//! users with who it is ([`users`](super::users)), those of numbers with its process ([`pid_namespaces`](super::pid_namespaces)). Of those of time
+//! there is one. Each belongs to the user namespace that it was made in.
 
 use super::credentials::Credentials;
+use super::pid_namespaces::PidNamespace;
 use super::users::UserNamespace;
 use crate::fs::tree::Namespace;
 use crate::fs::{AlwaysReady, Attributes, Description, File, FileType, Io};
@@ -22,8 +23,13 @@ use insula_abi::general as c;
 use insula_abi::process::Utsname;
 
 /// Those that a task may leave for new ones.
-pub const LEFT: u32 =
-    c::CLONE_NEWNS | c::CLONE_NEWUTS | c::CLONE_NEWIPC | c::CLONE_NEWNET | c::CLONE_NEWCGROUP | c::CLONE_NEWUSER;
+pub const LEFT: u32 = c::CLONE_NEWNS
+    | c::CLONE_NEWUTS
+    | c::CLONE_NEWIPC
+    | c::CLONE_NEWNET
+    | c::CLONE_NEWCGROUP
+    | c::CLONE_NEWUSER
+    | c::CLONE_NEWPID;
 
 /// `NS_GET_*`, ioctl_nsfs(2).
 mod request {
@@ -41,6 +47,8 @@ pub const MOST: u32 = 16384;
 pub struct Counts {
     /// Of users.
     pub user: Arc<AtomicU32>,
+    /// Of numbers.
+    pub pid: Arc<AtomicU32>,
 }
 
 /// A namespace that is counted as long as it is there.
@@ -68,7 +76,7 @@ impl Drop for Counted {
 pub(super) mod first {
     pub(super) const CGROUP: u64 = 4_026_531_835;
     pub(super) const IPC: u64 = 4_026_531_839;
-    pub(super) const PID: u64 = 4_026_531_836;
+    pub(in crate::task) const PID: u64 = 4_026_531_836;
     pub(super) const TIME: u64 = 4_026_531_834;
     pub(in crate::task) const USER: u64 = 4_026_531_837;
     pub(super) const UTS: u64 = 4_026_531_838;
@@ -106,6 +114,8 @@ pub struct Spaces {
     pub net: Arc<NetSpace>,
     /// That of control groups.
     pub cgroup: Arc<Space<()>>,
+    /// That of numbers in which its children begin; its own never changes.
+    pub pids: PidNamespace,
 }
 
 impl<T> Space<T> {
@@ -123,6 +133,7 @@ impl Spaces {
             ipc: Space::new(first::IPC, owner, Ipc::default()),
             net: Space::new(FIRST_NET, owner, Net::first(outside)),
             cgroup: Space::new(first::CGROUP, owner, ()),
+            pids: PidNamespace::default(),
         }
     }
 
@@ -193,7 +204,7 @@ impl Task {
         self.spaces.lock().net.clone()
     }
 
-    pub(super) fn set_spaces(&self, spaces: Spaces) {
+    pub(crate) fn set_spaces(&self, spaces: Spaces) {
         let before = core::mem::replace(&mut *self.spaces.lock(), spaces);
         // Undoing belongs to the objects that are left behind.
         if !Arc::ptr_eq(&before.ipc, &self.spaces().ipc) {
@@ -211,6 +222,7 @@ enum Held {
     Mounts(Arc<Namespace>),
     Cgroup(Arc<Space<()>>),
     User(UserNamespace),
+    Pid(PidNamespace),
     /// One of a kind that has one only.
     Only(u32, u64),
 }
@@ -224,6 +236,7 @@ impl Held {
             Held::Mounts(namespace) => namespace.number,
             Held::Cgroup(space) => space.number,
             Held::User(space) => space.number(),
+            Held::Pid(space) => space.number(),
             Held::Only(_, number) => *number,
         }
     }
@@ -237,6 +250,7 @@ impl Held {
             Held::Mounts(_) => c::CLONE_NEWNS,
             Held::Cgroup(_) => c::CLONE_NEWCGROUP,
             Held::User(_) => c::CLONE_NEWUSER,
+            Held::Pid(_) => c::CLONE_NEWPID,
             Held::Only(kind, _) => *kind,
         }
     }
@@ -250,7 +264,9 @@ impl Held {
             "cgroup" => Held::Cgroup(spaces.cgroup),
             "mnt" => Held::Mounts(task.fs().lock().namespace.clone()),
             "net" => Held::Net(spaces.net),
-            "pid" | "pid_for_children" => Held::Only(c::CLONE_NEWPID, first::PID),
+            "pid" => Held::Pid(task.process.space.clone()),
+            // There is none yet before the first child.
+            "pid_for_children" => Held::Pid(Some(spaces.pids).filter(|space| space.init() != Some(0))?),
             "time" | "time_for_children" => Held::Only(c::CLONE_NEWTIME, first::TIME),
             "user" => Held::User(task.credentials().space.clone()),
             _ => return None,
@@ -266,6 +282,7 @@ impl Held {
             Held::Cgroup(space) => space.owner.clone(),
             Held::Mounts(namespace) => namespace.owner.clone(),
             Held::User(space) => space.parent()?.clone(),
+            Held::Pid(space) => space.owner(),
             Held::Only(..) => UserNamespace::default(),
         })
     }
@@ -288,6 +305,8 @@ impl Held {
             Held::Net(space) => spaces.net = space,
             Held::Cgroup(space) => spaces.cgroup = space,
             Held::User(space) => return enter_user(task, space),
+            Held::Pid(space) if space.is_within(&task.process.space) => spaces.pids = space,
+            Held::Pid(_) => return Err(Errno::EINVAL),
             Held::Mounts(namespace) => {
                 let fs = task.fs();
                 // Others would be moved along.
@@ -374,6 +393,11 @@ impl File for NamespaceFile {
                 let owner = held.owner().filter(|owner| owner.is_within(&own)).ok_or(Errno::EPERM)?;
                 let limit = io.task.process.limit(c::RLIMIT_NOFILE);
                 Ok(io.task.descriptors().add(opened(Held::User(owner), "user"), true, 0, limit)?.into())
+            }
+            (request::PARENT, Held::Pid(space)) => {
+                let above = space.parent().filter(|above| above.is_within(&io.task.process.space)).ok_or(Errno::EPERM)?;
+                let limit = io.task.process.limit(c::RLIMIT_NOFILE);
+                Ok(io.task.descriptors().add(opened(Held::Pid(above.clone()), "pid"), true, 0, limit)?.into())
             }
             (request::OWNER, Held::User(space)) => io.task.mm().put(argument, &own.show_user(space.owner())).map(Flow::from),
             (request::PARENT | request::OWNER, _) => Err(Errno::EINVAL),

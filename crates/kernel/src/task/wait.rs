@@ -24,7 +24,7 @@ pub enum Which {
 
 /// What has become of a child.
 pub struct Change {
-    /// Its number.
+    /// What who waits calls it.
     pub pid: i32,
     /// Its user.
     pub uid: u32,
@@ -117,11 +117,11 @@ fn tracee(task: &Arc<Task>, which: &Which, options: u32) -> Option<Change> {
             Some((number, stop.status >> 8 << 8 | 0x7f, true))
         })?;
         let uid = tracees.get(&number)?.task.credentials().uid.real;
-        let change = Change { pid: number, uid, status, usage: Usage::default(), traced };
+        let change = Change { pid: task.name_of(number), uid, status, usage: Usage::default(), traced };
         let ended = if traced || options & c::WNOWAIT != 0 { None } else { tracees.remove(&number) };
-        (change, ended)
+        (change, ended.filter(|ended| ended.task.process.pid == number))
     };
-    if let Some(ended) = ended.filter(|ended| ended.task.process.pid == change.pid) {
+    if let Some(ended) = ended {
         super::exit::give_to_parent(kernel, ended.task.process.pid);
     }
     Some(change)
@@ -159,6 +159,7 @@ fn change(child: &Node, options: u32) -> Option<i32> {
 fn take(tree: &mut Tree, task: &Task, pid: i32, status: i32, options: u32) -> Option<Change> {
     let node = tree.nodes.get_mut(&pid)?;
     let process = node.process.clone();
+    let name = task.name_of(pid);
     let uid = process.leader().map_or(process.uid.load(Ordering::Relaxed), |task| task.credentials().uid.real);
     let usage = Usage::default();
     usage.add(&process.usage);
@@ -172,5 +173,5 @@ fn take(tree: &mut Tree, task: &Task, pid: i32, status: i32, options: u32) -> Op
             node.report = None;
         }
     }
-    Some(Change { pid, uid, status, usage, traced: false })
+    Some(Change { pid: name, uid, status, usage, traced: false })
 }

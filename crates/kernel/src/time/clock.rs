@@ -62,7 +62,7 @@ impl Clock {
         let of_task = id & 4 != 0;
         let target = match !(id >> 3) {
             0 => task.clone(),
-            number => task.kernel().pids.task(number).ok_or(Errno::EINVAL)?,
+            number => task.kernel().pids.task(task.number_of(number)).ok_or(Errno::EINVAL)?,
         };
         match of_task {
             // Other processes' tasks are none of its business.

@@ -79,7 +79,11 @@ pub(crate) fn inherit(maker: &Task, child: &Arc<Task>, request: &Request) {
     };
     let told = by.options & option != 0 && !request.has(c::CLONE_UNTRACED);
     if told {
-        maker.trace.lock().reports.push_back(Report::Event(event, child.tid() as u64));
+        maker
+            .trace
+            .lock()
+            .reports
+            .push_back(Report::Event(event, by.task.upgrade().map_or(0, |tracer| tracer.name_of(child.tid())) as u64));
     }
     if !told && !request.has(c::CLONE_PTRACE) {
         return;

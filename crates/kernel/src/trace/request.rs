@@ -31,7 +31,7 @@ pub(crate) fn ptrace(cx: &mut Cx<'_>, [request, pid, address, data, ..]: Args) -
     if request == p::PTRACE_TRACEME {
         return relation::by_parent(cx.task).map(|()| Flow::Done(0));
     }
-    let task = cx.kernel.pids.task(pid as i32).filter(|task| !task.has_ended()).ok_or(Errno::ESRCH)?;
+    let task = cx.kernel.pids.task(cx.task.number_of(pid as i32)).filter(|task| !task.has_ended()).ok_or(Errno::ESRCH)?;
     match request {
         p::PTRACE_ATTACH => return relation::attach(cx.task, &task, false, 0).map(Flow::from),
         p::PTRACE_SEIZE => {

@@ -53,11 +53,11 @@ impl Tty {
             n::TIOCSWINSZ => self.resize(get(io, argument)?),
             n::TIOCSCTTY if !master => self.take_control(io.task, argument == 1).map(Flow::from),
             n::TIOCNOTTY if !master => self.give_up(io.task).map(Flow::from),
-            n::TIOCGPGRP if master || self.controls(io.task) => put(io, argument, &self.state.lock().foreground),
+            n::TIOCGPGRP if master || self.controls(io.task) => put(io, argument, &io.task.name_of(self.foreground())),
             n::TIOCSPGRP => self.set_foreground(io.task, get(io, argument)?, master),
             n::TIOCGSID if master || self.controls(io.task) => {
                 let session = self.session().ok_or(Errno::ENOTTY)?;
-                put(io, argument, &session.id)
+                put(io, argument, &io.task.name_of(session.id))
             }
             n::FIONREAD => {
                 let state = self.state.lock();
@@ -139,6 +139,7 @@ impl Tty {
         if group < 0 {
             return Err(Errno::EINVAL);
         }
+        let group = task.number_of(group);
         let session = self.session().ok_or(Errno::ENOTTY)?;
         let tree = task.kernel().pids.lock();
         if tree.members(group).is_empty() {

@@ -322,7 +322,7 @@ where
             return Err(Errno::EAGAIN);
         }
         let Newborn { task, wait, .. } = newborn;
-        Ok((task.tid() as u64, wait))
+        Ok((self.task.name_of(task.tid()) as u64, wait))
     }
 
     /// The program touched memory that the stub doesn't have.

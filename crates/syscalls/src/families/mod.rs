@@ -20,6 +20,7 @@ mod mounts;
 mod names;
 mod namespaces;
 mod netlink;
+mod numbers;
 mod often;
 mod options;
 mod owners;
@@ -102,6 +103,7 @@ pub(crate) fn all() -> impl Iterator<Item = Test> {
         mounts::TESTS,
         namespaces::TESTS,
         owners::TESTS,
+        numbers::TESTS,
         system::TESTS,
         confinement::TESTS,
     ];

@@ -5,7 +5,8 @@ use super::process::Subject;
 use crate::fs::pseudo::{At, Body, Fixed, Listing, Node};
 use crate::fs::tree::{Dentry, Path};
 use crate::fs::{Attributes, Description, File, FileType, Inode, Opening};
-use crate::task::{Task, spaces};
+use crate::task::pidfd::Pidfd;
+use crate::task::{PidNamespace, Task, spaces};
 use crate::{Errno, Result};
 use alloc::boxed::Box;
 use alloc::format;
@@ -97,8 +98,8 @@ impl Listing for Descriptors {
             return Ok(at.text(name, 0o444, move |reader| {
                 let task = subject.inside(reader)?;
                 let open = description(&subject, fd)?;
-                let mut text = details(&open)?;
-                text.extend(super::locks::of(reader.kernel(), &open, task.descriptors().as_owner()).bytes());
+                let mut text = details(&open, &subject.space)?;
+                text.extend(super::locks::of(reader, &open, task.descriptors().as_owner()).bytes());
                 Ok(text)
             }));
         }
@@ -127,7 +128,7 @@ impl Listing for Descriptors {
 }
 
 /// `/proc/PID/fdinfo/N`.
-fn details(open: &Arc<Description>) -> Result<Vec<u8>> {
+fn details(open: &Arc<Description>, space: &PidNamespace) -> Result<Vec<u8>> {
     let position = if open.file.is_seekable() { *open.position() } else { 0 };
     let ino = match &open.path {
         Some(path) => path.inode().attributes(),
@@ -136,7 +137,10 @@ fn details(open: &Arc<Description>) -> Result<Vec<u8>> {
     let mount = open.path.as_ref().map_or(15, |path| path.mount.id);
     let ino = ino.map_or(0, |attributes| attributes.ino);
     let mut text = format!("pos:\t{position}\nflags:\t0{:o}\nmnt_id:\t{mount}\nino:\t{ino}\n", open.flags()).into_bytes();
-    text.extend(open.file.fdinfo());
+    text.extend(match open.as_file::<Pidfd>() {
+        Some(pidfd) => pidfd.info(space),
+        None => open.file.fdinfo(),
+    });
     Ok(text)
 }
 

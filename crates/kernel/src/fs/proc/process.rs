@@ -4,7 +4,7 @@ use super::{files, maps, memory, mounts, numeric, status};
 use crate::fs::pseudo::{At, Body, Fixed, Listing, Node};
 use crate::fs::{FileType, Inode};
 use crate::mm::Mm;
-use crate::task::{Credentials, Process, Task, users};
+use crate::task::{Credentials, PidNamespace, Process, Task, users};
 use crate::{Errno, Kernel, Result};
 use alloc::boxed::Box;
 use alloc::format;
@@ -18,11 +18,13 @@ pub(super) struct Subject {
     kernel: Weak<Kernel>,
     process: Weak<Process>,
     tid: i32,
+    /// Which names for processes it is told by.
+    pub(super) space: PidNamespace,
 }
 
 impl Subject {
-    pub(super) fn new(kernel: &Arc<Kernel>, process: &Arc<Process>, tid: i32) -> Self {
-        Subject { kernel: Arc::downgrade(kernel), process: Arc::downgrade(process), tid }
+    pub(super) fn new(kernel: &Arc<Kernel>, process: &Arc<Process>, tid: i32, space: &PidNamespace) -> Self {
+        Subject { kernel: Arc::downgrade(kernel), process: Arc::downgrade(process), tid, space: space.clone() }
     }
 
     pub(super) fn tid(&self) -> i32 {
@@ -156,7 +158,7 @@ fn children(subject: &Subject, _: &Arc<Task>) -> Result<Vec<u8>> {
     let tree = kernel.pids.lock();
     let Some(node) = tree.nodes.get(&process.pid) else { return Ok(Vec::new()) };
     let made = |pid: &&i32| tree.nodes.get(pid).is_some_and(|child| child.maker == subject.tid());
-    Ok(node.children.iter().filter(made).flat_map(|pid| format!("{pid} ").into_bytes()).collect())
+    Ok(node.children.iter().filter(made).flat_map(|pid| format!("{} ", subject.space.name_of(*pid)).into_bytes()).collect())
 }
 
 /// The maps of the user namespace that a task is in, and whether it may call setgroups(2) there.
@@ -230,17 +232,17 @@ struct Tasks(Subject);
 
 impl Listing for Tasks {
     fn lookup(&self, at: &At, name: &[u8]) -> Result<Arc<dyn Inode>> {
-        let tid = numeric(name).ok_or(Errno::ENOENT)?;
+        let tid = self.0.space.number_of(numeric(name).ok_or(Errno::ENOENT)?);
         let process = self.0.process()?;
         let known = process.tasks().iter().any(|task| task.tid() == tid) || tid == process.pid;
         if !known {
             return Err(Errno::ENOENT);
         }
-        Ok(directory(at, name, Subject::new(&self.0.kernel()?, &process, tid), false))
+        Ok(directory(at, name, Subject::new(&self.0.kernel()?, &process, tid, &self.0.space), false))
     }
 
     fn names(&self) -> Vec<(Vec<u8>, FileType)> {
         let tasks = self.0.process().map(|process| process.tasks()).unwrap_or_default();
-        tasks.iter().map(|task| (format!("{}", task.tid()).into_bytes(), FileType::Directory)).collect()
+        tasks.iter().map(|task| (format!("{}", self.0.space.name_of(task.tid())).into_bytes(), FileType::Directory)).collect()
     }
 }

@@ -9,7 +9,7 @@ use crate::signal::action::IGNORE;
 use crate::signal::stop::ticks;
 use crate::task::credentials::Ids;
 use crate::task::limits::INFINITE;
-use crate::task::{Credentials, Process, Task};
+use crate::task::{Credentials, PidNamespace, Process, Task};
 use crate::{Errno, Kernel, Result};
 use alloc::boxed::Box;
 use alloc::format;
@@ -101,13 +101,13 @@ fn actions(task: &Task) -> (SigSet, SigSet) {
 }
 
 /// Where a process is among others: parent, group, session, its terminal's number and foreground group.
-fn relations(task: &Task) -> (i32, i32, i32, u64, i32) {
+fn relations(task: &Task, space: &PidNamespace) -> (i32, i32, i32, u64, i32) {
     let (parent, group, session) = task.kernel().pids.relations(task.process.pid);
     let (terminal, foreground) = match crate::tty::control::controlling(task) {
-        Some(tty) => (tty.device(), tty.foreground()),
+        Some(tty) => (tty.device(), space.name_of(tty.foreground())),
         None => (0, -1),
     };
-    (parent, group, session, terminal, foreground)
+    (space.name_of(parent), space.name_of(group), space.name_of(session), terminal, foreground)
 }
 
 /// `/proc/PID/stat`.
@@ -117,13 +117,14 @@ pub(super) fn stat(subject: &Subject, reader: &Arc<Task>) -> Result<Vec<u8>> {
     let Ok(task) = subject.task() else {
         // It has ended, and wasn't waited for.
         let tree = subject.kernel()?.pids.relations(process.pid);
+        let name = |number| subject.space.name_of(number);
         let (user, system) = process.times();
         let text = format!(
             "{} () Z {} {} {} 0 -1 4227084 0 0 0 0 {} {} 0 0 20 0 1 0 {} 0 0 18446744073709551615{}17 0 0 0 0 0 0 0 0 0 0 0 0 0 0 {}\n",
-            process.pid,
-            tree.0,
-            tree.1,
-            tree.2,
+            name(process.pid),
+            name(tree.0),
+            name(tree.1),
+            name(tree.2),
             ticks(user),
             ticks(system),
             ticks(process.started),
@@ -132,7 +133,7 @@ pub(super) fn stat(subject: &Subject, reader: &Arc<Task>) -> Result<Vec<u8>> {
         );
         return Ok(text.into_bytes());
     };
-    let (parent, group, session, terminal, foreground) = relations(&task);
+    let (parent, group, session, terminal, foreground) = relations(&task, &subject.space);
     let mm = task.mm();
     let image = mm.image();
     let (all, resident) = (mm.sizes().0, mm.resident_bytes(0..u64::MAX));
@@ -147,7 +148,7 @@ pub(super) fn stat(subject: &Subject, reader: &Arc<Task>) -> Result<Vec<u8>> {
     let (pending, blocked) = (own.pending.set(), own.blocked);
     drop(own);
     let priority = if scheduling.priority > 0 { -1 - scheduling.priority } else { 20 + scheduling.nice };
-    let mut text = format!("{} (", subject.tid()).into_bytes();
+    let mut text = format!("{} (", subject.space.name_of(subject.tid())).into_bytes();
     text.extend(name(&task));
     let rest: [i128; 49] = [
         i128::from(parent),
@@ -213,13 +214,11 @@ pub(super) fn status(subject: &Subject, reader: &Arc<Task>) -> Result<Vec<u8>> {
     let process = subject.process()?;
     let Ok(task) = subject.task() else {
         let (parent, ..) = subject.kernel()?.pids.relations(process.pid);
-        let text = format!(
-            "Name:\t\nState:\tZ (zombie)\nTgid:\t{0}\nNgid:\t0\nPid:\t{0}\nPPid:\t{parent}\nTracerPid:\t0\n",
-            process.pid
-        );
+        let (pid, parent) = (subject.space.name_of(process.pid), subject.space.name_of(parent));
+        let text = format!("Name:\t\nState:\tZ (zombie)\nTgid:\t{pid}\nNgid:\t0\nPid:\t{pid}\nPPid:\t{parent}\nTracerPid:\t0\n");
         return Ok(text.into_bytes());
     };
-    let (parent, group, session, ..) = relations(&task);
+    let (parent, ..) = relations(&task, &subject.space);
     let credentials = task.credentials();
     let (letter, word) = condition(subject, &task, reader);
     let seen = reader.credentials().space.clone();
@@ -228,19 +227,23 @@ pub(super) fn status(subject: &Subject, reader: &Arc<Task>) -> Result<Vec<u8>> {
     };
     let groups: String = credentials.groups.iter().map(|group| format!("{} ", seen.show_group(*group))).collect();
     let umask = task.fs().lock().umask;
-    let tracer = task.tracer().map_or(0, |tracer| tracer.process.pid);
+    let tracer = task.tracer().map_or(0, |tracer| subject.space.name_of(tracer.process.pid));
+    let all = |number: i32| subject.space.all_names(&process, number);
+    let (_, group, session) = subject.kernel()?.pids.relations(process.pid);
     let mut text = Vec::from(&b"Name:\t"[..]);
     text.extend(name(&task));
     text.extend(
         format!(
-            "\nUmask:\t{umask:04o}\nState:\t{letter} ({word})\nTgid:\t{}\nNgid:\t0\nPid:\t{}\nPPid:\t{parent}\nTracerPid:\t{tracer}\nUid:\t{}\nGid:\t{}\nFDSize:\t{}\nGroups:\t{groups}\nNStgid:\t{}\nNSpid:\t{}\nNSpgid:\t{group}\nNSsid:\t{session}\n",
-            process.pid,
-            subject.tid(),
+            "\nUmask:\t{umask:04o}\nState:\t{letter} ({word})\nTgid:\t{}\nNgid:\t0\nPid:\t{}\nPPid:\t{parent}\nTracerPid:\t{tracer}\nUid:\t{}\nGid:\t{}\nFDSize:\t{}\nGroups:\t{groups}\nNStgid:{}\nNSpid:{}\nNSpgid:{}\nNSsid:{}\n",
+            subject.space.name_of(process.pid),
+            subject.space.name_of(subject.tid()),
             ids(credentials.uid, &|id| seen.show_user(id)),
             ids(credentials.gid, &|id| seen.show_group(id)),
             task.descriptors().all().last().map_or(0, |(fd, _)| *fd as usize + 1).next_power_of_two().max(64),
-            process.pid,
-            subject.tid(),
+            all(process.pid),
+            all(subject.tid()),
+            all(group),
+            all(session),
         )
         .bytes(),
     );

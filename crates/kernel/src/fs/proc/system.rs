@@ -26,9 +26,9 @@ pub(super) fn files(all: Fixed) -> Fixed {
         .text("loadavg", |task| {
             let tree = task.kernel().pids.lock();
             let (tasks, last) = (tree.tasks().count(), tree.tasks().map(|task| task.tid()).max().unwrap_or(0));
-            Ok(format!("0.00 0.00 0.00 1/{tasks} {last}\n").into_bytes())
+            Ok(format!("0.00 0.00 0.00 1/{tasks} {}\n", task.name_of(last)).into_bytes())
         })
-        .text("locks", |task| Ok(super::locks::all(task.kernel()).into_bytes()))
+        .text("locks", |task| Ok(super::locks::all(task).into_bytes()))
         .text("version", version)
         .text("filesystems", |task| {
             let kinds = task.kernel().file_systems.types();

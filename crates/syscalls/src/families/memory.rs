@@ -331,9 +331,14 @@ fn private_mapping_hides_writes() {
     eq!(bytes_at(map, 8), b"changed!");
 }
 
+/// What some copy at once when a page of a file is written, in bytes.
+const PIECE: usize = 64 << 10;
+
 fn private_mapping_sees_writes_until_touched() {
     let fd = file(c"file", &[b'-'; 2 * PAGE]);
-    let map = works!(mmap(0, 2 * PAGE, RW, MAP_PRIVATE, fd, 0));
+    // Both pages in one aligned piece: who copies by pieces does so wherever the mapping would have come to lie.
+    let room = works!(mmap(0, 2 * PIECE, PROT_NONE, PRIVATE, -1, 0));
+    let map = works!(mmap(room.next_multiple_of(PIECE), 2 * PAGE, RW, MAP_PRIVATE | MAP_FIXED, fd, 0));
     eq!((peek(map), peek(map + PAGE)), (b'-', b'-'));
     poke(map + 1, b'!');
     gives!(pwrite64(fd, b"A", 1, 0) => 1);

@@ -63,6 +63,10 @@ pub trait Clock: Send + Sync {
     /// Nanoseconds since 1970 (`CLOCK_REALTIME`).
     fn realtime(&self) -> u64;
 
+    /// What another of the host's clocks says, in nanoseconds: `CLOCK_MONOTONIC_RAW` or a `CLOCK_*_COARSE`, which programs also read without
+    /// asking the kernel.
+    fn other(&self, id: u32) -> u64;
+
     /// Asks that [`Timers::expire`](crate::time::Timers::expire) be called at this moment of the monotonic clock, or soon after; a later
     /// call replaces the moment.
     fn arm(&self, at: u64);

@@ -49,6 +49,8 @@ pub struct Kernel {
     pub locks: Arc<Locks>,
     /// What sockets have in common.
     pub sockets: Sockets,
+    /// The most idle time that was told (`/proc/uptime`), in nanoseconds.
+    pub idle: AtomicU64,
     /// Calls that were made and aren't supported, counted by number.
     pub refused: crate::syscall::Refusals,
 }
@@ -74,6 +76,7 @@ impl Kernel {
             file_systems: FileSystems::default(),
             locks: Arc::default(),
             sockets: Sockets::default(),
+            idle: AtomicU64::new(0),
             refused: Default::default(),
             host,
         });

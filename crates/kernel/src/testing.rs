@@ -23,6 +23,7 @@ use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::task::{Context as PollContext, Poll, Waker};
 use insula_abi::Sysno;
+use insula_abi::general as c;
 
 /// Bytes of memory of a test's sandbox.
 const MEMORY: usize = 16 << 20;
@@ -52,6 +53,10 @@ impl Clock for HandClock {
 
     fn realtime(&self) -> u64 {
         EPOCH + self.monotonic()
+    }
+
+    fn other(&self, id: u32) -> u64 {
+        if id == c::CLOCK_REALTIME_COARSE { self.realtime() } else { self.monotonic() }
     }
 
     fn arm(&self, at: u64) {

@@ -152,7 +152,7 @@ fn open_unnamed(task: &Arc<Task>, dirfd: i32, path: &[u8], how: &How) -> Result<
     let (_, number) = inode.identity()?;
     let name = alloc::format!("#{number}").into_bytes();
     let dentry = super::tree::Dentry::unnamed(&directory.dentry, inode, name, how.flags & c::O_EXCL == 0);
-    open_place(task, Path { mount: directory.mount, dentry }, how.flags & !TMPFILE & !c::O_DIRECTORY, true)
+    open_place(task, Path { mount: directory.mount, dentry }, how.flags, true)
 }
 
 /// What a file is opened for, as permissions say it.

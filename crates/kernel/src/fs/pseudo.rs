@@ -48,7 +48,7 @@ pub trait Listing: Send + Sync {
     fn names(&self) -> Vec<(Vec<u8>, FileType)>;
 
     /// The process that it is about, if it is `/proc/PID`.
-    fn process(&self) -> Option<Arc<Process>> {
+    fn process(&self) -> Option<Result<Arc<Process>>> {
         None
     }
 }
@@ -87,8 +87,8 @@ pub struct Node {
 }
 
 impl Node {
-    /// The process that it is about, if it is `/proc/PID`.
-    pub fn process(&self) -> Option<Arc<Process>> {
+    /// The process that it is about, if it is `/proc/PID`; `ESRCH` if that is gone.
+    pub fn process(&self) -> Option<Result<Arc<Process>>> {
         if let Body::Directory(listing) = &self.body { listing.process() } else { None }
     }
 }

@@ -297,6 +297,11 @@ impl Mm {
         while at < end {
             // Others have their turn between the pieces.
             let mut state = self.state.lock();
+            // What can be written can be read by the processor, but isn't mapped for it.
+            let hidden = state.areas.get(at).is_some_and(|(_, area)| !area.protection.contains(Protection::READ));
+            if access == Access::Read && hidden {
+                return Err(Errno::EINVAL);
+            }
             let place = self.locate(&mut state, at, access).map_err(|fault| match fault {
                 Fault::NotMapped | Fault::NoMemory => Errno::ENOMEM,
                 Fault::NotAllowed => Errno::EINVAL,

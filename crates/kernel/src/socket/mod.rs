@@ -49,6 +49,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use control::{Item, Sent};
 use core::any::Any;
+use core::sync::atomic::AtomicBool;
 use insula_abi::socket::Ucred;
 
 /// What all sockets of a kernel share.
@@ -56,6 +57,8 @@ use insula_abi::socket::Ucred;
 pub struct Sockets {
     /// Unix sockets, those among their names that are files, and descriptors in flight.
     pub unix: Arc<unix::Unix>,
+    /// Somebody asked when bytes came: only then does each arrival cost a look at the clock (Linux: `netstamp_needed_key`).
+    pub stamps: AtomicBool,
 }
 
 /// A message that is to be sent.

@@ -113,6 +113,7 @@ pub fn set(socket: &dyn Socket, task: &Arc<Task>, name: u32, value: &[u8]) -> Re
         n::SO_RCVLOWAT => common.options.lock().receive_low = if number < 0 { i32::MAX as u32 } else { number.max(1) as u32 },
         n::SO_TIMESTAMP_OLD | n::SO_TIMESTAMPNS_OLD | n::SO_TIMESTAMP_NEW | n::SO_TIMESTAMPNS_NEW => {
             common.options.lock().timestamp = if number != 0 { name } else { 0 };
+            task.kernel().sockets.stamps.store(true, Ordering::Relaxed);
         }
         // Times of arrival are told; of sending, as where a driver can't tell, none is.
         n::SO_TIMESTAMPING_OLD | n::SO_TIMESTAMPING_NEW => {
@@ -121,6 +122,7 @@ pub fn set(socket: &dyn Socket, task: &Arc<Task>, name: u32, value: &[u8]) -> Re
             }
             let mut options = common.options.lock();
             (options.timestamping, options.timestamping_kind) = (number as u32, name);
+            task.kernel().sockets.stamps.store(true, Ordering::Relaxed);
         }
         n::SO_TXTIME => common.options.lock().send_time = Some(send_time(common, task, value)?),
         n::SO_BUF_LOCK => {

@@ -16,7 +16,7 @@ use crate::{Errno, Result};
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use insula_abi::net as n;
 use insula_abi::socket::Ucred;
 
@@ -41,6 +41,8 @@ pub struct Connection {
     queues: [Arc<Queue>; 2],
     /// Whether either end wants to know who sends (`SO_PASSCRED`).
     senders: AtomicBool,
+    /// When the last bytes came to each end, if somebody noted it: in nanoseconds, by the clock of the day.
+    arrivals: [AtomicU64; 2],
 }
 
 /// What goes to one end.
@@ -239,7 +241,13 @@ fn copy(ring: &Ring, at: usize, want: usize, sink: &mut Sink<'_>, discard: bool)
 impl Connection {
     /// A new one, with room for so many bytes to each end, and who waits at each.
     pub fn new(rules: Rules, capacity: [usize; 2], queues: [Arc<Queue>; 2]) -> Arc<Self> {
-        Arc::new(Connection { rules, state: Mutex::new(capacity.map(Way::new)), queues, senders: AtomicBool::new(false) })
+        Arc::new(Connection {
+            rules,
+            state: Mutex::new(capacity.map(Way::new)),
+            queues,
+            senders: AtomicBool::new(false),
+            arrivals: Default::default(),
+        })
     }
 
     /// Either end wants to know who sends.
@@ -484,6 +492,16 @@ impl Connection {
     pub fn ended(&self, side: usize) -> (bool, bool, bool) {
         let state = self.state.lock();
         (state[side].ended, state[1 - side].ended, state[1 - side].gone)
+    }
+
+    /// Notes that bytes come to `side` at `now`, in nanoseconds by the clock of the day.
+    pub fn note_arrival(&self, side: usize, now: u64) {
+        self.arrivals[side].store(now, Ordering::Relaxed);
+    }
+
+    /// When the last bytes came to `side`, as far as that was noted.
+    pub fn arrival(&self, side: usize) -> Option<u64> {
+        Some(self.arrivals[side].load(Ordering::Relaxed)).filter(|at| *at != 0)
     }
 
     /// Bytes that ever came to `side`, and went from it.

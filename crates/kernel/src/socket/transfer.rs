@@ -13,7 +13,7 @@ use crate::{Errno, Flow, Result, SysResult};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use insula_abi::net as n;
-use insula_abi::socket::Msghdr;
+use insula_abi::socket::{MSG_FASTOPEN, Msghdr};
 use insula_abi::zerocopy::IntoBytes;
 
 /// Sends once; who writes to a stream that nobody reads gets a signal as well, as most programs don't look at errors of writes.
@@ -103,7 +103,7 @@ pub fn send(
     attempt(task, description, Events::WRITABLE, waits, timeout, move |socket, task, deadline| {
         loop {
             // Of a part that was sent the result is its length: that nobody reads the rest is told, and signalled, next time.
-            let flags = if done > 0 { flags | n::MSG_NOSIGNAL } else { flags };
+            let flags = if done > 0 { flags & !MSG_FASTOPEN | n::MSG_NOSIGNAL } else { flags };
             let mut message = Outgoing { data: Source::User(&mut data), to: to.as_ref(), control: &mut control, flags };
             match send_once(socket, task, &mut message) {
                 Ok(count) => {

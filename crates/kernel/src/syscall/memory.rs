@@ -83,7 +83,13 @@ fn mmap(cx: &mut Cx<'_>, [address, len, prot, flags, fd, offset]: Args) -> SysRe
     if area.traits.contains(Traits::LOCKED) {
         check_lock(cx, 0..0, padded).map_err(|errno| if errno == Errno::ENOMEM { Errno::EAGAIN } else { errno })?;
     }
-    Ok(Flow::Done(cx.task.mm().map(MapRequest { place, len: padded, area })?))
+    let access = if area.protection.contains(Protection::WRITE) && !area.is_shared() { Access::Write } else { Access::Read };
+    let at = cx.task.mm().map(MapRequest { place, len: padded, area })?;
+    if flags & (c::MAP_POPULATE | c::MAP_NONBLOCK) == c::MAP_POPULATE {
+        // Whether it worked isn't told.
+        let _ = cx.task.mm().populate(at, padded, access);
+    }
+    Ok(Flow::Done(at))
 }
 
 /// What a mapping shows: zeros or a file, shared or one's own.

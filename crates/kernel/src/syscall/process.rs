@@ -3,6 +3,7 @@
 use super::limits::rusage;
 use super::{Args, Cx, Entry, full, partial, structure};
 use crate::fs::Description;
+use crate::fs::epoll::Epoll;
 use crate::task::Task;
 use crate::task::clone::{Request, clone};
 use crate::task::pidfd::Pidfd;
@@ -346,6 +347,7 @@ fn kcmp(cx: &mut Cx<'_>, [first, second, kind, one, other, _]: Args) -> SysResul
     const SIGHAND: i32 = 4;
     const IO: i32 = 5;
     const SYSVSEM: i32 = 6;
+    const EPOLL_TFD: i32 = 7;
     let task = |tid: u64| cx.kernel.pids.task(cx.task.number_of(tid as i32)).ok_or(Errno::ESRCH);
     let (first, second) = (task(first)?, task(second)?);
     if !cx.task.may_attach(&first) || !cx.task.may_attach(&second) {
@@ -354,6 +356,13 @@ fn kcmp(cx: &mut Cx<'_>, [first, second, kind, one, other, _]: Args) -> SysResul
     let order = match kind as i32 {
         FILE => {
             let (a, b) = (first.file(one as i32)?, second.file(other as i32)?);
+            Arc::as_ptr(&a).addr().cmp(&Arc::as_ptr(&b).addr())
+        }
+        EPOLL_TFD => {
+            // `struct kcmp_epoll_slot`: an epoll, the number of a file in it, and the how-manieth of that number.
+            let [epoll, fd, nth] = cx.task.mm().get::<[u32; 3]>(other)?;
+            let (a, epoll) = (first.file(one as i32)?, second.file(epoll as i32)?);
+            let b = epoll.as_file::<Epoll>().ok_or(Errno::EINVAL)?.target(fd as i32, nth as usize).ok_or(Errno::ENOENT)?;
             Arc::as_ptr(&a).addr().cmp(&Arc::as_ptr(&b).addr())
         }
         VM => Arc::as_ptr(&first.mm()).addr().cmp(&Arc::as_ptr(&second.mm()).addr()),

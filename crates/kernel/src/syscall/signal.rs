@@ -339,12 +339,13 @@ fn tgsigqueueinfo(cx: &mut Cx<'_>, [pid, tid, signal, info, ..]: Args) -> SysRes
 }
 
 /// The process that a descriptor stands for: a pidfd, or the directory `/proc/PID`, as from before there were pidfds.
-fn process_of(description: &Description) -> Option<Arc<Process>> {
+fn process_of(description: &Description) -> Result<Arc<Process>> {
     if let Some(pidfd) = description.as_file::<Pidfd>() {
-        return Some(pidfd.process.clone());
+        return Ok(pidfd.process.clone());
     }
-    let inode: &dyn Any = &**description.path.as_ref()?.inode();
-    inode.downcast_ref::<Node>()?.process()
+    let path = description.path.as_ref().ok_or(Errno::EBADF)?;
+    let inode: &dyn Any = &**path.inode();
+    inode.downcast_ref::<Node>().and_then(Node::process).ok_or(Errno::EBADF)?
 }
 
 fn pidfd_send_signal(cx: &mut Cx<'_>, [fd, signal, info, flags, ..]: Args) -> SysResult {
@@ -355,7 +356,7 @@ fn pidfd_send_signal(cx: &mut Cx<'_>, [fd, signal, info, flags, ..]: Args) -> Sy
         return Err(Errno::EINVAL);
     }
     let description = cx.task.file(fd as i32)?;
-    let process = process_of(&description).ok_or(Errno::EBADF)?;
+    let process = process_of(&description)?;
     let signal = signal as i32;
     let info = match info {
         0 => from_us(cx, signal, c::SI_USER as i32),

@@ -17,6 +17,8 @@ pub enum Clock {
     Monotonic,
     /// Processor time of a task.
     Task(Arc<Task>, Processor),
+    /// One that can only be read: that of this number.
+    Other(u32),
     /// Processor time of a task's process.
     Process(Arc<Task>, Processor),
 }
@@ -40,12 +42,9 @@ impl Clock {
             return Clock::of_processor(task, id);
         }
         Ok(match id as u32 {
-            c::CLOCK_REALTIME | c::CLOCK_REALTIME_COARSE | c::CLOCK_REALTIME_ALARM | c::CLOCK_TAI => Clock::Realtime,
-            c::CLOCK_MONOTONIC
-            | c::CLOCK_MONOTONIC_RAW
-            | c::CLOCK_MONOTONIC_COARSE
-            | c::CLOCK_BOOTTIME
-            | c::CLOCK_BOOTTIME_ALARM => Clock::Monotonic,
+            c::CLOCK_REALTIME | c::CLOCK_REALTIME_ALARM | c::CLOCK_TAI => Clock::Realtime,
+            c::CLOCK_MONOTONIC | c::CLOCK_BOOTTIME | c::CLOCK_BOOTTIME_ALARM => Clock::Monotonic,
+            other @ (c::CLOCK_MONOTONIC_RAW | c::CLOCK_MONOTONIC_COARSE | c::CLOCK_REALTIME_COARSE) => Clock::Other(other),
             c::CLOCK_PROCESS_CPUTIME_ID => Clock::Process(task.clone(), Processor::All),
             c::CLOCK_THREAD_CPUTIME_ID => Clock::Task(task.clone(), Processor::All),
             _ => return Err(Errno::EINVAL),
@@ -77,6 +76,7 @@ impl Clock {
         match self {
             Clock::Realtime => kernel.host.clock.realtime(),
             Clock::Monotonic => kernel.host.clock.monotonic(),
+            Clock::Other(id) => kernel.host.clock.other(*id),
             Clock::Task(task, which) => {
                 let (user, system) = task.times();
                 which.of(user, system)

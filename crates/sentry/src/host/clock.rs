@@ -1,5 +1,6 @@
 //! Time, and the thread that waits for the next alarm.
 
+use insula_abi::general as c;
 use insula_kernel::{Kernel, host};
 use rustix::time::{ClockId, clock_gettime};
 use std::sync::{Condvar, Mutex, OnceLock, PoisonError, Weak};
@@ -59,6 +60,14 @@ impl host::Clock for HostClock {
 
     fn realtime(&self) -> u64 {
         nanos(ClockId::Realtime)
+    }
+
+    fn other(&self, id: u32) -> u64 {
+        nanos(match id {
+            c::CLOCK_MONOTONIC_RAW => ClockId::MonotonicRaw,
+            c::CLOCK_REALTIME_COARSE => ClockId::RealtimeCoarse,
+            _ => ClockId::MonotonicCoarse,
+        })
     }
 
     fn arm(&self, at: u64) {

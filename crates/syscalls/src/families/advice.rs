@@ -112,6 +112,13 @@ fn populate() {
     gives!(madvise(reading, PAGE, 22 /* MADV_POPULATE_READ */) => 0);
     // A protection that forbids it.
     fails!(madvise(reading, PAGE, 23) => EINVAL);
+    let writing = works!(mmap(0, PAGE, PROT_WRITE, PRIVATE, -1, 0));
+    fails!(madvise(writing, PAGE, 22) => EINVAL);
+    // A page of one's own is made at once: what becomes of the file isn't seen any more.
+    let fd = file(c"file", b"before");
+    let map = works!(mmap(0, PAGE, RW, MAP_PRIVATE | MAP_POPULATE, fd, 0));
+    gives!(pwrite64(fd, b"after!", 6, 0) => 6);
+    eq!(bytes_at(map, 6), b"before");
 }
 
 fn msync_arguments() {

@@ -201,6 +201,7 @@ fn o_tmpfile() {
         other => crate::check::must_work("openat with O_TMPFILE", other),
     };
     gives!(write(fd, b"text", 4) => 4);
+    eq!(works!(fcntl(fd, F_GETFL)) as c_int & !0o100000, O_TMPFILE | O_RDWR);
     let mut stat: stat = zeroed();
     gives!(fstat(fd, &mut stat) => 0);
     eq!((stat.st_nlink, stat.st_mode), (0, S_IFREG | 0o600));

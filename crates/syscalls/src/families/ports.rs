@@ -105,4 +105,14 @@ fn reuse_port() {
     eq!(port(one), port(two));
     eq!(bind4(tcp(AF_INET), port(one)), Err(Errno::EADDRINUSE));
     eq!(connect4(tcp(AF_INET), port(one)), Ok(0));
+    // Who had it in common may have it again at once.
+    let three = bind_shared(0);
+    let taken = port(three);
+    let client = tcp(AF_INET);
+    eq!(connect4(client, taken), Ok(0));
+    works!(close(works!(accept(three, 0, 0))));
+    works!(close(three));
+    gives!(read(client, &mut [0u8; 1], 1) => 0);
+    works!(close(client));
+    bind_shared(taken);
 }

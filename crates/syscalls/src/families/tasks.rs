@@ -382,8 +382,12 @@ fn pidfd_sends() {
     fails!(pidfd_send_signal(file(c"file", b""), SIGTERM, 0, 0) => EBADF);
     fails!(pidfd_send_signal(fd, SIGTERM, BAD, 0) => EFAULT);
     gives!(pidfd_send_signal(fd, SIGTERM, 0, 0) => 0);
+    // The directory of old does as well.
+    let directory = works!(openat(AT_FDCWD, &*std::ffi::CString::new(format!("/proc/{pid}")).unwrap_or_default(), O_DIRECTORY));
+    gives!(pidfd_send_signal(directory, 0, 0, 0) => 0);
     eq!(wait(pid), Status::Killed(SIGTERM));
     fails!(pidfd_send_signal(fd, SIGTERM, 0, 0) => ESRCH);
+    fails!(pidfd_send_signal(directory, 0, 0, 0) => ESRCH);
 }
 
 fn pidfd_opens() {
@@ -452,6 +456,7 @@ fn kcmp_compares() {
     is!(matches!(works!(kcmp(own, own, KCMP_FILE, fd, other)), 1 | 2), "another open file");
     gives!(kcmp(own, own, KCMP_VM, 0, 0) => 0);
     fails!(kcmp(own, own, KCMP_FILE, fd, 999) => EBADF);
+    epoll_targets_compare(own);
     fails!(kcmp(own, own, 99, 0, 0) => EINVAL);
     fails!(kcmp(own, 0x3f_ffff, KCMP_VM, 0, 0) => ESRCH);
     let pid = child(|| {
@@ -462,4 +467,17 @@ fn kcmp_compares() {
     gives!(kcmp(own, pid, KCMP_FILE, fd, fd) => 0);
     is!(works!(kcmp(own, pid, KCMP_VM, 0, 0)) != 0, "another address space");
     gives!(kill(pid, SIGKILL) => 0);
+}
+
+/// What an epoll watches, by a `struct kcmp_epoll_slot`.
+fn epoll_targets_compare(own: c_int) {
+    const KCMP_EPOLL_TFD: c_int = 7;
+    let epoll = works!(epoll_create1(0));
+    let (read, write) = pipe();
+    gives!(epoll_ctl(epoll, EPOLL_CTL_ADD, write, &epoll_event { events: EPOLLOUT as u32, u64: 0 }) => 0);
+    let slot = |fd: usize, nth: u32| [epoll as u32, fd as u32, nth];
+    gives!(kcmp(own, own, KCMP_EPOLL_TFD, write, &slot(write, 0)) => 0);
+    is!(works!(kcmp(own, own, KCMP_EPOLL_TFD, read, &slot(write, 0))) != 0, "another open file");
+    fails!(kcmp(own, own, KCMP_EPOLL_TFD, write, &slot(write, 1)) => ENOENT);
+    fails!(kcmp(own, own, KCMP_EPOLL_TFD, write, &[read as u32, write as u32, 0]) => EINVAL);
 }

@@ -1,7 +1,7 @@
 //! TCP over the loopback interface, IPv4 and IPv6.
 
 use super::prelude::*;
-use crate::sys::sockets::{IP4, IP6, ip4, ip6, message, need_loopback, option, port};
+use crate::sys::sockets::{IP4, IP6, Items, ip4, ip6, items, message, need_loopback, option, port};
 
 tests!("tcp":
     socket_arguments, tcp4_connects, tcp6_connects, refused, nonblocking_connect, nonblocking_connect_refused,
@@ -9,6 +9,7 @@ tests!("tcp":
     reset_on_unread_data, sending_to_who_is_gone, linger_resets, shutdown_of_listeners, listening_is_needed,
     backlog, peeking_and_waiting, large_transfers, out_of_room, interrupted_accept, dual_stack, only_ipv6, mapped_addresses,
     unspecified_address_is_loopback, listening_shows_in_proc, sendfile_over_tcp, poll_of_tcp,
+    connect_by_sending, told_beside_bytes,
 );
 
 pub(super) fn tcp(family: c_int) -> usize {
@@ -517,4 +518,59 @@ fn poll_of_tcp() {
     until(|| now(client, POLLIN | POLLRDHUP) == POLLIN | POLLRDHUP);
     gives!(shutdown(client, SHUT_WR) => 0);
     until(|| now(client, POLLIN) & POLLHUP != 0);
+}
+
+fn connect_by_sending() {
+    let (server, port) = server4();
+    let fd = tcp(AF_INET);
+    fails!(sendto(fd, b"x", 1, MSG_FASTOPEN, 0, 0) => EINVAL);
+    gives!(sendto(fd, b"hello", 5, MSG_FASTOPEN, &ip4(port), IP4) => 5);
+    let accepted = works!(accept(server, 0, 0));
+    let mut buffer = [0u8; 8];
+    gives!(read(accepted, &mut buffer, 8) => 5);
+    eq!(&buffer[..5], b"hello");
+    fails!(sendto(fd, b"x", 1, MSG_FASTOPEN, &ip4(port), IP4) => EISCONN);
+    works!(close(server));
+    fails!(sendto(tcp(AF_INET), b"x", 1, MSG_FASTOPEN, &ip4(port), IP4) => ECONNREFUSED);
+}
+
+/// Receives `byte.len()` bytes, and gives the control data that comes along.
+pub(super) fn received(fd: usize, bytes: &mut [u8]) -> Items {
+    let count = bytes.len();
+    let list = [piece(bytes)];
+    let mut control = [0u8; 128];
+    let mut header = message(&list, &mut control);
+    gives!(recvmsg(fd, &mut header, 0) => count);
+    items(&control[..header.msg_controllen])
+}
+
+fn told_beside_bytes() {
+    let (client, accepted) = connection();
+    for name in [SO_TIMESTAMP, SO_TIMESTAMPNS] {
+        gives!(setsockopt(accepted, SOL_SOCKET, name, &1i32, 4) => 0);
+        // Linux begins to note times a moment after somebody asks for them.
+        let mut all = Items::new();
+        until(|| {
+            gives!(write(client, b"x", 1) => 1);
+            all = received(accepted, &mut [0]);
+            !all.is_empty()
+        });
+        let time = all.first().and_then(|item| from_bytes::<timespec>(&item.2)).map_or(0, |time| time.tv_sec);
+        eq!(all.iter().map(|item| item.1).collect::<Vec<_>>(), [name]);
+        is!(time > 1_600_000_000, "a time");
+    }
+    gives!(setsockopt(accepted, SOL_SOCKET, SO_TIMESTAMPNS, &0i32, 4) => 0);
+    // TCP_INQ: how much is left.
+    gives!(setsockopt(accepted, IPPROTO_TCP, 36, &1i32, 4) => 0);
+    gives!(write(client, b"seven..", 7) => 7);
+    until(|| waiting(accepted) == 7);
+    eq!(received(accepted, &mut [0; 3]), [(IPPROTO_TCP, 36, vec![4, 0, 0, 0])]);
+    fails!(setsockopt(accepted, IPPROTO_TCP, 36, &2i32, 4) => EINVAL);
+}
+
+/// Bytes that wait to be read.
+fn waiting(fd: usize) -> i32 {
+    let mut count = 0i32;
+    gives!(ioctl(fd, FIONREAD, &mut count) => 0);
+    count
 }

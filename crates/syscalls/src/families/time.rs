@@ -1,6 +1,7 @@
 //! Time: clocks, sleeping, POSIX timers, and the old calls. Relations only: nothing here is a bar on how long something takes.
 
 use super::prelude::*;
+use crate::sys::process::library_clock;
 
 tests!("time":
     clocks_go_on, clocks_agree, resolutions, clock_arguments, clock_settings_need_rights, cpu_clocks_count_work,
@@ -46,6 +47,10 @@ fn clocks_agree() {
     let library = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |time| time.as_nanos() as i128);
     let after = now(CLOCK_REALTIME);
     is!(real <= library && library <= after, "the vDSO's time {library} to lie between {real} and {after}");
+    for clock in [CLOCK_MONOTONIC_RAW, CLOCK_MONOTONIC_COARSE, CLOCK_REALTIME_COARSE, CLOCK_BOOTTIME] {
+        let (before, asked, after) = (library_clock(clock), now(clock), library_clock(clock));
+        is!(before <= asked && asked <= after, "clock {clock}'s {asked} to lie between the vDSO's {before} and {after}");
+    }
     let first = now(CLOCK_MONOTONIC);
     let library = std::time::Instant::now();
     is!(

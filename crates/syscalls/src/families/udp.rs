@@ -1,8 +1,8 @@
 //! UDP over the loopback interface, IPv4 and IPv6.
 
 use super::prelude::*;
-use super::tcp::{any6, bind4, connect4, mapped, ready, tcp, udp};
-use crate::sys::sockets::{IP4, IP6, ip4, ip6, item, items, message, need_loopback, option, port};
+use super::tcp::{any6, bind4, connect4, mapped, ready, received, tcp, udp};
+use crate::sys::sockets::{IP4, IP6, Items, ip4, ip6, item, items, message, need_loopback, option, port};
 
 tests!("udp":
     udp_flows, udp_connects, udp_refusal, udp_truncation, udp_over_ipv6, udp_size_limits, udp_broadcast_needs_asking,
@@ -87,9 +87,6 @@ fn udp_refusal() {
     eq!(option(client, SOL_SOCKET, SO_ERROR), ECONNREFUSED);
     fails!(recvfrom(client, &mut [0u8; 1], 1, MSG_DONTWAIT, 0, 0) => EAGAIN);
 }
-
-/// Control data: level, type, and what it carries.
-type Items = Vec<(c_int, c_int, Vec<u8>)>;
 
 /// Takes the next error with its datagram: what was sent, to which port, and the control data.
 fn next_error(fd: usize) -> Option<(Vec<u8>, u16, Items)> {
@@ -273,12 +270,7 @@ fn udp_broadcast_needs_asking() {
 
 /// Receives a datagram of one byte, and gives the control data that comes along.
 fn receive(server: usize) -> Items {
-    let mut byte = [0u8];
-    let list = [piece(&mut byte)];
-    let mut control = [0u8; 64];
-    let mut header = message(&list, &mut control);
-    gives!(recvmsg(server, &mut header, 0) => 1);
-    items(&control[..header.msg_controllen])
+    received(server, &mut [0])
 }
 
 fn packet_info() {

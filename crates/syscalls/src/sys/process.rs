@@ -242,3 +242,12 @@ pub(crate) fn vfork(body: Body, argument: usize) -> Result<usize, Errno> {
     // SAFETY: the body keeps to what its type says; it touches the stack only below our frame, and we don't run meanwhile.
     Errno::from_ret(unsafe { insula_vfork(body, argument) })
 }
+
+/// What a clock says, in nanoseconds, as the C library tells it: without the kernel, where there is a vDSO.
+pub(crate) fn library_clock(clock: c_int) -> i128 {
+    let mut time: libc::timespec = super::zeroed();
+    // SAFETY: the library writes one `timespec`, which is there.
+    let outcome = unsafe { libc::clock_gettime(clock, &mut time) };
+    assert_eq!(outcome, 0, "clock_gettime of the library");
+    i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec)
+}

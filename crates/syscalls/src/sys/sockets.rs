@@ -111,8 +111,11 @@ pub(crate) fn item(level: c_int, kind: c_int, data: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// Control data: level, kind, bytes.
+pub(crate) type Items = Vec<(c_int, c_int, Vec<u8>)>;
+
 /// The items in received control data.
-pub(crate) fn items(mut bytes: &[u8]) -> Vec<(c_int, c_int, Vec<u8>)> {
+pub(crate) fn items(mut bytes: &[u8]) -> Items {
     let mut items = Vec::new();
     while let (Some(length), Some(level), Some(kind)) = (
         plain::from_bytes::<usize>(bytes),

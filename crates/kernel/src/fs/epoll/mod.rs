@@ -247,6 +247,11 @@ impl Epoll {
         }
     }
 
+    /// The file that is watched under the number `fd`: the one at `nth` of those that ever had it and are there still.
+    pub fn target(&self, fd: i32, nth: usize) -> Option<Arc<Description>> {
+        self.items.lock().range((fd, 0)..=(fd, usize::MAX)).nth(nth).and_then(|(_, item)| item.target.upgrade())
+    }
+
     /// What is ready, `most` at a time.
     ///
     /// # Errors

@@ -107,8 +107,8 @@ impl Listing for Contents {
         self.fixed.names()
     }
 
-    fn process(&self) -> Option<Arc<Process>> {
-        self.subject.process().ok().filter(|_| self.whole)
+    fn process(&self) -> Option<Result<Arc<Process>>> {
+        self.whole.then(|| self.subject.process())
     }
 }
 

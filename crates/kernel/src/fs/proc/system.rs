@@ -10,6 +10,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
 use insula_abi::time::SECOND;
 
 /// Files right in `/proc`.
@@ -19,9 +20,7 @@ pub(super) fn files(all: Fixed) -> Fixed {
         .text("stat", |task| Ok(statistics(task.kernel()).into_bytes()))
         .text("uptime", |task| {
             let kernel = task.kernel();
-            let up = uptime(kernel);
-            let idle = (up * u64::from(kernel.host.machine.processors)).saturating_sub(busy(kernel).iter().sum());
-            Ok(format!("{} {}\n", hundredths(up), hundredths(idle)).into_bytes())
+            Ok(format!("{} {}\n", hundredths(uptime(kernel)), hundredths(idle(kernel))).into_bytes())
         })
         .text("loadavg", |task| {
             let tree = task.kernel().pids.lock();
@@ -59,6 +58,13 @@ fn uptime(kernel: &Kernel) -> u64 {
 
 fn hundredths(nanos: u64) -> String {
     format!("{}.{:02}", nanos / SECOND, nanos % SECOND / (SECOND / 100))
+}
+
+/// Nanoseconds that processors had nothing to do, as far as one can tell from here. It never goes back, though processor time is counted late.
+fn idle(kernel: &Kernel) -> u64 {
+    let all = uptime(kernel) * u64::from(kernel.host.machine.processors);
+    let idle = all.saturating_sub(busy(kernel).iter().sum());
+    kernel.idle.fetch_max(idle, Ordering::Relaxed).max(idle)
 }
 
 /// Nanoseconds in programs, and here for them.
@@ -140,7 +146,7 @@ fn memory(kernel: &Kernel) -> String {
 fn statistics(kernel: &Kernel) -> String {
     let [user, system] = busy(kernel);
     let count = u64::from(kernel.host.machine.processors);
-    let idle = (uptime(kernel) * count).saturating_sub(user + system);
+    let idle = idle(kernel);
     let mut text = format!("cpu  {} 0 {} {} 0 0 0 0 0 0\n", ticks(user), ticks(system), ticks(idle));
     for index in 0..count {
         let share = |nanos: u64| ticks(nanos / count);

@@ -23,7 +23,7 @@ pub(super) type Hops = (u8, u8);
 /// What is told beside a datagram that came to `to`, before which so many were `lost`.
 pub(super) fn received(kernel: &Kernel, common: &Common, ip: &IpOptions, to: SocketAddr, hops: Hops, lost: u32) -> Vec<Item> {
     let mut items = Vec::new();
-    times(kernel, common, &mut items);
+    times(kernel.host.clock.realtime(), common, &mut items);
     if lost > 0 && common.options.lock().overflow {
         items.push(Item::of(n::SOL_SOCKET, n::SO_RXQ_OVFL, &lost));
     }
@@ -34,8 +34,8 @@ pub(super) fn received(kernel: &Kernel, common: &Common, ip: &IpOptions, to: Soc
     items
 }
 
-/// When it came.
-fn times(kernel: &Kernel, common: &Common, items: &mut Vec<Item>) {
+/// When it came, in nanoseconds by the clock of the day.
+pub(super) fn times(at: u64, common: &Common, items: &mut Vec<Item>) {
     let (timestamp, timestamping, kind) = {
         let options = common.options.lock();
         (options.timestamp, options.timestamping & TOLD_ON_ARRIVAL == TOLD_ON_ARRIVAL, options.timestamping_kind)
@@ -43,17 +43,16 @@ fn times(kernel: &Kernel, common: &Common, items: &mut Vec<Item>) {
     if timestamp == 0 && !timestamping {
         return;
     }
-    let now = kernel.host.clock.realtime();
     match timestamp {
         0 => {}
         n::SO_TIMESTAMP_OLD | n::SO_TIMESTAMP_NEW => {
-            items.push(Item::of(n::SOL_SOCKET, timestamp, &Timeval::from_nanos(now)));
+            items.push(Item::of(n::SOL_SOCKET, timestamp, &Timeval::from_nanos(at)));
         }
-        _ => items.push(Item::of(n::SOL_SOCKET, timestamp, &Timespec::from_nanos(now))),
+        _ => items.push(Item::of(n::SOL_SOCKET, timestamp, &Timespec::from_nanos(at))),
     }
     if timestamping {
         // `struct scm_timestamping`: by software, nothing, by hardware.
-        let times = [Timespec::from_nanos(now), Timespec::default(), Timespec::default()];
+        let times = [Timespec::from_nanos(at), Timespec::default(), Timespec::default()];
         items.push(Item::of(n::SOL_SOCKET, kind, &times));
     }
 }

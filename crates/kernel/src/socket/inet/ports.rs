@@ -74,8 +74,19 @@ struct Port<T> {
     claims: BTreeMap<u64, (Claim, Weak<T>)>,
     /// Those that receive, the youngest last.
     receivers: Vec<u64>,
-    /// Addresses of connections that were closed, until when they count, and whether that was with `SO_REUSEADDR`.
-    waits: Vec<(IpAddr, u64, bool)>,
+    waits: Vec<Wait>,
+}
+
+/// A connection that was closed, and still counts.
+struct Wait {
+    /// Its address.
+    ip: IpAddr,
+    /// Until when, in nanoseconds.
+    until: u64,
+    /// It had `SO_REUSEADDR`.
+    reuse_address: bool,
+    /// It had `SO_REUSEPORT`.
+    reuse_port: bool,
 }
 
 impl<T> Default for Port<T> {
@@ -94,6 +105,12 @@ impl Claim {
         let shared = self.reuse_address && other.reuse_address && !listens;
         let together = self.reuse_port && other.reuse_port && self.uid == other.uid;
         !(shared || together)
+    }
+
+    /// Whether a connection that was closed keeps it from its port; who had it with `SO_REUSEPORT` doesn't matter any more.
+    fn minds(&self, wait: &Wait) -> bool {
+        let together = self.reuse_address && wait.reuse_address || self.reuse_port && wait.reuse_port;
+        self.local.overlaps(&Local { ip: wait.ip, ..self.local }) && !together
     }
 }
 
@@ -162,10 +179,15 @@ impl<T> Ports<T> {
         let mut more = 0;
         if waits {
             let until = now + TIME_WAIT;
-            match port.waits.iter_mut().find(|(ip, ..)| *ip == claim.local.ip) {
-                Some(wait) => (wait.1, wait.2) = (until, wait.2 && claim.reuse_address),
+            let Claim { local: Local { ip, .. }, reuse_address, reuse_port, .. } = claim;
+            match port.waits.iter_mut().find(|wait| wait.ip == ip) {
+                Some(wait) => {
+                    wait.until = until;
+                    wait.reuse_address &= reuse_address;
+                    wait.reuse_port &= reuse_port;
+                }
                 None if room => {
-                    port.waits.push((claim.local.ip, until, claim.reuse_address));
+                    port.waits.push(Wait { ip, until, reuse_address, reuse_port });
                     more = 1;
                 }
                 None => {}
@@ -241,13 +263,9 @@ impl<T> Port<T> {
     /// Whether a claim can't be had beside those there are, but for that of `own`.
     fn refuses(&self, rules: Rules, claim: &Claim, own: Option<u64>, now: u64) -> bool {
         let others = self.claims.iter().filter(|(id, _)| Some(**id) != own);
-        let mut waits = self.waits.iter().filter(|(_, until, _)| *until > now);
+        let mut waits = self.waits.iter().filter(|wait| wait.until > now);
         others.map(|(_, (other, _))| other).any(|other| claim.conflicts(rules, other))
-            || own.is_none()
-                && waits.any(|(ip, _, reuse)| {
-                    let local = Local { ip: *ip, ..claim.local };
-                    claim.local.overlaps(&local) && !(claim.reuse_address && *reuse)
-                })
+            || own.is_none() && waits.any(|wait| claim.minds(wait))
     }
 }
 
@@ -277,7 +295,7 @@ impl<T> Table<T> {
     fn sweep(&mut self, now: u64) {
         let mut left = 0;
         self.ports.retain(|_, port| {
-            port.waits.retain(|(_, until, _)| *until > now);
+            port.waits.retain(|wait| wait.until > now);
             left += port.waits.len();
             !port.waits.is_empty() || !port.claims.is_empty()
         });

@@ -1,10 +1,12 @@
 //! TCP within a sandbox, tcp(7).
 
+use super::ancillary;
 use super::endpoint::{self, Local};
 use super::ip_options::{self, IpOptions};
 use super::listener::Listener;
 use super::ports::{Claim, Taken, check_privilege};
 use super::tcp_options::TcpOptions;
+use crate::socket::control::Item;
 use crate::socket::options::number;
 use crate::socket::stream::{Connection, Take, take_of};
 use crate::socket::{Address, Common, Connect, Incoming, NetSpace, Outgoing, Received, Shutdown, Sink, Socket};
@@ -17,7 +19,7 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 use core::sync::atomic::Ordering;
-use insula_abi::socket::protocol;
+use insula_abi::socket::{MSG_FASTOPEN, protocol};
 use insula_abi::{ioctl, net as n};
 
 /// The most connections that may wait to be accepted (Linux: `net.core.somaxconn`).
@@ -138,6 +140,18 @@ impl Tcp {
         let bound = self.bound.lock().take();
         if let (Some(bound), Some(kernel)) = (bound, self.kernel.upgrade()) {
             self.common.inet().tcp.release(&kernel, bound.taken, waits);
+        }
+    }
+
+    /// A message with `MSG_FASTOPEN` connects first. Nothing is won by sending its bytes with the request, for here that takes no time.
+    fn open_fast(&self, task: &Arc<Task>, to: Option<&Address>) -> Result<()> {
+        let to = to.ok_or(Errno::EINVAL)?;
+        if to.family() == Some(n::AF_UNSPEC) {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        match self.connect(task, to) {
+            Ok(_) | Err(Errno::EALREADY) => self.connected(),
+            Err(errno) => Err(errno),
         }
     }
 
@@ -382,9 +396,9 @@ impl Socket for Tcp {
         }
     }
 
-    fn send(&self, _: &Arc<Task>, message: &mut Outgoing<'_>) -> Result<usize> {
-        if message.flags & insula_abi::socket::MSG_FASTOPEN != 0 {
-            return Err(Errno::EOPNOTSUPP);
+    fn send(&self, task: &Arc<Task>, message: &mut Outgoing<'_>) -> Result<usize> {
+        if message.flags & MSG_FASTOPEN != 0 {
+            self.open_fast(task, message.to)?;
         }
         self.common.check_error()?;
         let end = match &*self.state.lock() {
@@ -393,6 +407,10 @@ impl Socket for Tcp {
             _ => return Err(Errno::EPIPE),
         };
         let urgent = message.flags & n::MSG_OOB != 0;
+        let kernel = task.kernel();
+        if kernel.sockets.stamps.load(Ordering::Relaxed) {
+            end.connection.note_arrival(1 - end.side, kernel.host.clock.realtime());
+        }
         end.connection.send(end.side, &mut message.data, message.control, None, urgent)
     }
 
@@ -415,7 +433,14 @@ impl Socket for Tcp {
         let discard = message.flags & n::MSG_TRUNC != 0;
         let how = Take { discard, rights: true, ..take_of(message.flags) };
         let taken = end.connection.receive(end.side, &mut message.data, how)?;
-        Ok(Received { count: taken.count, ..Received::default() })
+        let mut items = Vec::new();
+        if let Some(at) = end.connection.arrival(end.side) {
+            ancillary::times(at, &self.common, &mut items);
+        }
+        if self.tcp.lock().tells_unread {
+            items.push(Item::of(protocol::TCP, n::TCP_INQ, &(end.connection.unread(end.side) as u32)));
+        }
+        Ok(Received { count: taken.count, items, ..Received::default() })
     }
 
     fn shutdown(&self, how: Shutdown) -> Result<()> {

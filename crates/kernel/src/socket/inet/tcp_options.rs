@@ -42,6 +42,8 @@ pub struct TcpOptions {
     pub user_timeout: u32,
     pub not_sent_low: u32,
     pub fast_open: u32,
+    /// How much is left is told with what is received (`TCP_INQ`).
+    pub tells_unread: bool,
     pub fast_open_connect: bool,
 }
 
@@ -62,6 +64,7 @@ impl Default for TcpOptions {
             user_timeout: 0,
             not_sent_low: u32::MAX,
             fast_open: 0,
+            tells_unread: false,
             fast_open_connect: false,
         }
     }
@@ -110,6 +113,7 @@ impl TcpOptions {
             n::TCP_USER_TIMEOUT => self.user_timeout = within(0..=i32::MAX)?,
             n::TCP_NOTSENT_LOWAT => self.not_sent_low = number as u32,
             n::TCP_FASTOPEN => self.fast_open = within(0..=65535)?,
+            n::TCP_INQ => self.tells_unread = within(0..=1)? != 0,
             n::TCP_THIN_LINEAR_TIMEOUTS | n::TCP_THIN_DUPACK => drop(within(0..=1)?),
             // Without a cookie of the server's, of which there never is one, a connect is as ever.
             n::TCP_FASTOPEN_CONNECT => self.fast_open_connect = within(0..=1)? != 0,
@@ -147,8 +151,9 @@ pub(super) fn get(socket: &Tcp, name: u32) -> Result<Vec<u8>> {
         n::TCP_USER_TIMEOUT => options.user_timeout,
         n::TCP_NOTSENT_LOWAT => options.not_sent_low,
         n::TCP_FASTOPEN => options.fast_open,
+        n::TCP_INQ => options.tells_unread.into(),
         n::TCP_FASTOPEN_CONNECT => options.fast_open_connect.into(),
-        n::TCP_THIN_LINEAR_TIMEOUTS | n::TCP_THIN_DUPACK | n::TCP_REPAIR | n::TCP_INQ => 0,
+        n::TCP_THIN_LINEAR_TIMEOUTS | n::TCP_THIN_DUPACK | n::TCP_REPAIR => 0,
         n::TCP_CONGESTION => {
             let mut name = CONGESTION.to_vec();
             name.resize(16, 0);

@@ -81,6 +81,7 @@ impl Kernel {
             host,
         });
         crate::fs::dev::register(&kernel);
+        crate::fs::overlay::options::register(&kernel);
         crate::fs::proc::register(&kernel);
         crate::fs::sysfs::register(&kernel);
         crate::tty::devpts::register(&kernel);

@@ -87,6 +87,44 @@ impl FileSystems {
         self.types.lock().keys().copied().collect()
     }
 
+    /// Whether there is such a type.
+    pub fn knows(&self, kind: &[u8]) -> bool {
+        core::str::from_utf8(kind).is_ok_and(|kind| self.types.lock().contains_key(kind))
+    }
+
+    /// Whether a type knows an option, where that can be told of one alone.
+    ///
+    /// # Errors
+    /// `EINVAL`: it doesn't.
+    pub fn check_option(&self, kernel: &Kernel, kind: &[u8], option: &[u8]) -> Result<()> {
+        match kind {
+            b"tmpfs" | b"devtmpfs" => Options::parse(option, kernel.host.memory.limit()).map(|_| ()),
+            b"devpts" => crate::tty::devpts::check_options(option),
+            b"overlay" => super::overlay::options::Options::parse(option).map(|_| ()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Changes a file system that is mounted, as options say: of a tmpfs the size. Of others nothing can be changed, and nothing is.
+    ///
+    /// # Errors
+    /// `EINVAL`: an option isn't known, or there is already more than would fit.
+    pub fn reconfigure(&self, kernel: &Kernel, mount: &Mount, data: &[u8]) -> Result<()> {
+        if data.is_empty() || mount.root.fs().kind != "tmpfs" {
+            return Ok(());
+        }
+        let any: Arc<dyn core::any::Any + Send + Sync> = mount.root.inode().clone();
+        let node = any.downcast::<super::tmpfs::Node>().map_err(|_| Errno::EINVAL)?;
+        let memory = kernel.host.memory.limit();
+        let before = Options::parse(&mount.options.lock(), memory)?;
+        let asked = Options::parse(data, memory)?;
+        let size = asked.size.or(before.size);
+        let changed = Options { size, inodes: asked.inodes.or(before.inodes), ..before };
+        node.fs().reconfigure(memory, &changed)?;
+        *mount.options.lock() = changed.show();
+        Ok(())
+    }
+
     /// A device more.
     pub fn register_device(&self, block: bool, number: u64, device: Arc<dyn Device>) {
         self.devices.lock().insert((block, number), device);

@@ -16,19 +16,31 @@ const CHUNK: u64 = 64 << 10;
 
 /// How many bytes several objects may have together: the size of a tmpfs.
 pub struct Budget {
-    most: u64,
+    most: AtomicU64,
     used: AtomicU64,
 }
 
 impl Budget {
     /// None of `most` bytes used.
     pub fn new(most: u64) -> Arc<Self> {
-        Arc::new(Budget { most, used: AtomicU64::new(0) })
+        Arc::new(Budget { most: AtomicU64::new(most), used: AtomicU64::new(0) })
     }
 
     /// How many there may be.
     pub fn most(&self) -> u64 {
-        self.most
+        self.most.load(Ordering::Relaxed)
+    }
+
+    /// So many there may be from now on.
+    ///
+    /// # Errors
+    /// `EINVAL`: there are more.
+    pub fn set_most(&self, most: u64) -> Result<()> {
+        if most < self.used() {
+            return Err(Errno::EINVAL);
+        }
+        self.most.store(most, Ordering::Relaxed);
+        Ok(())
     }
 
     /// How many there are.
@@ -37,7 +49,7 @@ impl Budget {
     }
 
     fn take(&self, bytes: u64) -> Result<()> {
-        let fits = |used: u64| used.checked_add(bytes).filter(|used| *used <= self.most);
+        let fits = |used: u64| used.checked_add(bytes).filter(|used| *used <= self.most());
         self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).map(|_| ()).map_err(|_| Errno::ENOSPC)
     }
 
@@ -45,7 +57,7 @@ impl Budget {
     fn take_some(&self, most: u64) -> Result<u64> {
         let mut taken = 0;
         let some = |used: u64| {
-            taken = self.most.saturating_sub(used).min(most) & !(PAGE - 1);
+            taken = self.most().saturating_sub(used).min(most) & !(PAGE - 1);
             (taken > 0).then_some(used + taken)
         };
         self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, some).map_err(|_| Errno::ENOSPC)?;

@@ -29,6 +29,7 @@ mod memfd;
 mod memory;
 mod message;
 mod mount;
+mod mounting;
 mod mqueue;
 mod names;
 pub(crate) mod open;
@@ -115,6 +116,7 @@ pub const FAMILIES: &[&[Entry]] = &[
     limits::CALLS,
     memory::CALLS,
     mount::CALLS,
+    mounting::CALLS,
     message::CALLS,
     mqueue::CALLS,
     names::CALLS,

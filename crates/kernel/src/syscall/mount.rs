@@ -14,7 +14,7 @@ use insula_abi::Sysno;
 use insula_abi::general as c;
 
 pub(super) const CALLS: &[Entry] = &[
-    partial(Sysno::mount, "MS_REMOUNT changes flags only", mount),
+    partial(Sysno::mount, "MS_REMOUNT changes flags, and the size of a tmpfs", mount),
     full(Sysno::umount2, unmount),
     full(Sysno::pivot_root, pivot_root),
 ];
@@ -22,7 +22,7 @@ pub(super) const CALLS: &[Entry] = &[
 /// The kinds of propagation.
 const PROPAGATION: u32 = c::MS_SHARED | c::MS_PRIVATE | c::MS_SLAVE | c::MS_UNBINDABLE;
 
-fn privileged(task: &Arc<Task>) -> Result<()> {
+pub(super) fn privileged(task: &Arc<Task>) -> Result<()> {
     let owner = task.fs().lock().namespace.owner.clone();
     if task.credentials().has_in(&owner, c::CAP_SYS_ADMIN) { Ok(()) } else { Err(Errno::EPERM) }
 }
@@ -85,12 +85,16 @@ fn mount_flags(flags: u32) -> MountFlags {
 }
 
 /// The one kind of propagation that flags name.
-fn propagation(flags: u32) -> Propagation {
-    match flags & PROPAGATION {
-        c::MS_SHARED => Propagation::Shared,
-        c::MS_SLAVE => Propagation::Slave,
-        c::MS_UNBINDABLE => Propagation::Unbindable,
-        _ => Propagation::Private,
+///
+/// # Errors
+/// `EINVAL`: there is another, or none.
+pub(super) fn propagation(flags: u32) -> Result<Propagation> {
+    match flags {
+        c::MS_SHARED => Ok(Propagation::Shared),
+        c::MS_SLAVE => Ok(Propagation::Slave),
+        c::MS_PRIVATE => Ok(Propagation::Private),
+        c::MS_UNBINDABLE => Ok(Propagation::Unbindable),
+        _ => Err(Errno::EINVAL),
     }
 }
 
@@ -113,7 +117,8 @@ fn mount(cx: &mut Cx<'_>, [source, target, kind, flags, data, ..]: Args) -> SysR
             return Err(Errno::EINVAL);
         }
         // Without MS_BIND it is about the file system itself.
-        if flags & c::MS_BIND == 0 && !cx.task.credentials().has_in(&target.mount.owner, c::CAP_SYS_ADMIN) {
+        let bind = flags & c::MS_BIND != 0;
+        if !bind && !cx.task.credentials().has_in(&target.mount.owner, c::CAP_SYS_ADMIN) {
             return Err(Errno::EPERM);
         }
         const TIMES: u32 = c::MS_NOATIME | c::MS_NODIRATIME | c::MS_RELATIME | c::MS_STRICTATIME;
@@ -126,7 +131,11 @@ fn mount(cx: &mut Cx<'_>, [source, target, kind, flags, data, ..]: Args) -> SysR
         if flags.contains(MountFlags::READ_ONLY) && target.mount.is_written() {
             return Err(Errno::EBUSY);
         }
-        return target.mount.change_flags(flags).map(Flow::from);
+        target.mount.change_flags(flags)?;
+        if bind {
+            return Ok(Flow::Done(0));
+        }
+        return cx.kernel.file_systems.reconfigure(cx.kernel, &target.mount, &data).map(Flow::from);
     }
     if flags & c::MS_BIND != 0 {
         let from = place(cx.task, &source.ok_or(Errno::EFAULT)?)?;
@@ -135,10 +144,11 @@ fn mount(cx: &mut Cx<'_>, [source, target, kind, flags, data, ..]: Args) -> SysR
     }
     if flags & PROPAGATION != 0 {
         let known = PROPAGATION | c::MS_REC | c::MS_SILENT;
-        if flags & !known != 0 || (flags & PROPAGATION).count_ones() != 1 || !at_root || !namespace.shows(&target.mount) {
+        let to = propagation(flags & PROPAGATION)?;
+        if flags & !known != 0 || !at_root || !namespace.shows(&target.mount) {
             return Err(Errno::EINVAL);
         }
-        namespace.set_propagation(&target.mount, propagation(flags), flags & c::MS_REC != 0);
+        namespace.set_propagation(&target.mount, to, flags & c::MS_REC != 0);
         return Ok(Flow::Done(0));
     }
     if flags & c::MS_MOVE != 0 {
@@ -147,16 +157,23 @@ fn mount(cx: &mut Cx<'_>, [source, target, kind, flags, data, ..]: Args) -> SysR
         return Ok(Flow::Done(0));
     }
     let source = source.unwrap_or_else(|| b"none".to_vec());
-    let (kind, flags, own) = (kind.ok_or(Errno::EINVAL)?, mount_flags(flags), cx.task.credentials());
-    if !cx.kernel.file_systems.types().iter().any(|known| known.as_bytes() == kind) {
-        return Err(Errno::ENODEV);
-    }
-    may_mount(cx.task, &kind, flags)?;
-    let data = translated(&own, &kind, data)?;
-    let making = Making { kernel: cx.kernel, task: Some(cx.task), source: &source, data: &data };
-    let made = cx.kernel.file_systems.mount(&kind, flags, making)?;
+    let made = made(cx, &kind.ok_or(Errno::EINVAL)?, &source, mount_flags(flags), data)?;
     namespace.mount(&made, &target)?;
     Ok(Flow::Done(0))
+}
+
+/// A mount, which isn't anywhere yet, of a new file system.
+///
+/// # Errors
+/// `ENODEV`: there is no such type. `EPERM`: not for this task. What the type says of the options.
+pub(super) fn made(cx: &Cx<'_>, kind: &[u8], source: &[u8], flags: MountFlags, data: Vec<u8>) -> Result<Arc<Mount>> {
+    if !cx.kernel.file_systems.knows(kind) {
+        return Err(Errno::ENODEV);
+    }
+    may_mount(cx.task, kind, flags)?;
+    let data = translated(&cx.task.credentials(), kind, data)?;
+    let making = Making { kernel: cx.kernel, task: Some(cx.task), source, data: &data };
+    cx.kernel.file_systems.mount(kind, flags, making)
 }
 
 fn unmount(cx: &mut Cx<'_>, [target, flags, ..]: Args) -> SysResult {

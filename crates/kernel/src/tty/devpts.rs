@@ -164,6 +164,14 @@ impl Options {
     }
 }
 
+/// Whether these options are known.
+///
+/// # Errors
+/// `EINVAL`: they aren't.
+pub fn check_options(data: &[u8]) -> Result<()> {
+    Options::parse(0, data).map(|_| ())
+}
+
 /// The directory of all terminals.
 struct Root {
     kernel: Weak<Kernel>,

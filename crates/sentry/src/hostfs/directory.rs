@@ -36,6 +36,26 @@ impl HostDirectory {
     }
 }
 
+/// Calls `each` with the names from `at` on, as long as it wants more.
+pub(super) fn entries(listing: &Listing, at: u64, each: &mut EachEntry<'_>) -> Result<()> {
+    let fd = listing.lock();
+    rustix::fs::seek(&*fd, SeekFrom::Start(at)).map_err(errno)?;
+    let mut room = vec![MaybeUninit::uninit(); BATCH];
+    let mut entries = RawDir::new(&*fd, &mut room);
+    while let Some(entry) = entries.next() {
+        let entry = entry.map_err(errno)?;
+        // The kernel adds these two itself.
+        if matches!(entry.file_name().to_bytes(), b"." | b"..") {
+            continue;
+        }
+        let kind = FileType::of_mode(entry.file_type().as_raw_mode());
+        if !each(entry.file_name().to_bytes(), entry.ino(), kind, entry.next_entry_cookie()) {
+            break;
+        }
+    }
+    Ok(())
+}
+
 impl AlwaysReady for HostDirectory {}
 
 impl File for HostDirectory {
@@ -48,22 +68,7 @@ impl File for HostDirectory {
     }
 
     fn entries(&self, _: &Io<'_>, at: u64, each: &mut EachEntry<'_>) -> Result<()> {
-        let fd = self.listing()?.lock();
-        rustix::fs::seek(&*fd, SeekFrom::Start(at)).map_err(errno)?;
-        let mut room = vec![MaybeUninit::uninit(); BATCH];
-        let mut entries = RawDir::new(&*fd, &mut room);
-        while let Some(entry) = entries.next() {
-            let entry = entry.map_err(errno)?;
-            // The kernel adds these two itself.
-            if matches!(entry.file_name().to_bytes(), b"." | b"..") {
-                continue;
-            }
-            let kind = FileType::of_mode(entry.file_type().as_raw_mode());
-            if !each(entry.file_name().to_bytes(), entry.ino(), kind, entry.next_entry_cookie()) {
-                break;
-            }
-        }
-        Ok(())
+        entries(self.listing()?, at, each)
     }
 
     fn end(&self) -> Result<u64> {

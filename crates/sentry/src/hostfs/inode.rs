@@ -1,14 +1,15 @@
 //! Files of the host's, apart from their names.
 
-use super::directory::{HostDirectory, Listing};
+use super::directory::{self, HostDirectory, Listing};
 use super::file::HostOpen;
 use super::{HostFs, attributes, attributes_of};
 use crate::host::{HostDescriptor, Stream, errno};
 use insula_abi::file::Statfs;
 use insula_abi::general as c;
 use insula_gofer::{Attr, Change, Device, Handle, NewOwner, OpenFlags, Owner, Time, Times};
-use insula_kernel::fs::inode::SetTime;
+use insula_kernel::fs::inode::{Name, SetTime};
 use insula_kernel::fs::{Attributes, Changes, File, FileType, Inode, NewFile, Opening};
+use insula_kernel::host::HostFile;
 use insula_kernel::sync::Mutex;
 use insula_kernel::{Errno, Result};
 use rustix::fd::OwnedFd;
@@ -280,6 +281,27 @@ impl Inode for HostInode {
             // Devices and sockets of the host's are nobody's here; named pipes are the kernel's own.
             _ => Err(Errno::ENXIO),
         }
+    }
+
+    fn read_bytes(&self, at: u64, into: &mut [u8]) -> Result<usize> {
+        self.descriptor(OpenFlags::empty())?.read_at(at, into)
+    }
+
+    fn write_bytes(&self, at: u64, from: &[u8]) -> Result<usize> {
+        self.forget();
+        self.descriptor(OpenFlags::RDWR)?.write_at(at, from)
+    }
+
+    fn names(&self) -> Result<Vec<Name>> {
+        if self.kind != FileType::Directory {
+            return Err(Errno::ENOTDIR);
+        }
+        let mut names = Vec::new();
+        directory::entries(&*self.listing()?, 0, &mut |name, ino, kind, _| {
+            names.push(Name { name: name.to_vec(), ino, kind });
+            true
+        })?;
+        Ok(names)
     }
 
     fn xattr(&self, name: &[u8]) -> Result<Vec<u8>> {

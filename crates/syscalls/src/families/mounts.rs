@@ -3,7 +3,7 @@
 use super::prelude::*;
 
 tests!("mounts":
-    tmpfs_mounts, bind_mounts, readonly_remounts, mount_arguments, umount_flags, mounts_need_rights, propagation, propagation_reaches_namespaces, propagation_and_changes, namespaces_are_mounted, pivot_root_changes_the_root, overlays_cover, proc_mounts_anew, new_mount_interface, open_tree_and_move, mount_attributes, nosuid_noexec_nodev, size_limits_of_tmpfs, removed_files_make_room, rename_across_mounts, statmount_and_listmount,
+    tmpfs_mounts, bind_mounts, readonly_remounts, mount_arguments, umount_flags, mounts_need_rights, propagation, propagation_reaches_namespaces, propagation_and_changes, namespaces_are_mounted, pivot_root_changes_the_root, overlays_cover, overlays_without_an_upper_layer, overlay_arguments, tmpfs_changes_its_size, proc_mounts_anew, new_mount_interface, open_tree_and_move, mount_attributes, mounts_in_steps, nosuid_noexec_nodev, size_limits_of_tmpfs, removed_files_make_room, rename_across_mounts, statmount_and_listmount,
 );
 
 /// Goes into a mount namespace of our own, cut off from the host's; else the test is skipped.
@@ -266,6 +266,8 @@ fn propagation_and_changes() {
     gives!(mount(0, c"deep", 0, MS_UNBINDABLE, 0) => 0);
     is!(optional_fields("/deep").starts_with("unbindable"), "its word");
     fails!(mount(c"deep", c"m/b", 0, MS_MOVE, 0) => EINVAL);
+    works!(close(file(c"plain", b"")));
+    fails!(mount(c"deep", c"plain", 0, MS_MOVE, 0) => EINVAL);
     gives!(mount(0, c"deep", 0, MS_PRIVATE, 0) => 0);
     works!(close(file(c"deep/file", b"")));
     gives!(mount(c"deep", c"m/b", 0, MS_MOVE, 0) => 0);
@@ -350,6 +352,73 @@ fn overlays_cover() {
     let mut stat: stat = zeroed();
     gives!(stat(c"t/upper/gone", &mut stat) => 0);
     eq!((stat.st_mode & S_IFMT, stat.st_rdev), (S_IFCHR, 0));
+}
+
+fn overlays_without_an_upper_layer() {
+    own_mounts();
+    tmpfs(c"t");
+    for path in [c"t/one", c"t/two", c"t/all", c"t/one/d", c"t/two/d"] {
+        gives!(mkdir(path, 0o755) => 0);
+    }
+    works!(close(file(c"t/one/file", b"one")));
+    works!(close(file(c"t/two/file", b"two")));
+    works!(close(file(c"t/two/d/deep", b"")));
+    match sys!(mount(c"none", c"t/all", c"overlay", 0, c"lowerdir=t/one:t/two")) {
+        Err(Errno::ENODEV) => skip!("no overlay file system"),
+        other => crate::check::must_give("mount", other, 0),
+    }
+    eq!(contents("t/all/file"), "one");
+    works!(close(works!(openat(AT_FDCWD, c"t/all/d/deep", O_RDONLY))));
+    fails!(openat(AT_FDCWD, c"t/all/file", O_WRONLY) => EROFS);
+    fails!(openat(AT_FDCWD, c"t/all/new", O_WRONLY | O_CREAT, 0o644) => EROFS);
+    fails!(unlink(c"t/all/file") => EROFS);
+}
+
+fn overlay_arguments() {
+    own_mounts();
+    tmpfs(c"t");
+    for path in [c"t/lower", c"t/upper", c"t/work", c"t/all"] {
+        gives!(mkdir(path, 0o755) => 0);
+    }
+    let overlay = |data: &std::ffi::CStr| sys!(mount(c"none", c"t/all", c"overlay", 0, data));
+    if overlay(c"lowerdir=t/lower,upperdir=t/upper,workdir=t/work") == Err(Errno::ENODEV) {
+        skip!("no overlay file system");
+    }
+    gives!(umount2(c"t/all", 0) => 0);
+    eq!(overlay(c"lowerdir=t/lower,upperdir=t/upper"), Err(Errno::EINVAL));
+    eq!(overlay(c"upperdir=t/upper,workdir=t/work"), Err(Errno::EINVAL));
+    eq!(overlay(c"lowerdir=t/lower"), Err(Errno::EINVAL));
+    eq!(overlay(c"lowerdir=t/missing,upperdir=t/upper,workdir=t/work"), Err(Errno::ENOENT));
+    eq!(overlay(c"lowerdir=t/lower,upperdir=t/upper,workdir=t/upper"), Err(Errno::EINVAL));
+    eq!(overlay(c"lowerdir=t/lower,upperdir=t/upper,workdir=t/work,no-such=1"), Err(Errno::EINVAL));
+    // What the upper layer was asked before doesn't stick.
+    fails!(openat(AT_FDCWD, c"t/upper/new", O_RDONLY) => ENOENT);
+    eq!(overlay(c"lowerdir=t/lower,upperdir=t/upper,workdir=t/work"), Ok(0));
+    works!(close(file(c"t/all/new", b"seen")));
+    eq!(contents("t/upper/new"), "seen");
+    gives!(unlink(c"t/all/new") => 0);
+    fails!(openat(AT_FDCWD, c"t/upper/new", O_RDONLY) => ENOENT);
+    gives!(mkdir(c"t/all/d", 0o700) => 0);
+    gives!(rename(c"t/all/d", c"t/all/e") => 0);
+    works!(openat(AT_FDCWD, c"t/upper/e", O_RDONLY | O_DIRECTORY));
+}
+
+fn tmpfs_changes_its_size() {
+    own_mounts();
+    gives!(mkdir(c"m", 0o755) => 0);
+    gives!(mount(c"none", c"m", c"tmpfs", 0, c"size=16k,mode=700") => 0);
+    let mut fs: statfs = zeroed();
+    gives!(mount(0, c"m", 0, MS_REMOUNT, c"size=32k") => 0);
+    gives!(statfs(c"m", &mut fs) => 0);
+    eq!(fs.f_blocks, 8);
+    let line = contents("/proc/self/mounts").lines().find(|line| line.contains("/m tmpfs ")).unwrap_or("").to_owned();
+    is!(line.contains("size=32k,mode=700"), "its line: {line}");
+    works!(close(file(c"m/file", &[1; 6 * PAGE])));
+    fails!(mount(0, c"m", 0, MS_REMOUNT, c"size=16k") => EINVAL);
+    fails!(mount(0, c"m", 0, MS_REMOUNT, c"no-such=1") => EINVAL);
+    gives!(mount(0, c"m", 0, MS_REMOUNT | MS_NODEV, 0) => 0);
+    gives!(statfs(c"m", &mut fs) => 0);
+    eq!(fs.f_blocks, 8);
 }
 
 fn proc_mounts_anew() {
@@ -438,6 +507,78 @@ fn mount_attributes() {
     fails!(mount_setattr(AT_FDCWD, c"m", 0, &[READONLY, 0, 0, 0], 16) => EINVAL);
     fails!(mount_setattr(AT_FDCWD, c"missing", 0, &[READONLY, 0, 0, 0], 32) => ENOENT);
     fails!(mount_setattr(AT_FDCWD, c"m", 0, BAD, 32) => EFAULT);
+}
+
+fn mounts_in_steps() {
+    own_mounts();
+    gives!(mkdir(c"m", 0o755) => 0);
+    gives!(mkdir(c"other", 0o755) => 0);
+    const FLAG: c_int = 0;
+    const CREATE: c_int = 6;
+    let context = match sys!(fsopen(c"tmpfs", 0)) {
+        Err(Errno::ENOSYS) => skip!("no fsopen (Linux 5.2)"),
+        other => crate::check::must_work("fsopen", other),
+    };
+    fails!(fsmount(context, 0, 0) => EINVAL);
+    fails!(fsconfig(context, FLAG, 0, 0, 0) => EINVAL);
+    fails!(fsconfig(context, CREATE, c"x", 0, 0) => EINVAL);
+    fails!(fsconfig(context, 99, 0, 0, 0) => EOPNOTSUPP);
+    fails!(fsconfig(works!(openat(AT_FDCWD, c"/", O_RDONLY)), CREATE, 0, 0, 0) => EINVAL);
+    let mut text = [0u8; 64];
+    fails!(read(context, &mut text, 64) => ENODATA);
+    gives!(fsconfig(context, FLAG, c"ro", 0, 0) => 0);
+    gives!(fsconfig(context, CREATE, 0, 0, 0) => 0);
+    fails!(fsconfig(context, CREATE, 0, 0, 0) => EBUSY);
+    fails!(fsmount(context, 2, 0) => EINVAL);
+    fails!(fsmount(context, 0, 0x40000000) => EINVAL);
+    let mounted = works!(fsmount(context, 0, 0x2 | 0x8 /* NOSUID, NOEXEC */));
+    fails!(openat(mounted, c"file", O_WRONLY | O_CREAT, 0o644) => EROFS);
+    // It isn't anywhere yet.
+    is!(!contents("/proc/self/mountinfo").contains("nosuid,noexec,relatime - tmpfs none"), "no place");
+    fails!(move_mount(mounted, c"", AT_FDCWD, c"m", 0) => ENOENT);
+    fails!(move_mount(mounted, c"", AT_FDCWD, c"m", 0x80) => EINVAL);
+    works!(close(file(c"plain", b"")));
+    fails!(move_mount(mounted, c"", AT_FDCWD, c"plain", 4) => EINVAL);
+    gives!(move_mount(mounted, c"", AT_FDCWD, c"m", 4) => 0);
+    let line = contents("/proc/self/mounts").lines().find(|line| line.contains("/m tmpfs ")).unwrap_or("").to_owned();
+    is!(line.starts_with("none ") && line.contains("ro,nosuid,noexec,relatime"), "its line: {line}");
+    // From one place to another.
+    gives!(move_mount(AT_FDCWD, c"m", AT_FDCWD, c"other", 0) => 0);
+    fails!(move_mount(AT_FDCWD, c"m", AT_FDCWD, c"other", 0) => EINVAL);
+    // All that is in it along, or not.
+    gives!(mount_setattr(AT_FDCWD, c"other", 0, &[0u64, 1, 0, 0], 32) => 0);
+    fails!(umount2(c"other", 0) => EBUSY);
+    works!(close(mounted));
+    gives!(umount2(c"other", 0) => 0);
+    tmpfs(c"t");
+    gives!(mkdir(c"t/in", 0o755) => 0);
+    gives!(mount(c"none", c"t/in", c"tmpfs", 0, 0) => 0);
+    works!(close(file(c"t/in/file", b"")));
+    let deep = works!(open_tree(AT_FDCWD, c"t", 1 | AT_RECURSIVE));
+    works!(close(works!(openat(deep, c"in/file", O_RDONLY))));
+    let flat = works!(open_tree(AT_FDCWD, c"t", 1));
+    fails!(openat(flat, c"in/file", O_RDONLY) => ENOENT);
+    fails!(open_tree(AT_FDCWD, c"t", AT_RECURSIVE) => EINVAL);
+    let here = works!(open_tree(AT_FDCWD, c"t", 0));
+    works!(close(works!(openat(here, c"in/file", O_RDONLY))));
+    // What isn't anywhere has attributes, too.
+    gives!(mount_setattr(deep, c"", AT_EMPTY_PATH | AT_RECURSIVE, &[1u64, 0, 0, 0], 32) => 0);
+    fails!(openat(deep, c"in/file", O_WRONLY) => EROFS);
+    works!(close(works!(openat(here, c"in/file", O_WRONLY))));
+    gives!(mount_setattr(AT_FDCWD, c"t", AT_RECURSIVE, &[0u64, 0, MS_SHARED as u64, 0], 32) => 0);
+    is!(optional_fields("/t/in").starts_with("shared:"), "shared with what is in it");
+    fails!(mount_setattr(AT_FDCWD, c"t", 0, &[0u64, 0, (MS_SHARED | MS_SLAVE) as u64, 0], 32) => EINVAL);
+    fails!(mount_setattr(AT_FDCWD, c"t", 0, &[0x10u64, 0, 0, 0], 32) => EINVAL);
+    gives!(mount_setattr(AT_FDCWD, c"t", 0, &[0x10u64, 0x70, 0, 0], 32) => 0);
+    is!(contents("/proc/self/mounts").lines().any(|line| line.contains("/t tmpfs rw,noatime")), "noatime");
+    fails!(mount_setattr(AT_FDCWD, c"t/in/file", 0, &[1u64, 0, 0, 0], 32) => EINVAL);
+    fails!(mount_setattr(AT_FDCWD, c"t", 0, &[1u64, 0, 0, 0, 1], 40) => E2BIG);
+    in_child(|| {
+        gives!(setresuid(1000, 1000, 1000) => 0);
+        fails!(open_tree(AT_FDCWD, c"t", 1) => EPERM);
+        fails!(mount_setattr(AT_FDCWD, c"t", 0, &[1u64, 0, 0, 0], 32) => EPERM);
+        fails!(move_mount(AT_FDCWD, c"t", AT_FDCWD, c"m", 0) => EPERM);
+    });
 }
 
 fn nosuid_noexec_nodev() {

@@ -14,11 +14,13 @@
 //! | `change` | names: made, removed, moved |
 //! | `copy` | copying up |
 //! | `directory` | reading directories |
+//! | [`options`] | overlays that programs mount |
 
 mod change;
 mod copy;
 mod directory;
 pub mod node;
+pub mod options;
 
 #[cfg(test)]
 mod tests;
@@ -27,7 +29,7 @@ pub use node::Node;
 
 use super::{Changes, FileType, Inode};
 use crate::sync::Mutex;
-use crate::{Kernel, Result};
+use crate::{Errno, Kernel, Result};
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
@@ -40,12 +42,17 @@ const ORIGIN: &[u8] = b"trusted.overlay.origin";
 /// Attributes that are the overlay's own, and not shown.
 const PRIVATE: &[u8] = b"trusted.overlay.";
 
+/// How many overlays may lie in each other (Linux: `FILESYSTEM_MAX_STACK_DEPTH`).
+const DEEPEST: u32 = 2;
+
 /// An overlay.
 pub struct Overlay {
     /// Its number.
     dev: u64,
     /// Numbers of the layers' file systems, the upper first: a file's number begins with its layer's place here.
     layers: Vec<u64>,
+    /// How many overlays lie in each other: each is one call deeper.
+    depth: u32,
     /// Held while names change, and while a file is copied up.
     change: Mutex<()>,
     /// Files that are in use, by their numbers: of each there is one node, whichever of its names leads there.
@@ -61,19 +68,36 @@ impl Overlay {
     /// # Errors
     /// What the layers say.
     pub fn root(kernel: &Kernel, upper: Arc<dyn Inode>, lowers: Vec<Arc<dyn Inode>>) -> Result<Arc<Node>> {
-        let mut layers = alloc::vec![upper.identity()?.0];
-        for lower in &lowers {
-            layers.push(lower.identity()?.0);
-        }
         if let Some(lower) = lowers.first() {
             let (mode, uid, gid) = lower.permission_bits()?;
             let changes = Changes { mode: Some(mode & 0o7777), uid: Some(uid), gid: Some(gid), ..Changes::default() };
             upper.set_attributes(&changes)?;
         }
+        Overlay::laid(kernel, Some(upper), lowers)
+    }
+
+    /// The same, where the upper directory is what it is; without one nothing can be changed.
+    ///
+    /// # Errors
+    /// What the layers say. `EINVAL`: overlays lie in each other too deep.
+    pub fn laid(kernel: &Kernel, upper: Option<Arc<dyn Inode>>, lowers: Vec<Arc<dyn Inode>>) -> Result<Arc<Node>> {
+        // A number that no file system has stands for an upper one that isn't there.
+        let mut layers = alloc::vec![match &upper {
+            Some(upper) => upper.identity()?.0,
+            None => u64::MAX,
+        }];
+        let mut depth = 1;
+        for lower in &lowers {
+            layers.push(lower.identity()?.0);
+            depth = depth.max(Node::of(lower).map_or(0, |node| node.fs.depth) + 1);
+        }
+        if depth > DEEPEST {
+            return Err(Errno::EINVAL);
+        }
         let dev = kernel.file_systems.device();
         let (nodes, held, root) = (Mutex::default(), Mutex::default(), Mutex::default());
-        let fs = Arc::new(Overlay { dev, layers, change: Mutex::new(()), nodes, held, root });
-        let root = Node::new(&fs, None, Layers { upper: Some(upper), lowers })?;
+        let fs = Arc::new(Overlay { dev, layers, depth, change: Mutex::new(()), nodes, held, root });
+        let root = Node::new(&fs, None, Layers { upper, lowers })?;
         *fs.root.lock() = Arc::downgrade(&root);
         Ok(root)
     }

@@ -59,7 +59,7 @@ fn flags(mount: &Mount) -> String {
 }
 
 fn options(mount: &Mount) -> String {
-    let own = escaped(&mount.options);
+    let own = escaped(&mount.options.lock());
     if own.is_empty() { own } else { format!(",{own}") }
 }
 

@@ -40,7 +40,7 @@ pub struct Tmpfs {
     /// Its number.
     dev: u64,
     budget: Arc<Budget>,
-    most_inodes: u64,
+    most_inodes: AtomicU64,
     inodes: AtomicU64,
     next: AtomicU64,
 }
@@ -92,6 +92,22 @@ impl Options {
         Ok(options)
     }
 
+    /// How many bytes and files there may be.
+    fn limits(&self, memory: u64) -> (u64, u64) {
+        // No size, or zero, is no limit but memory (tmpfs(5)).
+        let most = match self.size {
+            None => memory / 2,
+            Some(0) => u64::MAX,
+            Some(size) => size.next_multiple_of(PAGE),
+        };
+        let inodes = match self.inodes {
+            None => MOST_INODES,
+            Some(0) => u64::MAX,
+            Some(inodes) => inodes,
+        };
+        (most, inodes)
+    }
+
     /// What `/proc/mounts` tells of them.
     pub fn show(&self) -> Vec<u8> {
         let usual = Options::default();
@@ -135,27 +151,30 @@ impl Tmpfs {
 
     /// One without a topmost directory, for files that never get a name (memfd_create(2)).
     pub fn make(kernel: &Kernel, options: &Options) -> Arc<Self> {
-        let memory = kernel.host.memory.limit();
-        // No size, or zero, is no limit but memory (tmpfs(5)).
-        let most = match options.size {
-            None => memory / 2,
-            Some(0) => u64::MAX,
-            Some(size) => size.next_multiple_of(PAGE),
-        };
-        let most_inodes = match options.inodes {
-            None => MOST_INODES,
-            Some(0) => u64::MAX,
-            Some(inodes) => inodes,
-        };
+        let (most, inodes) = options.limits(kernel.host.memory.limit());
         Arc::new(Tmpfs {
             frames: kernel.frames.clone(),
             clock: kernel.host.clock.clone(),
             dev: kernel.file_systems.device(),
             budget: Budget::new(most),
-            most_inodes,
+            most_inodes: AtomicU64::new(inodes),
             inodes: AtomicU64::new(0),
             next: AtomicU64::new(1),
         })
+    }
+
+    /// Its limits are others from now on.
+    ///
+    /// # Errors
+    /// `EINVAL`: it holds more.
+    pub fn reconfigure(&self, memory: u64, options: &Options) -> Result<()> {
+        let (most, inodes) = options.limits(memory);
+        if inodes < self.inodes.load(Ordering::Relaxed) {
+            return Err(Errno::EINVAL);
+        }
+        self.budget.set_most(most)?;
+        self.most_inodes.store(inodes, Ordering::Relaxed);
+        Ok(())
     }
 
     fn now(&self) -> Timespec {
@@ -164,7 +183,7 @@ impl Tmpfs {
 
     /// One file more, or one name.
     fn charge(&self) -> Result<()> {
-        let fits = |used: u64| (used < self.most_inodes).then_some(used + 1);
+        let fits = |used: u64| (used < self.most_inodes.load(Ordering::Relaxed)).then_some(used + 1);
         self.inodes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).map(|_| ()).map_err(|_| Errno::ENOSPC)
     }
 
@@ -176,7 +195,10 @@ impl Tmpfs {
     fn statfs(&self) -> Statfs {
         let blocks = |bytes: u64| if bytes == u64::MAX { 0 } else { bytes / PAGE };
         let free = blocks(self.budget.most()).saturating_sub(blocks(self.budget.used()));
-        let files = if self.most_inodes == u64::MAX { 0 } else { self.most_inodes };
+        let files = match self.most_inodes.load(Ordering::Relaxed) {
+            u64::MAX => 0,
+            most => most,
+        };
         Statfs {
             kind: MAGIC,
             bsize: PAGE as i64,

@@ -26,6 +26,8 @@ pub struct FileSystem {
     pub kind: &'static str,
     /// Taken while a name moves from one directory to another: directories don't change places meanwhile.
     rename: Mutex<()>,
+    /// Names change behind the dentries' back: it is the upper layer of an overlay.
+    covered: AtomicBool,
     cache: Arc<Cache>,
     watches: Arc<Watches>,
 }
@@ -108,7 +110,7 @@ impl FileSystem {
         name: &[u8],
     ) -> Arc<Dentry> {
         let (cache, watches) = (cache.clone(), watches.clone());
-        let fs = Arc::new(FileSystem { kind, rename: Mutex::new(()), cache, watches });
+        let fs = Arc::new(FileSystem { kind, rename: Mutex::new(()), covered: AtomicBool::new(false), cache, watches });
         Dentry::new(&fs, root, Place { parent: None, name: name.into() }, false)
     }
 }
@@ -295,7 +297,7 @@ impl Dentry {
     /// The child of this name, or none; and a dentry that is new, to be kept once the lock is given back.
     fn find(self: &Arc<Self>, names: &mut Names, name: &[u8]) -> Result<Found> {
         let known = names.0.get(name).and_then(Weak::upgrade);
-        let stable = self.inode.names_are_stable();
+        let stable = self.has_stable_names();
         if let Some(known) = &known
             && (stable || known.is_mount_point())
         {
@@ -334,6 +336,16 @@ impl Dentry {
         child
     }
 
+    /// Whether nobody but this kernel's dentries changes names in it.
+    fn has_stable_names(&self) -> bool {
+        self.inode.names_are_stable() && !self.fs.covered.load(Ordering::Relaxed)
+    }
+
+    /// From now on names of its file system change without its dentries.
+    pub(in crate::fs) fn set_covered(&self) {
+        self.fs.covered.store(true, Ordering::Relaxed);
+    }
+
     /// Opens its file in one way or another, as [`Inode::open`](crate::fs::Inode::open) does.
     ///
     /// # Errors
@@ -364,7 +376,7 @@ impl Dentry {
             made
         });
         if let Ok(child) = &made
-            && self.inode.names_are_stable()
+            && self.has_stable_names()
         {
             self.fs.keep(Some(child.clone()));
         }

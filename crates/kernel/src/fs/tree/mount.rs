@@ -50,7 +50,7 @@ pub struct Mount {
     /// Where it is said to come from.
     pub source: Vec<u8>,
     /// More options, as `/proc/mounts` shows them.
-    pub options: Vec<u8>,
+    pub options: Mutex<Vec<u8>>,
     /// Who mounted the file system: whose capabilities count for it as a whole.
     pub owner: UserNamespace,
     flags: AtomicU32,
@@ -71,6 +71,9 @@ const KEPT: u32 = MountFlags::READ_ONLY.union(MountFlags::NO_SUID).union(MountFl
 
 /// That is locked.
 const LOCKED_TIMES: u32 = 1 << 28;
+
+/// It has no place yet, but an open file that stands for it.
+const LOOSE: u32 = 1 << 27;
 
 /// So is the place.
 pub(super) const LOCKED: u32 = 1 << 29;
@@ -98,7 +101,7 @@ impl Mount {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             root,
             source: source.to_vec(),
-            options: options.to_vec(),
+            options: Mutex::new(options.to_vec()),
             owner: owner.clone(),
             flags: AtomicU32::new(flags.bits()),
             locked: AtomicU32::new(0),
@@ -179,6 +182,16 @@ impl Mount {
         self.all().iter().for_each(|mount| mount.lock(!Arc::ptr_eq(mount, self)));
     }
 
+    /// An open file stands for it until it comes to a place.
+    pub fn set_loose(&self) {
+        self.locked.fetch_or(LOOSE, Ordering::Relaxed);
+    }
+
+    /// Whether that is so.
+    pub fn is_loose(&self) -> bool {
+        self.locked.load(Ordering::Relaxed) & LOOSE != 0
+    }
+
     /// It is used.
     pub fn touch(&self) {
         if self.expires.load(Ordering::Relaxed) {
@@ -239,6 +252,7 @@ impl Mount {
     /// It comes to a place, and to all places that hear of that.
     pub(super) fn spread(self: &Arc<Self>, place: &Path) {
         let copies = propagation::copies(self, place);
+        self.locked.fetch_and(!LOOSE, Ordering::Relaxed);
         self.attach(place);
         copies.iter().for_each(|(copy, place)| copy.attach_below(place));
     }
@@ -260,8 +274,8 @@ impl Mount {
 
     /// A copy that isn't anywhere, showing `root`.
     fn copy(&self, root: Arc<Dentry>) -> Arc<Mount> {
-        let copy = Mount::owned(root, self.flags() - MountFlags::INTERNAL, &self.source, &self.options, &self.owner);
-        copy.locked.store(self.locked.load(Ordering::Relaxed), Ordering::Relaxed);
+        let copy = Mount::owned(root, self.flags() - MountFlags::INTERNAL, &self.source, &self.options.lock(), &self.owner);
+        copy.locked.store(self.locked.load(Ordering::Relaxed) & !LOOSE, Ordering::Relaxed);
         copy
     }
 

@@ -81,6 +81,10 @@ impl Namespace {
         if (mount.root.inode().file_type() == Directory) != (place.inode().file_type() == Directory) {
             return Err(Errno::ENOTDIR);
         }
+        // Two may want to put one that is in no place to some.
+        if mount.place().is_some() {
+            return Err(Errno::EINVAL);
+        }
         if self.all().len() >= MOST {
             return Err(Errno::ENOSPC);
         }
@@ -93,6 +97,15 @@ impl Namespace {
     /// # Errors
     /// Those of [`mount`](Self::mount). `EINVAL`: `from` is seen through another namespace, or without what would be left out it shows what is hidden.
     pub fn bind(&self, from: &Path, place: &Path, deep: bool) -> Result<()> {
+        let copy = self.copied(from, deep)?;
+        self.mount(&copy, place)
+    }
+
+    /// What [`bind`](Self::bind) shows, in no place yet.
+    ///
+    /// # Errors
+    /// `EINVAL`, as there.
+    pub fn copied(&self, from: &Path, deep: bool) -> Result<Arc<Mount>> {
         let hides =
             |child: &Arc<Mount>| child.is_locked() && child.place().is_some_and(|place| place.dentry.is_within(&from.dentry));
         if !(self.shows(&from.mount) || from.mount.is_of_namespace())
@@ -101,11 +114,8 @@ impl Namespace {
         {
             return Err(Errno::EINVAL);
         }
-        let copy = {
-            let _change = self.change.lock();
-            from.mount.copied(&from.dentry, deep)
-        };
-        self.mount(&copy, place)
+        let _change = self.change.lock();
+        Ok(from.mount.copied(&from.dentry, deep))
     }
 
     /// Moves a mount (`MS_MOVE`).
@@ -116,6 +126,10 @@ impl Namespace {
         let _change = self.change.lock();
         let ours = self.shows(&from.mount) && self.shows(&place.mount);
         if !ours || from.mount.is_locked() || !Arc::ptr_eq(&from.dentry, &from.mount.root) || from.mount.place().is_none() {
+            return Err(Errno::EINVAL);
+        }
+        let directory = |place: &Path| place.inode().file_type() == crate::fs::FileType::Directory;
+        if directory(from) != directory(place) {
             return Err(Errno::EINVAL);
         }
         // What others hear of doesn't leave for where they don't; and what can't be copied can't come to where they would hear of it.

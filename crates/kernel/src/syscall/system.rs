@@ -144,10 +144,10 @@ fn unshare(cx: &mut Cx<'_>, [flags, ..]: Args) -> SysResult {
     if has(c::CLONE_FS | c::CLONE_NEWNS | c::CLONE_NEWUSER) {
         own_place(cx.task);
     }
+    spaces::renew(cx.task, flags, &credentials.space)?;
     if has(c::CLONE_NEWUSER) {
         cx.task.set_credentials((*credentials).clone());
     }
-    spaces::renew(cx.task, flags);
     if let Some(pids) = pids {
         cx.task.set_spaces(Spaces { pids, ..cx.task.spaces() });
     }

@@ -452,7 +452,9 @@ fn msgctl(cx: &mut Cx<'_>, [id, command, address, ..]: Args) -> SysResult {
             if command as u32 != abi::msg::STAT_ANY {
                 perm.check(cx.task, READ)?;
             }
-            mm.put(address, &MsqidDs { perm: perm.to_abi(cx.task), ..queue.told() })?;
+            let told = queue.told();
+            let (lspid, lrpid) = (cx.task.name_of(told.lspid), cx.task.name_of(told.lrpid));
+            mm.put(address, &MsqidDs { perm: perm.to_abi(cx.task), lspid, lrpid, ..told })?;
             Ok(id.into())
         }
         IPC_SET => {

@@ -155,7 +155,7 @@ fn make(cx: &mut Cx<'_>, request: &Request, tid: i32, (credentials, space): (Arc
     };
     let task = Task::new(cx.kernel, parts);
     inherit(maker, &task, request);
-    super::spaces::renew(&task, request.flags);
+    super::spaces::renew(&task, request.flags, &task.credentials().space)?;
     write_numbers(maker, &task, request)?;
     let pidfd = if request.has(c::CLONE_PIDFD) { Some(give_pidfd(maker, &process, request.pidfd)?) } else { None };
     if let Err(errno) = join(maker, &task, request) {

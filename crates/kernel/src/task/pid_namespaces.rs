@@ -258,3 +258,47 @@ pub(crate) fn of_child(maker: &Task, flags: u64, owner: &UserNamespace) -> Resul
     }
     if new { next.new_below(maker.kernel(), owner) } else { Ok(next) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn below(parent: &PidNamespace) -> PidNamespace {
+        PidNamespace(Some(Arc::new(Inner {
+            number: 0,
+            parent: parent.clone(),
+            level: parent.level() + 1,
+            owner: UserNamespace::default(),
+            numbers: Mutex::default(),
+            init: AtomicI32::new(0),
+            _counted: Counted::one(&Arc::default()).unwrap_or_else(|_| unreachable!("the first of all")),
+        })))
+    }
+
+    #[test]
+    fn a_number_has_a_name_on_each_level() {
+        let outer = below(&PidNamespace::default());
+        let inner = below(&outer);
+        assert_eq!(outer.enroll(70, 0), Ok(()));
+        assert_eq!(inner.enroll(71, 0), Ok(()));
+        assert_eq!((outer.name_of(70), outer.name_of(71), inner.name_of(71), inner.name_of(70)), (1, 2, 1, 0));
+        assert_eq!((inner.number_of(1), outer.number_of(2), inner.number_of(2), inner.number_of(-1)), (71, 71, NOBODY, -1));
+        inner.forget(71);
+        assert_eq!((outer.name_of(71), inner.name_of(71)), (0, 0));
+    }
+
+    #[test]
+    fn what_cannot_begin_leaves_nothing_behind() {
+        let outer = below(&PidNamespace::default());
+        assert_eq!(outer.enroll(70, 2), Err(Errno::EINVAL));
+        assert_eq!(outer.enroll(70, 0), Ok(()));
+        assert_eq!(outer.enroll(71, 1), Err(Errno::EEXIST));
+        let inner = below(&outer);
+        inner.close();
+        assert_eq!(inner.enroll(72, 0), Err(Errno::ENOMEM));
+        assert_eq!(outer.name_of(72), 0);
+        // With its first process it is over.
+        outer.forget(70);
+        assert_eq!(outer.enroll(73, 0), Err(Errno::ENOMEM));
+    }
+}

@@ -42,13 +42,23 @@ mod request {
 /// The most namespaces of one kind at a time (`/proc/sys/user/max_*_namespaces`).
 pub const MOST: u32 = 16384;
 
-/// How many namespaces there are, of the kinds that lie in each other.
+/// How many namespaces there are beside the first, of each kind.
 #[derive(Default)]
 pub struct Counts {
-    /// Of users.
-    pub user: Arc<AtomicU32>,
+    /// Of control groups.
+    pub cgroup: Arc<AtomicU32>,
+    /// Of System V IPC and message queues.
+    pub ipc: Arc<AtomicU32>,
+    /// Of mounts.
+    pub mounts: Arc<AtomicU32>,
+    /// Of networks.
+    pub net: Arc<AtomicU32>,
     /// Of numbers.
     pub pid: Arc<AtomicU32>,
+    /// Of users.
+    pub user: Arc<AtomicU32>,
+    /// Of names.
+    pub uts: Arc<AtomicU32>,
 }
 
 /// A namespace that is counted as long as it is there.
@@ -101,6 +111,7 @@ pub struct Space<T> {
     pub owner: UserNamespace,
     /// What it holds.
     pub holds: T,
+    _counted: Option<Counted>,
 }
 
 /// Those that a task is in, but for that of mounts.
@@ -119,42 +130,47 @@ pub struct Spaces {
 }
 
 impl<T> Space<T> {
-    fn new(number: u64, owner: &UserNamespace, holds: T) -> Arc<Self> {
-        Arc::new(Space { number, owner: owner.clone(), holds })
+    fn first(number: u64, holds: T) -> Arc<Self> {
+        Arc::new(Space { number, owner: UserNamespace::default(), holds, _counted: None })
+    }
+
+    fn new(kernel: &Kernel, of: &Arc<AtomicU32>, owner: &UserNamespace, holds: T) -> Result<Arc<Self>> {
+        let _counted = Some(Counted::one(of)?);
+        Ok(Arc::new(Space { number: new_number(kernel), owner: owner.clone(), holds, _counted }))
     }
 }
 
 impl Spaces {
     /// The first ones; `outside` is the network that the placement stands in.
     pub fn first(outside: Option<Arc<dyn Network>>) -> Self {
-        let owner = &UserNamespace::default();
         Spaces {
-            uts: Space::new(first::UTS, owner, Mutex::new(crate::syscall::system::names())),
-            ipc: Space::new(first::IPC, owner, Ipc::default()),
-            net: Space::new(FIRST_NET, owner, Net::first(outside)),
-            cgroup: Space::new(first::CGROUP, owner, ()),
+            uts: Space::first(first::UTS, Mutex::new(crate::syscall::system::names())),
+            ipc: Space::first(first::IPC, Ipc::default()),
+            net: Space::first(FIRST_NET, Net::first(outside)),
+            cgroup: Space::first(first::CGROUP, ()),
             pids: PidNamespace::default(),
         }
     }
 
     /// The same, but new ones, which belong to `owner`, of those that `flags` name.
-    fn with_new(&self, kernel: &Kernel, owner: &UserNamespace, flags: u64) -> Spaces {
+    fn with_new(&self, kernel: &Kernel, owner: &UserNamespace, flags: u64) -> Result<Spaces> {
+        let counts = &kernel.namespaces;
         let has = |flag: u32| flags & u64::from(flag) != 0;
         let mut new = self.clone();
         if has(c::CLONE_NEWUTS) {
             let name = *self.uts.holds.lock();
-            new.uts = Space::new(new_number(kernel), owner, Mutex::new(name));
+            new.uts = Space::new(kernel, &counts.uts, owner, Mutex::new(name))?;
         }
         if has(c::CLONE_NEWIPC) {
-            new.ipc = Space::new(new_number(kernel), owner, Ipc::default());
+            new.ipc = Space::new(kernel, &counts.ipc, owner, Ipc::default())?;
         }
         if has(c::CLONE_NEWNET) {
-            new.net = Space::new(new_number(kernel), owner, Net::new());
+            new.net = Space::new(kernel, &counts.net, owner, Net::new())?;
         }
         if has(c::CLONE_NEWCGROUP) {
-            new.cgroup = Space::new(new_number(kernel), owner, ());
+            new.cgroup = Space::new(kernel, &counts.cgroup, owner, ())?;
         }
-        new
+        Ok(new)
     }
 }
 
@@ -176,21 +192,25 @@ pub fn check(task: &Task, flags: u64) -> Result<Arc<Credentials>> {
     if wanted & !u64::from(LEFT) == 0 { Ok(then) } else { Err(Errno::EINVAL) }
 }
 
-/// Gives a task new namespaces, which belong to the user namespace that it is in; its place is its own already, if one is of mounts.
-pub fn renew(task: &Arc<Task>, flags: u64) {
+/// Gives a task new namespaces, which belong to `owner`; its place is its own already, if one is of mounts.
+///
+/// # Errors
+/// `ENOSPC`: there are too many.
+pub fn renew(task: &Arc<Task>, flags: u64, owner: &UserNamespace) -> Result<()> {
     if flags & super::clone::NAMESPACES == 0 {
-        return;
+        return Ok(());
     }
-    let owner = task.credentials().space.clone();
+    let new = task.spaces().with_new(task.kernel(), owner, flags)?;
     if flags & u64::from(c::CLONE_NEWNS) != 0 {
         let fs = task.fs();
         let mut context = fs.lock();
-        let (copy, twin) = context.namespace.copy(new_number(task.kernel()), &owner);
+        let counted = Counted::one(&task.kernel().namespaces.mounts)?;
+        let (copy, twin) = context.namespace.copy(new_number(task.kernel()), owner, counted);
         (context.root, context.cwd) = (twin(&context.root), twin(&context.cwd));
         context.namespace = copy;
     }
-    let new = task.spaces().with_new(task.kernel(), &owner, flags);
     task.set_spaces(new);
+    Ok(())
 }
 
 impl Task {

@@ -340,3 +340,70 @@ fn parse(text: &[u8]) -> Result<Map> {
     }
     Ok(map)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn below(parent: &UserNamespace, users: &[u8]) -> UserNamespace {
+        UserNamespace(Some(Arc::new(Inner {
+            number: 0,
+            parent: parent.clone(),
+            level: 1,
+            owner: 1000,
+            users: Mutex::new(parse(users).unwrap_or_default()),
+            groups: Mutex::default(),
+            projects: Mutex::default(),
+            denies_groups: AtomicBool::new(false),
+            by_setfcap: true,
+            _counted: Counted::one(&Arc::default()).unwrap_or_else(|_| unreachable!("the first of all")),
+        })))
+    }
+
+    #[test]
+    fn maps_are_lines_of_three_numbers_apart() {
+        for text in ["", "0 0", "0 0 0", "0 0 1 1", "0 0 1\n\n1 1 1", "0 0 5\n4 9 1", "0 0 5\n9 4 1", "4294967295 0 2", "-1 0 1"]
+        {
+            assert!(parse(text.as_bytes()).is_err(), "{text:?}");
+        }
+        let lines = |count: u32| (0..count).map(|line| format!("{line} {line} 1\n")).collect::<String>();
+        assert_eq!(parse(lines(340).as_bytes()).map(|map| map.len()).unwrap_or(0), MOST_LINES);
+        assert!(parse(lines(341).as_bytes()).is_err());
+    }
+
+    #[test]
+    fn numbers_are_found_both_ways() {
+        let space = below(&UserNamespace::default(), b"0 1000 1\n1 100000 10\n");
+        for (inside, outside) in [(0, 1000), (1, 100_000), (10, 100_009)] {
+            assert_eq!(
+                (space.number_of(Kind::Users, inside), space.name_of(Kind::Users, outside)),
+                (Some(outside), Some(inside))
+            );
+        }
+        assert_eq!((space.user(11), space.show_user(0), space.show_user(100_010)), (Err(Errno::EINVAL), NOBODY, NOBODY));
+        assert!(space.is_root(1000) && !space.is_root(0));
+    }
+
+    #[test]
+    fn a_range_lies_in_one_of_the_parents() {
+        let parent = below(&UserNamespace::default(), b"0 100 1\n5 105 1\n");
+        let range = |outside, count| parent.numbers_of(Kind::Users, &Range { inside: 0, outside, count });
+        assert_eq!((range(0, 1), range(5, 1), range(0, 6), range(1, 1)), (Some(100), Some(105), None, None));
+    }
+
+    #[test]
+    fn capabilities_count_downward() {
+        let first = Credentials::root(u64::MAX);
+        let space = below(&first.space, b"0 1000 1");
+        let inside = first.in_new(space.clone());
+        let deeper = below(&space, b"");
+        assert!(inside.has_own(c::CAP_KILL) && inside.has_in(&space, c::CAP_KILL) && inside.has_in(&deeper, c::CAP_KILL));
+        assert!(!inside.has(c::CAP_KILL) && !inside.has_in(&first.space, c::CAP_KILL));
+        assert!(first.has_in(&deeper, c::CAP_KILL));
+        // Its owner may all in it, without any; nobody else.
+        let mut user = Credentials::root(0);
+        assert!(!user.has_in(&space, c::CAP_KILL));
+        user.uid.effective = 1000;
+        assert!(user.has_in(&space, c::CAP_KILL) && user.has_in(&deeper, c::CAP_KILL) && !user.has(c::CAP_KILL));
+    }
+}

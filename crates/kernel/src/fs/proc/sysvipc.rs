@@ -1,37 +1,39 @@
 //! `/proc/sysvipc`: what there is of System V IPC, sysvipc(7).
 
 use crate::fs::pseudo::Fixed;
-use crate::ipc::{Ipc, Object as _};
+use crate::ipc::Object as _;
+use crate::task::Task;
 use alloc::format;
 use alloc::string::String;
 
 pub(super) fn root() -> Fixed {
     Fixed::default()
-        .text("shm", |task| Ok(segments(&task.spaces().ipc.holds).into_bytes()))
-        .text("sem", |task| Ok(semaphores(&task.spaces().ipc.holds).into_bytes()))
-        .text("msg", |task| Ok(messages(&task.spaces().ipc.holds).into_bytes()))
+        .text("shm", |task| Ok(segments(task).into_bytes()))
+        .text("sem", |task| Ok(semaphores(task).into_bytes()))
+        .text("msg", |task| Ok(messages(task).into_bytes()))
 }
 
-fn segments(ipc: &Ipc) -> String {
+fn segments(task: &Task) -> String {
     let mut text = String::from(
         "       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  cgid      atime      dtime      ctime                   rss                  swap\n",
     );
-    let all = ipc.segments.lock().all();
+    let all = task.spaces().ipc.holds.segments.lock().all();
     for segment in all {
-        let (perm, last) = (*segment.perm().lock(), *segment.last.lock());
+        let (own, last) = (*segment.perm().lock(), *segment.last.lock());
+        let perm = own.to_abi(task);
         text.push_str(&format!(
             "{:10} {:10}  {:4o} {:21} {:5} {:5}  {:5} {:5} {:5} {:5} {:5} {:10} {:10} {:10} {:21} {:21}\n",
             perm.key,
-            perm.id,
+            own.id,
             perm.mode,
             segment.size,
-            segment.creator,
-            last.pid,
+            task.name_of(segment.creator),
+            task.name_of(last.pid),
             segment.attached(),
-            perm.owner.0,
-            perm.owner.1,
-            perm.creator.0,
-            perm.creator.1,
+            perm.uid,
+            perm.gid,
+            perm.cuid,
+            perm.cgid,
             last.attached,
             last.detached,
             last.changed,
@@ -42,21 +44,22 @@ fn segments(ipc: &Ipc) -> String {
     text
 }
 
-fn semaphores(ipc: &Ipc) -> String {
+fn semaphores(task: &Task) -> String {
     let mut text = String::from("       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime\n");
-    let all = ipc.semaphores.sets.lock().all();
+    let all = task.spaces().ipc.holds.semaphores.sets.lock().all();
     for set in all {
-        let (perm, (operated, changed)) = (*set.perm().lock(), set.times());
+        let (own, (operated, changed)) = (*set.perm().lock(), set.times());
+        let perm = own.to_abi(task);
         text.push_str(&format!(
             "{:10} {:10}  {:4o} {:10} {:5} {:5} {:5} {:5} {:10} {:10}\n",
             perm.key,
-            perm.id,
+            own.id,
             perm.mode,
             set.len(),
-            perm.owner.0,
-            perm.owner.1,
-            perm.creator.0,
-            perm.creator.1,
+            perm.uid,
+            perm.gid,
+            perm.cuid,
+            perm.cgid,
             operated,
             changed
         ));
@@ -64,26 +67,27 @@ fn semaphores(ipc: &Ipc) -> String {
     text
 }
 
-fn messages(ipc: &Ipc) -> String {
+fn messages(task: &Task) -> String {
     let mut text = String::from(
         "       key      msqid perms      cbytes       qnum lspid lrpid   uid   gid  cuid  cgid      stime      rtime      ctime\n",
     );
-    let all = ipc.messages.queues.lock().all();
+    let all = task.spaces().ipc.holds.messages.queues.lock().all();
     for queue in all {
-        let (perm, told) = (*queue.perm().lock(), queue.told());
+        let (own, told) = (*queue.perm().lock(), queue.told());
+        let perm = own.to_abi(task);
         text.push_str(&format!(
             "{:10} {:10}  {:4o}  {:10} {:10} {:5} {:5} {:5} {:5} {:5} {:5} {:10} {:10} {:10}\n",
             perm.key,
-            perm.id,
+            own.id,
             perm.mode,
             told.cbytes,
             told.qnum,
-            told.lspid,
-            told.lrpid,
-            perm.owner.0,
-            perm.owner.1,
-            perm.creator.0,
-            perm.creator.1,
+            task.name_of(told.lspid),
+            task.name_of(told.lrpid),
+            perm.uid,
+            perm.gid,
+            perm.cuid,
+            perm.cgid,
             told.stime,
             told.rtime,
             told.ctime

@@ -5,6 +5,7 @@ use super::mount::{Copying, LOCKED, Mount};
 use super::propagation::Propagation;
 use crate::sync::Mutex;
 use crate::task::UserNamespace;
+use crate::task::spaces::Counted;
 use crate::{Errno, Result};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -33,16 +34,23 @@ pub struct Namespace {
     root: Mutex<Arc<Mount>>,
     /// Taken while mounts come or go: by all namespaces that are copies of each other.
     change: Arc<Mutex<()>>,
+    _counted: Option<Counted>,
 }
 
 impl Namespace {
     /// A namespace in which `root` is the top.
     pub fn new(root: Arc<Mount>) -> Arc<Self> {
-        Self::numbered(root, crate::task::spaces::FIRST_MOUNTS, UserNamespace::default(), Arc::default())
+        Self::numbered(root, crate::task::spaces::FIRST_MOUNTS, UserNamespace::default(), Arc::default(), None)
     }
 
-    fn numbered(root: Arc<Mount>, number: u64, owner: UserNamespace, change: Arc<Mutex<()>>) -> Arc<Self> {
-        Arc::new(Namespace { number, owner, root: Mutex::new(root), change })
+    fn numbered(
+        root: Arc<Mount>,
+        number: u64,
+        owner: UserNamespace,
+        change: Arc<Mutex<()>>,
+        counted: Option<Counted>,
+    ) -> Arc<Self> {
+        Arc::new(Namespace { number, owner, root: Mutex::new(root), change, _counted: counted })
     }
 
     /// The top, with all that covers it.
@@ -232,7 +240,7 @@ impl Namespace {
     }
 
     /// A copy of all mounts (`CLONE_NEWNS`) with this number and owner, and for each place in the old one the same in the new.
-    pub fn copy(&self, number: u64, owner: &UserNamespace) -> (Arc<Self>, impl Fn(&Path) -> Path + use<>) {
+    pub fn copy(&self, number: u64, owner: &UserNamespace, counted: Counted) -> (Arc<Self>, impl Fn(&Path) -> Path + use<>) {
         let _change = self.change.lock();
         let top = self.root.lock().clone();
         // Who has fewer rights hears of others, but isn't heard.
@@ -255,6 +263,6 @@ impl Namespace {
             let found = twins.iter().find(|(old, _)| Arc::ptr_eq(old, &path.mount));
             Path { mount: found.map_or(&path.mount, |(_, new)| new).clone(), dentry: path.dentry.clone() }
         };
-        (Namespace::numbered(copy, number, owner.clone(), self.change.clone()), twin)
+        (Namespace::numbered(copy, number, owner.clone(), self.change.clone(), Some(counted)), twin)
     }
 }

@@ -27,6 +27,11 @@ pub(super) fn privileged(task: &Arc<Task>) -> Result<()> {
     if task.credentials().has_in(&owner, c::CAP_SYS_ADMIN) { Ok(()) } else { Err(Errno::EPERM) }
 }
 
+/// Whether a file system of a type shows what isn't in it: parts may be covered, or not to be written.
+fn shows_the_kernel(kind: &[u8]) -> bool {
+    matches!(kind, b"proc" | b"sysfs")
+}
+
 /// Whether a task may mount a file system of a type: one that shows a namespace, who has that; one that shows nothing of others, anybody.
 fn may_mount(task: &Arc<Task>, kind: &[u8], flags: MountFlags) -> Result<()> {
     let own = task.credentials();
@@ -43,7 +48,7 @@ fn may_mount(task: &Arc<Task>, kind: &[u8], flags: MountFlags) -> Result<()> {
     let namespace = task.fs().lock().namespace.clone();
     // What covers parts of the one that is there must not be gone around by another.
     let another = |mount: &Arc<Mount>| mount.root.fs().kind.as_bytes() == kind && mount.shows_all(flags);
-    let revealing = matches!(kind, b"proc" | b"sysfs") && !namespace.owner.is_first() && !namespace.all().iter().any(another);
+    let revealing = shows_the_kernel(kind) && !namespace.owner.is_first() && !namespace.all().iter().any(another);
     if revealing { Err(Errno::EPERM) } else { Ok(()) }
 }
 
@@ -173,7 +178,11 @@ pub(super) fn made(cx: &Cx<'_>, kind: &[u8], source: &[u8], flags: MountFlags, d
     may_mount(cx.task, kind, flags)?;
     let data = translated(&cx.task.credentials(), kind, data)?;
     let making = Making { kernel: cx.kernel, task: Some(cx.task), source, data: &data };
-    cx.kernel.file_systems.mount(kind, flags, making)
+    let made = cx.kernel.file_systems.mount(kind, flags, making)?;
+    if shows_the_kernel(kind) && !cx.task.fs().lock().namespace.owner.is_first() {
+        made.keep_read_only();
+    }
+    Ok(made)
 }
 
 fn unmount(cx: &mut Cx<'_>, [target, flags, ..]: Args) -> SysResult {

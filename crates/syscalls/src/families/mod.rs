@@ -2,6 +2,7 @@
 
 mod advice;
 mod attributes;
+mod borders;
 mod confinement;
 mod descriptors;
 mod diag;
@@ -103,6 +104,7 @@ pub(crate) fn all() -> impl Iterator<Item = Test> {
         mounts::TESTS,
         namespaces::TESTS,
         owners::TESTS,
+        borders::TESTS,
         numbers::TESTS,
         system::TESTS,
         confinement::TESTS,

@@ -565,9 +565,9 @@ fn mounts_in_steps() {
     gives!(mount_setattr(deep, c"", AT_EMPTY_PATH | AT_RECURSIVE, &[1u64, 0, 0, 0], 32) => 0);
     fails!(openat(deep, c"in/file", O_WRONLY) => EROFS);
     works!(close(works!(openat(here, c"in/file", O_WRONLY))));
-    gives!(mount_setattr(AT_FDCWD, c"t", AT_RECURSIVE, &[0u64, 0, MS_SHARED as u64, 0], 32) => 0);
+    gives!(mount_setattr(AT_FDCWD, c"t", AT_RECURSIVE, &[0u64, 0, MS_SHARED, 0], 32) => 0);
     is!(optional_fields("/t/in").starts_with("shared:"), "shared with what is in it");
-    fails!(mount_setattr(AT_FDCWD, c"t", 0, &[0u64, 0, (MS_SHARED | MS_SLAVE) as u64, 0], 32) => EINVAL);
+    fails!(mount_setattr(AT_FDCWD, c"t", 0, &[0u64, 0, MS_SHARED | MS_SLAVE, 0], 32) => EINVAL);
     fails!(mount_setattr(AT_FDCWD, c"t", 0, &[0x10u64, 0, 0, 0], 32) => EINVAL);
     gives!(mount_setattr(AT_FDCWD, c"t", 0, &[0x10u64, 0x70, 0, 0], 32) => 0);
     is!(contents("/proc/self/mounts").lines().any(|line| line.contains("/t tmpfs rw,noatime")), "noatime");

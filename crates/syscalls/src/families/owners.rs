@@ -6,18 +6,16 @@ use std::ffi::CString;
 tests!("owners":
     a_user_maps_itself, only_one_of_oneself, numbers_are_translated, unmapped_owners_are_nobody, files_of_others_stay_theirs,
     nothing_of_the_kernels, processes_outside_are_out_of_reach, namespaces_outside_are_out_of_reach, owners_enter,
-    mounts_need_a_namespace_of_ones_own, inherited_mounts_are_locked, mounts_of_another_namespace, file_systems_of_the_kernel,
-    devices_stay_shut, set_user_id_of_others, nested_namespaces, relatives_of_namespaces, several_at_once, peers_are_translated,
-    maps_of_ranges,
+    nested_namespaces, relatives_of_namespaces, several_at_once, peers_are_translated, maps_of_ranges,
 );
 
-const USER: c_uint = 1000;
+pub(super) const USER: c_uint = 1000;
 
-fn path(text: String) -> CString {
+pub(super) fn path(text: String) -> CString {
     CString::new(text).unwrap_or_default()
 }
 
-fn store(name: &str, text: &[u8]) -> Result<usize, Errno> {
+pub(super) fn store(name: &str, text: &[u8]) -> Result<usize, Errno> {
     let fd = sys!(openat(AT_FDCWD, &*path(format!("/proc/{name}")), O_WRONLY))?;
     let outcome = sys!(write(fd, text, text.len()));
     works!(close(fd));
@@ -25,7 +23,7 @@ fn store(name: &str, text: &[u8]) -> Result<usize, Errno> {
 }
 
 /// A plain user.
-fn become_user() {
+pub(super) fn become_user() {
     need_root();
     gives!(chmod(c".", 0o777) => 0);
     gives!(setgroups(0, 0) => 0);
@@ -35,7 +33,7 @@ fn become_user() {
     gives!(prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) => 0);
 }
 
-fn leave(flags: c_int) {
+pub(super) fn leave(flags: c_int) {
     match sys!(unshare(CLONE_NEWUSER | flags)) {
         Err(Errno::EPERM | Errno::EINVAL | Errno::ENOSPC) => skip!("users may have no namespaces here"),
         other => crate::check::must_give("unshare", other, 0),
@@ -43,7 +41,7 @@ fn leave(flags: c_int) {
 }
 
 /// The root of a user namespace that a plain user has made, in new ones of those that `flags` name, too.
-fn become_its_root(flags: c_int) {
+pub(super) fn become_its_root(flags: c_int) {
     become_user();
     leave(flags);
     eq!(store("self/uid_map", b"0 1000 1"), Ok(8));
@@ -272,148 +270,6 @@ fn owners_enter() {
     join(inside);
 }
 
-fn mounts_need_a_namespace_of_ones_own() {
-    become_its_root(0);
-    gives!(mkdir(c"m", 0o755) => 0);
-    fails!(mount(c"none", c"m", c"tmpfs", 0, 0) => EPERM);
-    fails!(umount2(c"/proc", MNT_DETACH) => EPERM);
-    fails!(pivot_root(c"m", c"m") => EPERM);
-    gives!(unshare(CLONE_NEWNS) => 0);
-    gives!(mount(c"none", c"m", c"tmpfs", 0, c"uid=0,gid=0,mode=700") => 0);
-    works!(close(file(c"m/file", b"text")));
-    let mut stat: stat = zeroed();
-    gives!(stat(c"m", &mut stat) => 0);
-    eq!((stat.st_uid, stat.st_mode & 0o7777), (0, 0o700));
-    gives!(mkdir(c"m/below", 0o755) => 0);
-    gives!(mount(c"m", c"m/below", 0, MS_BIND, 0) => 0);
-    gives!(umount2(c"m/below", 0) => 0);
-    fails!(mount(c"none", c"m", c"tmpfs", 0, c"uid=1000") => EINVAL);
-    gives!(umount2(c"m", 0) => 0);
-    // A root of one's own, but not to get out by.
-    gives!(chroot(c"m") => 0);
-    fails!(unshare(CLONE_NEWUSER) => EPERM);
-}
-
-fn inherited_mounts_are_locked() {
-    need_root();
-    if sys!(unshare(CLONE_NEWNS)).is_err() {
-        skip!("no mount namespace of our own (CAP_SYS_ADMIN)");
-    }
-    gives!(mount(c"none", c"/", 0, MS_REC | MS_PRIVATE, 0) => 0);
-    for name in [c"a", c"a/hidden", c"frozen", c"b", c"c"] {
-        gives!(mkdir(name, 0o755) => 0);
-    }
-    works!(close(file(c"a/hidden/secret", b"")));
-    gives!(mount(c"none", c"a/hidden", c"tmpfs", 0, 0) => 0);
-    gives!(mount(c"none", c"frozen", c"tmpfs", MS_NOSUID | MS_NOATIME, c"mode=777") => 0);
-    gives!(mount(c"none", c"frozen", 0, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NOATIME, 0) => 0);
-    in_child(|| {
-        become_its_root(CLONE_NEWNS);
-        fails!(umount2(c"a/hidden", 0) => EINVAL);
-        fails!(umount2(c"a/hidden", MNT_DETACH) => EINVAL);
-        fails!(mount(c"a/hidden", c"b", 0, MS_MOVE, 0) => EINVAL);
-        // Without what is mounted in it, it would show what that hides.
-        fails!(mount(c"a", c"b", 0, MS_BIND, 0) => EINVAL);
-        gives!(mount(c"a", c"b", 0, MS_BIND | MS_REC, 0) => 0);
-        fails!(umount2(c"b/hidden", 0) => EINVAL);
-        fails!(openat(AT_FDCWD, c"b/hidden/secret", O_RDONLY) => ENOENT);
-        gives!(umount2(c"b", MNT_DETACH) => 0);
-        // What was forbidden above stays forbidden.
-        let more = MS_REMOUNT | MS_BIND;
-        fails!(mount(c"none", c"frozen", 0, more | MS_NOSUID | MS_NOATIME, 0) => EPERM);
-        fails!(mount(c"none", c"frozen", 0, more | MS_RDONLY | MS_NOATIME, 0) => EPERM);
-        fails!(mount(c"none", c"frozen", 0, more | MS_RDONLY | MS_NOSUID | MS_STRICTATIME, 0) => EPERM);
-        fails!(mount(c"none", c"frozen", 0, more | MS_RDONLY | MS_NOSUID | MS_RELATIME, 0) => EPERM);
-        gives!(mount(c"none", c"frozen", 0, more | MS_RDONLY | MS_NOSUID | MS_NOATIME | MS_NOEXEC, 0) => 0);
-        gives!(mount(c"none", c"frozen", 0, more | MS_RDONLY | MS_NOSUID | MS_NOATIME, 0) => 0);
-        fails!(mount(c"none", c"frozen", 0, MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NOATIME, 0) => EPERM);
-        gives!(mount(c"frozen", c"c", 0, MS_BIND, 0) => 0);
-        fails!(mount(c"none", c"c", 0, more | MS_NOSUID | MS_NOATIME, 0) => EPERM);
-        gives!(umount2(c"c", 0) => 0);
-    });
-}
-
-fn mounts_of_another_namespace() {
-    need_root();
-    gives!(mkdir(c"m", 0o777) => 0);
-    gives!(chmod(c".", 0o777) => 0);
-    in_child(|| {
-        become_user();
-        let outside = works!(openat(AT_FDCWD, c"m", O_PATH | O_DIRECTORY));
-        leave(CLONE_NEWNS);
-        eq!(store("self/uid_map", b"0 1000 1"), Ok(8));
-        let place = path(format!("/proc/self/fd/{outside}"));
-        fails!(mount(c"none", &*place, c"tmpfs", 0, 0) => EINVAL);
-        fails!(mount(&*place, c"m", 0, MS_BIND, 0) => EINVAL);
-        fails!(umount2(&*place, MNT_DETACH) => EINVAL);
-        gives!(mount(c"none", c"m", c"tmpfs", 0, 0) => 0);
-        // Whose group has no number where that was mounted, makes nothing in it.
-        fails!(openat(AT_FDCWD, c"m/inside", O_CREAT | O_WRONLY, 0o600) => EOVERFLOW);
-        eq!(store("self/setgroups", b"deny"), Ok(4));
-        eq!(store("self/gid_map", b"0 1000 1"), Ok(8));
-        works!(openat(AT_FDCWD, c"m/inside", O_CREAT | O_WRONLY, 0o600));
-    });
-    fails!(openat(AT_FDCWD, c"m/inside", O_RDONLY) => ENOENT);
-}
-
-fn file_systems_of_the_kernel() {
-    become_its_root(CLONE_NEWNS);
-    gives!(mkdir(c"m", 0o755) => 0);
-    // Of the processes, and of the network, that belong to others.
-    fails!(mount(c"none", c"m", c"proc", 0, 0) => EPERM);
-    fails!(mount(c"none", c"m", c"sysfs", 0, 0) => EPERM);
-    fails!(mount(c"none", c"m", c"devtmpfs", 0, 0) => EPERM);
-    fails!(mount(c"none", c"m", c"no-such-type", 0, 0) => ENODEV);
-    gives!(mount(c"none", c"m", c"devpts", 0, c"newinstance,ptmxmode=0666,mode=620") => 0);
-    works!(openat(AT_FDCWD, c"m/ptmx", O_RDWR));
-    gives!(mount(c"none", c"m", c"ramfs", 0, 0) => 0);
-}
-
-fn devices_stay_shut() {
-    need_root();
-    let step = shared_word();
-    let inside = child(|| {
-        gives!(mkdir(c"m", 0o777) => 0);
-        gives!(chmod(c"m", 0o777) => 0);
-        become_its_root(CLONE_NEWNS);
-        gives!(mount(c"none", c"m", c"tmpfs", 0, c"mode=777") => 0);
-        step.store(1, SeqCst);
-        until_is(step, 2);
-        fails!(mknodat(AT_FDCWD, c"m/null", S_IFCHR | 0o666, 0x103) => EPERM);
-        // A bind of what is there already shows no more than that.
-        works!(close(file(c"m/zero", b"")));
-        gives!(mount(c"/dev/zero", c"m/zero", 0, MS_BIND, 0) => 0);
-        works!(openat(AT_FDCWD, c"m/zero", O_RDONLY));
-    });
-    until(|| step.load(SeqCst) == 1 || process::state(inside).is_none_or(|state| state == 'Z'));
-    // Root outside is nobody there, and makes nothing.
-    let null = path(format!("/proc/{inside}/cwd/m/null"));
-    fails!(mknodat(AT_FDCWD, &*null, S_IFCHR | 0o666, 0x103) => EOVERFLOW);
-    step.store(2, SeqCst);
-    join(inside);
-}
-
-fn set_user_id_of_others() {
-    need_root();
-    gives!(chmod(c".", 0o777) => 0);
-    process::copy();
-    gives!(chown(c"copy", 0, 0) => 0);
-    gives!(chmod(c"copy", 0o6755) => 0);
-    let (reading, writing) = pipe();
-    let pid = child(|| {
-        become_its_root(0);
-        gives!(dup2(writing, 1) => 1);
-        let argv = strings(&[c"copy", c"helper", c"facts"]);
-        let empty = strings(&[]);
-        works!(execve(c"copy", &*argv, &*empty));
-    });
-    works!(close(writing));
-    let told = String::from_utf8_lossy(&drain(reading)).into_owned();
-    join(pid);
-    // Root outside is nobody here, so the program is still its caller's.
-    is!(told.contains("ids 0 0 0 0"), "the caller's own numbers: {told}");
-}
-
 fn nested_namespaces() {
     become_its_root(0);
     let mut depth = 1;
@@ -433,7 +289,6 @@ fn nested_namespaces() {
     eq!(outcome, Errno::ENOSPC);
     // The first is no. 0 (and a container's host may be deeper already).
     is!(depth <= 33, "no deeper than 32: {depth}");
-    // Who isn't mapped has no namespace of their own.
 }
 
 fn relatives_of_namespaces() {

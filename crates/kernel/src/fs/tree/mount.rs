@@ -159,6 +159,11 @@ impl Mount {
         self.locked.fetch_or(flags, Ordering::Relaxed);
     }
 
+    /// If nothing may be changed through it, that stays so: there is no other like it where it was made.
+    pub fn keep_read_only(&self) {
+        self.locked.fetch_or((self.flags() & MountFlags::READ_ONLY).bits(), Ordering::Relaxed);
+    }
+
     /// Whether it hides nothing of its file system, and lets it be used as `flags` do: who sees it may see all of another.
     pub fn shows_all(&self, flags: MountFlags) -> bool {
         let locked = self.locked.load(Ordering::Relaxed);

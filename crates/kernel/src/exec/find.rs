@@ -25,6 +25,11 @@ pub struct Found {
 }
 
 impl Found {
+    /// Whether it is seen through one of the mounts that a task has: what others show gives it no rights.
+    pub fn is_shown_to(&self, task: &Task) -> bool {
+        task.fs().lock().namespace.shows(&self.path.mount)
+    }
+
     /// An extended attribute of it.
     pub fn xattr(&self, name: &[u8]) -> Option<Vec<u8>> {
         self.path.inode().xattr(name).ok()
@@ -58,9 +63,7 @@ pub fn find(task: &Arc<Task>, at: i32, path: &[u8], flags: u32) -> Result<Found>
     let hold = ContentsHold::to_execute(&path.dentry)?;
     let file = inode.open(&Opening { task, flags: c::O_RDONLY })?;
     let file = Description::holding(file, Some(path.clone()), c::O_RDONLY, Some(hold));
-    // What another set of mounts shows, or who mounted it in a namespace below, gives nobody rights.
-    let trusted = !flags.contains(MountFlags::NO_SUID)
-        && (attributes.mode & (c::S_ISUID | c::S_ISGID) == 0 || task.fs().lock().namespace.shows(&path.mount))
-        && credentials.space.is_within(&path.mount.owner);
+    // What was mounted in a user namespace below gives nobody rights.
+    let trusted = !flags.contains(MountFlags::NO_SUID) && credentials.space.is_within(&path.mount.owner);
     Ok(Found { file, path, attributes, trusted, readable })
 }

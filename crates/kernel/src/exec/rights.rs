@@ -36,18 +36,21 @@ pub fn after(task: &Arc<Task>, found: &Found) -> Result<Rights> {
     let (mode, uid, gid) = (found.attributes.mode, found.attributes.uid, found.attributes.gid);
     let trusted = found.trusted && !before.no_new_privileges && crate::trace::relation::may_gain(task);
     // Whom nobody knows where the program is to run, it can't be.
-    let known = before.space.knows(Kind::Users, uid) && before.space.knows(Kind::Groups, gid);
-    if trusted && known && mode & c::S_ISUID != 0 {
+    let known = || {
+        let known = before.space.knows(Kind::Users, uid) && before.space.knows(Kind::Groups, gid);
+        known && found.is_shown_to(task)
+    };
+    if trusted && mode & c::S_ISUID != 0 && known() {
         now.uid.effective = uid;
     }
-    if trusted && known && mode & (c::S_ISGID | c::S_IXGRP) == c::S_ISGID | c::S_IXGRP {
+    if trusted && mode & (c::S_ISGID | c::S_IXGRP) == c::S_ISGID | c::S_IXGRP && known() {
         now.gid.effective = gid;
     }
     let set_id = now.uid.effective != before.uid.real || now.gid.effective != before.gid.real;
     let changed = now.uid.effective != before.uid.effective || now.gid.effective != before.gid.effective;
     (now.uid.saved, now.uid.fs) = (now.uid.effective, now.uid.effective);
     (now.gid.saved, now.gid.fs) = (now.gid.effective, now.gid.effective);
-    let file = if trusted { of_file(found) } else { None };
+    let file = if trusted { of_file(found).filter(|_| found.is_shown_to(task)) } else { None };
     let gained = capabilities(&mut now, &before, file, set_id && changed);
     if before.no_new_privileges {
         // Nor by being the superuser.

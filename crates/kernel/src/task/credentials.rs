@@ -107,6 +107,7 @@ impl Credentials {
     }
 
     /// Whether a capability is in force for what belongs to `space`: one has it there, or in one above, or owns it (user_namespaces(7)).
+    #[inline(never)]
     pub fn has_in(&self, space: &UserNamespace, capability: u32) -> bool {
         let mut space = space;
         loop {
@@ -122,6 +123,7 @@ impl Credentials {
     }
 
     /// Whether a capability is in force for a file of this user and group: one has it where they both are somebody.
+    #[inline(never)]
     pub fn has_for(&self, (uid, gid): (u32, u32), capability: u32) -> bool {
         self.has_own(capability)
             && (self.space.is_first() || self.space.knows(Kind::Users, uid) && self.space.knows(Kind::Groups, gid))

@@ -111,18 +111,12 @@ impl PidNamespace {
 
     /// What programs in it are told of whom the kernel calls `number`: 0 if they don't see it.
     pub fn name_of(&self, number: i32) -> i32 {
-        match &self.0 {
-            Some(inner) if number > 0 => inner.numbers.lock().name_of.get(&number).copied().unwrap_or(0),
-            _ => number,
-        }
+        self.0.as_ref().map_or(number, |inner| inner.name_of(number))
     }
 
     /// The kernel's number of whom a program in it calls `name`; one that nobody has, if it doesn't see any. What is no number stays as it is.
     pub fn number_of(&self, name: i32) -> i32 {
-        match &self.0 {
-            Some(inner) if name > 0 => inner.numbers.lock().of_name.get(&name).copied().unwrap_or(NOBODY),
-            _ => name,
-        }
+        self.0.as_ref().map_or(name, |inner| inner.number_of(name))
     }
 
     /// All numbers of a task, from this namespace down to that which it is in: `NSpid` of proc(5).
@@ -192,6 +186,19 @@ impl PidNamespace {
     }
 }
 
+// Apart, for the way of those in the first namespace to stay short wherever a number is told.
+impl Inner {
+    #[inline(never)]
+    fn name_of(&self, number: i32) -> i32 {
+        if number > 0 { self.numbers.lock().name_of.get(&number).copied().unwrap_or(0) } else { number }
+    }
+
+    #[inline(never)]
+    fn number_of(&self, name: i32) -> i32 {
+        if name > 0 { self.numbers.lock().of_name.get(&name).copied().unwrap_or(NOBODY) } else { name }
+    }
+}
+
 impl Numbers {
     fn next(&mut self) -> Result<i32> {
         let mut name = self.last;
@@ -251,7 +258,7 @@ impl Task {
 /// # Errors
 /// `EINVAL`: it can't be in another than its maker's. `ENOSPC`.
 pub(crate) fn of_child(maker: &Task, flags: u64, owner: &UserNamespace) -> Result<PidNamespace> {
-    let (own, next) = (&maker.process.space, maker.spaces().pids);
+    let (own, next) = (&maker.process.space, maker.spaces.lock().pids.clone());
     let new = flags & u64::from(c::CLONE_NEWPID) != 0;
     if (new || flags & u64::from(c::CLONE_THREAD) != 0) && *own != next {
         return Err(Errno::EINVAL);

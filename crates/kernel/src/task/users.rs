@@ -67,13 +67,6 @@ struct Range {
     count: u32,
 }
 
-fn translate(map: &Map, number: u32, from_inside: bool) -> Option<u32> {
-    map.iter().find_map(|range| {
-        let (from, to) = if from_inside { (range.inside, range.outside) } else { (range.outside, range.inside) };
-        number.checked_sub(from).filter(|offset| *offset < range.count).map(|offset| to + offset)
-    })
-}
-
 /// What a map is about.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -85,7 +78,21 @@ pub enum Kind {
     Projects,
 }
 
+// Apart, for the way of those in the first namespace to stay short wherever a number is told.
 impl Inner {
+    #[inline(never)]
+    fn translate(&self, kind: Kind, number: u32, from_inside: bool) -> Option<u32> {
+        self.map(kind).lock().iter().find_map(|range| {
+            let (from, to) = if from_inside { (range.inside, range.outside) } else { (range.outside, range.inside) };
+            number.checked_sub(from).filter(|offset| *offset < range.count).map(|offset| to + offset)
+        })
+    }
+
+    #[inline(never)]
+    fn show(&self, kind: Kind, number: u32) -> u32 {
+        self.translate(kind, number, false).unwrap_or(NOBODY)
+    }
+
     fn map(&self, kind: Kind) -> &Mutex<Map> {
         match kind {
             Kind::Users => &self.users,
@@ -155,7 +162,7 @@ impl UserNamespace {
     pub fn number_of(&self, kind: Kind, inside: u32) -> Option<u32> {
         match &self.0 {
             None => (inside != u32::MAX).then_some(inside),
-            Some(inner) => translate(&inner.map(kind).lock(), inside, true),
+            Some(inner) => inner.translate(kind, inside, true),
         }
     }
 
@@ -172,7 +179,7 @@ impl UserNamespace {
     pub fn name_of(&self, kind: Kind, number: u32) -> Option<u32> {
         match &self.0 {
             None => (number != u32::MAX).then_some(number),
-            Some(inner) => translate(&inner.map(kind).lock(), number, false),
+            Some(inner) => inner.translate(kind, number, false),
         }
     }
 
@@ -199,12 +206,12 @@ impl UserNamespace {
 
     /// What a program is told of a user.
     pub fn show_user(&self, number: u32) -> u32 {
-        if self.is_first() { number } else { self.name_of(Kind::Users, number).unwrap_or(NOBODY) }
+        self.0.as_ref().map_or(number, |inner| inner.show(Kind::Users, number))
     }
 
     /// What a program is told of a group.
     pub fn show_group(&self, number: u32) -> u32 {
-        if self.is_first() { number } else { self.name_of(Kind::Groups, number).unwrap_or(NOBODY) }
+        self.0.as_ref().map_or(number, |inner| inner.show(Kind::Groups, number))
     }
 
     /// Whether this user is its superuser.

@@ -10,6 +10,7 @@ mod epoll;
 mod exec;
 mod exhaustion;
 mod files;
+mod firsts;
 mod futex;
 mod handlers;
 mod interrupts;
@@ -106,6 +107,7 @@ pub(crate) fn all() -> impl Iterator<Item = Test> {
         owners::TESTS,
         borders::TESTS,
         numbers::TESTS,
+        firsts::TESTS,
         system::TESTS,
         confinement::TESTS,
     ];

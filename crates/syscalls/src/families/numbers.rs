@@ -1,21 +1,20 @@
-//! PID namespaces: which numbers processes have in one, what reaches its first process, and what ends with it.
+//! PID namespaces: which numbers processes have in one, and who is told which.
 
 use super::prelude::*;
 use std::ffi::CString;
 
 tests!("numbers":
-    numbers_on_both_sides, nobody_outside_has_a_number, groups_and_sessions, signals_to_the_first, signals_tell_numbers_inside,
-    orphans_go_to_the_first, all_end_with_the_first, proc_shows_a_namespace, peers_have_numbers, descriptors_of_processes,
-    entering, only_children_are_in_it, a_number_of_choice, owners_and_locks, restarts_end_the_first, namespaces_in_namespaces,
-    relatives, users_have_their_own, threads_have_numbers, many_come_and_go,
+    numbers_on_both_sides, nobody_outside_has_a_number, groups_and_sessions, signals_tell_numbers_inside,
+    proc_shows_a_namespace, peers_have_numbers, descriptors_of_processes, a_number_of_choice, owners_and_locks,
+    namespaces_in_namespaces, relatives, users_have_their_own, threads_have_numbers, many_come_and_go,
 );
 
-fn path(text: String) -> CString {
+pub(super) fn path(text: String) -> CString {
     CString::new(text).unwrap_or_default()
 }
 
 /// The first process of a new namespace, whose number out here is answered.
-fn first(body: impl FnOnce()) -> c_int {
+pub(super) fn first(body: impl FnOnce()) -> c_int {
     need_root();
     let (reading, writing) = pipe();
     // Somebody between, whose children are in it, but who isn't.
@@ -42,7 +41,7 @@ fn first(body: impl FnOnce()) -> c_int {
     usize::from_ne_bytes(bytes) as c_int
 }
 
-fn field(path: &str, name: &str) -> Vec<String> {
+pub(super) fn field(path: &str, name: &str) -> Vec<String> {
     let text = contents(path);
     let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
     line.split_ascii_whitespace().map(str::to_owned).collect()
@@ -131,39 +130,6 @@ fn groups_and_sessions() {
     join(pid);
 }
 
-fn signals_to_the_first() {
-    let step = shared_word();
-    let pid = first(|| {
-        gives!(kill(1, SIGKILL) => 0);
-        gives!(kill(1, SIGTERM) => 0);
-        gives!(tgkill(1, 1, SIGSTOP) => 0);
-        join(child(|| {
-            gives!(kill(1, SIGKILL) => 0);
-            gives!(kill(1, SIGSTOP) => 0);
-            gives!(kill(1, SIGINT) => 0);
-        }));
-        signal::on(SIGUSR1, 0);
-        join(child(|| {
-            gives!(kill(1, SIGUSR1) => 0);
-        }));
-        until(|| signal::count() == 1);
-        step.store(1, SeqCst);
-        loop {
-            let _ = sys!(pause());
-        }
-    });
-    until_is(step, 1);
-    // From outside, too, it gets only what it handles; but what can't be handled.
-    gives!(kill(pid, SIGTERM) => 0);
-    gives!(kill(pid, SIGSTOP) => 0);
-    let mut status = 0i32;
-    gives!(wait4(pid, &mut status, WUNTRACED, 0) => pid);
-    eq!(status, SIGSTOP << 8 | 0x7f);
-    gives!(kill(pid, SIGCONT) => 0);
-    gives!(kill(pid, SIGKILL) => 0);
-    eq!(wait(pid), Status::Killed(SIGKILL));
-}
-
 fn signals_tell_numbers_inside() {
     let step = shared_word();
     let pid = first(|| {
@@ -189,54 +155,6 @@ fn signals_tell_numbers_inside() {
     gives!(kill(pid, SIGUSR2) => 0);
     until_is(step, 2);
     join(pid);
-}
-
-fn orphans_go_to_the_first() {
-    let step = shared_word();
-    let pid = first(|| {
-        let maker = child(|| {
-            child(|| {
-                until_is(step, 1);
-                gives!(getppid() => 1);
-                process::exit(7)
-            });
-        });
-        join(maker);
-        step.store(1, SeqCst);
-        let mut status = 0i32;
-        gives!(wait4(-1, &mut status, 0, 0) => 3);
-        eq!(status, 7 << 8);
-    });
-    join(pid);
-}
-
-fn all_end_with_the_first() {
-    let words = memory::share::<AtomicU32>(2);
-    let pid = first(|| {
-        for _ in 0..3 {
-            child(|| {
-                let _ = sys!(setsid());
-                child(|| {
-                    loop {
-                        words[1].fetch_add(1, SeqCst);
-                        let _ = sys!(sched_yield());
-                    }
-                });
-                words[0].fetch_add(1, SeqCst);
-                loop {
-                    let _ = sys!(pause());
-                }
-            });
-        }
-        until_is(&words[0], 3);
-        process::exit(4)
-    });
-    eq!(wait(pid), Status::Exited(4));
-    // Who has waited for it finds nobody left.
-    let now = words[1].load(SeqCst);
-    let _ = sys!(nanosleep(&timespec { tv_sec: 0, tv_nsec: 5_000_000 }, 0));
-    eq!(words[1].load(SeqCst), now);
-    fails!(wait4(-1, 0, 0, 0) => ECHILD);
 }
 
 fn proc_shows_a_namespace() {
@@ -327,66 +245,6 @@ fn descriptors_of_processes() {
     eq!(field(&text, "Pid:"), ["-1"]);
 }
 
-fn entering() {
-    let step = shared_word();
-    let above = works!(openat(AT_FDCWD, c"/proc/self/ns/pid", O_RDONLY));
-    let pid = first(|| {
-        // Not upward.
-        fails!(setns(above, CLONE_NEWPID) => EINVAL);
-        step.store(1, SeqCst);
-        until_is(step, 2);
-        step.store(3, SeqCst);
-        let mut status = 0i32;
-        until(|| sys!(wait4(-1, &mut status, WNOHANG, 0)).is_ok_and(|pid| pid > 0) || step.load(SeqCst) == 4);
-    });
-    until_is(step, 1);
-    let fd = works!(openat(AT_FDCWD, &*path(format!("/proc/{pid}/ns/pid")), O_RDONLY));
-    in_child(|| {
-        let before = process::id();
-        gives!(setns(fd, CLONE_NEWPID) => 0);
-        gives!(getpid() => before);
-        let child = child(|| {
-            gives!(getpid() => 2);
-            // Who made it is nobody in there.
-            gives!(getppid() => 0);
-            gives!(kill(1, 0) => 0);
-        });
-        is!(child != 2 || before < 2, "its number out here");
-        join(child);
-        // Back again: what we are in is what we may enter.
-        gives!(setns(above, 0) => 0);
-        join(self::child(|| is!(process::id() != 2, "ours again")));
-    });
-    step.store(2, SeqCst);
-    until_is(step, 3);
-    step.store(4, SeqCst);
-    join(pid);
-    // It is over.
-    in_child(|| {
-        gives!(setns(fd, CLONE_NEWPID) => 0);
-        fails!(fork() => ENOMEM);
-    });
-}
-
-fn only_children_are_in_it() {
-    need_root();
-    in_child(|| {
-        if sys!(unshare(CLONE_NEWPID)).is_err() {
-            skip!("no PID namespace of our own (CAP_SYS_ADMIN)");
-        }
-        // No threads elsewhere than their process, and no second one before there are children.
-        fails!(clone(CLONE_THREAD | CLONE_SIGHAND | CLONE_VM, pages(1) + PAGE, 0, 0, 0) => EINVAL);
-        fails!(unshare(CLONE_NEWPID) => EINVAL);
-        fails!(clone(CLONE_NEWPID | SIGCHLD, 0, 0, 0, 0) => EINVAL);
-        join(child(|| eq!(process::id(), 1)));
-    });
-    fails!(clone(CLONE_NEWPID | CLONE_THREAD | CLONE_SIGHAND | CLONE_VM, 0, 0, 0, 0) => EINVAL);
-    in_child(|| {
-        gives!(setresuid(1000, 1000, 1000) => 0);
-        fails!(unshare(CLONE_NEWPID) => EPERM);
-    });
-}
-
 fn clone_args_of(number: c_int) -> ([u64; 11], Box<c_int>) {
     let number = Box::new(number);
     let mut args = [0u64; 11];
@@ -444,27 +302,6 @@ fn owners_and_locks() {
     eq!(found.l_pid, pid);
     step.store(2, SeqCst);
     join(pid);
-}
-
-fn restarts_end_the_first() {
-    for (command, signal) in [(RB_AUTOBOOT, SIGHUP), (RB_POWER_OFF, SIGINT), (RB_HALT_SYSTEM, SIGINT)] {
-        let pid = first(|| {
-            // Twice sure that this isn't the machine's own.
-            eq!(process::id(), 1);
-            let numbers = field("/proc/thread-self/status", "NSpid:");
-            if numbers.len() < 2 {
-                skip!("not in a namespace of our own: {numbers:?}");
-            }
-            join(child(|| {
-                fails!(reboot(1, 2, command, 0) => EINVAL);
-                let _ = sys!(reboot(0xfee1_dead_u32, 0x2812_1969, command, 0));
-                loop {
-                    let _ = sys!(pause());
-                }
-            }));
-        });
-        eq!(wait(pid), Status::Killed(signal));
-    }
 }
 
 fn namespaces_in_namespaces() {

@@ -5,7 +5,7 @@ use super::prelude::*;
 tests!("proc":
     stat_has_its_fields, status_has_its_fields, statm_and_maps_agree, smaps_and_rollup, cmdline_and_environ, links,
     fd_directory, tasks, children, other_processes, zombies_are_hollow, mounts_and_mountinfo, cpuinfo_and_meminfo,
-    version_and_loadavg, filesystems_and_cmdline, sysctls, random_ids, directories_are_readonly, files_can_be_read_in_parts,
+    version_and_loadavg, filesystems_and_cmdline, sysctls, mapped_files, random_ids, directories_are_readonly, files_can_be_read_in_parts,
     descriptors_can_not_be_opened_by_others, self_is_a_link, wchan_and_syscall, dev_directory, uptime_and_stat,
     cgroup_and_namespaces, sys_directory, pagemap_needs_rights, login_and_sessions, reading_and_writing_is_counted,
 );
@@ -260,6 +260,19 @@ fn filesystems_and_cmdline() {
         is!(list.lines().any(|line| line == name), "{name}");
     }
     is!(!contents("/proc/cmdline").contains('\0'), "a line of text");
+}
+
+fn mapped_files() {
+    let fd = file(c"mapped", b"contents");
+    let map = works!(mmap(0, PAGE, PROT_READ, MAP_PRIVATE, fd, 0));
+    let name = format!("{map:x}-{:x}", map + PAGE);
+    let link = std::fs::read_link(format!("/proc/self/map_files/{name}")).unwrap_or_default();
+    eq!(link.file_name().map(|name| name.to_string_lossy().into_owned()), Some("mapped".into()));
+    let listed = std::fs::read_dir("/proc/self/map_files").map(|all| all.flatten().any(|entry| entry.file_name() == *name));
+    eq!(listed.ok(), Some(true));
+    for wrong in [format!("0{name}"), format!(" {name}"), format!("{name} "), "0-1000".into()] {
+        is!(std::fs::read_link(format!("/proc/self/map_files/{wrong}")).is_err(), "no file named {wrong:?}");
+    }
 }
 
 fn sysctls() {

@@ -108,10 +108,7 @@ impl Listing for Descriptors {
         let make = move |reader: &Arc<Task>| {
             of.inside(reader)?;
             let open = description(&of, fd)?;
-            Ok(match &open.path {
-                Some(path) => text(path, reader),
-                None => open.file.describe(),
-            })
+            Ok(text_of(&open, reader))
         };
         let follow = move |reader: &Arc<Task>| {
             subject.inside(reader)?;
@@ -144,8 +141,16 @@ fn details(open: &Arc<Description>, space: &PidNamespace) -> Result<Vec<u8>> {
     Ok(text)
 }
 
+/// What an open file is, as it is written for a reader.
+pub(super) fn text_of(open: &Description, reader: &Arc<Task>) -> Vec<u8> {
+    match &open.path {
+        Some(path) => text(path, reader),
+        None => open.file.describe(),
+    }
+}
+
 /// A place at which an open file can be opened again: its own, or, if it never had one, one that only this link leads to.
-fn reopenable(open: &Arc<Description>, reader: &Arc<Task>) -> Path {
+pub(super) fn reopenable(open: &Arc<Description>, reader: &Arc<Task>) -> Path {
     if let Some(path) = &open.path {
         return path.clone();
     }

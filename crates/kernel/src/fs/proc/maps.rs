@@ -29,10 +29,7 @@ fn line(range: &Range<u64>, area: &Area, reader: &Arc<Task>) -> Vec<u8> {
         if let Ok(attributes) = attributes {
             (dev, ino) = (numbers(attributes.dev), attributes.ino);
         }
-        name = match &description.path {
-            Some(path) => path.text(&reader.fs().lock().root.clone()),
-            None => description.file.describe(),
-        };
+        name = super::files::text_of(description, reader);
     }
     let offset = if area.file.is_some() { area.offset } else { 0 };
     let mut text = format!(

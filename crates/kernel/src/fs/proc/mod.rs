@@ -14,6 +14,7 @@
 
 mod files;
 mod locks;
+mod map_files;
 mod maps;
 mod memory;
 mod mounts;

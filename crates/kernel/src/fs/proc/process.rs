@@ -1,5 +1,6 @@
 //! A directory for each process and task.
 
+use super::map_files::MapFiles;
 use super::{files, maps, memory, mounts, numeric, status};
 use crate::fs::pseudo::{At, Body, Fixed, Listing, Node};
 use crate::fs::{FileType, Inode};
@@ -221,6 +222,8 @@ fn contents(subject: &Subject, whole: bool) -> Fixed {
         .with("ns", FileType::Directory, move |at, name| at.directory(name, 0o511, files::namespaces(&ns)))
         .directory("net", move || super::system::network(&net));
     if whole {
+        let of = subject.clone();
+        all = all.with("map_files", FileType::Directory, move |at, name| at.directory(name, 0o500, MapFiles(of.clone())));
         let of = subject.clone();
         all = all.with("task", FileType::Directory, move |at, name| at.directory(name, 0o555, Tasks(of.clone())));
     }

@@ -3,6 +3,7 @@
 
 use crate::fs::pseudo::{Body, Fixed, Node};
 use crate::fs::{FileType, pipe};
+use crate::ipc::mqueue;
 use crate::task::spaces;
 use crate::task::{Credentials, Task};
 use crate::{Errno, Result};
@@ -78,6 +79,12 @@ fn kernel() -> Fixed {
         .constant("msgmnb", "16384\n")
         .constant("msgmni", "32000\n")
         .constant("tainted", "0\n")
+        .constant("core_uses_pid", "0\n")
+        .constant("printk", "4\t4\t1\t7\n")
+        .constant("panic", "0\n")
+        .constant("sysrq", "0\n")
+        .constant("sched_rt_period_us", "1000000\n")
+        .constant("sched_rt_runtime_us", "950000\n")
         .directory("pty", || Fixed::default().constant("max", "4096\n"))
         .directory("random", random)
 }
@@ -114,6 +121,11 @@ fn vm() -> Fixed {
         .constant("swappiness", "60\n")
         .constant("nr_hugepages", "0\n")
         .constant("drop_caches", "0\n")
+        .constant("overcommit_kbytes", "0\n")
+        .constant("panic_on_oom", "0\n")
+        .constant("dirty_ratio", "20\n")
+        .constant("dirty_background_ratio", "10\n")
+        .constant("vfs_cache_pressure", "100\n")
 }
 
 fn fs() -> Fixed {
@@ -126,6 +138,10 @@ fn fs() -> Fixed {
         .constant("file-nr", "0\t0\t1048576\n")
         .constant("protected_hardlinks", "1\n")
         .constant("protected_symlinks", "1\n")
+        .constant("protected_fifos", "0\n")
+        .constant("protected_regular", "0\n")
+        .constant("overflowuid", "65534\n")
+        .constant("overflowgid", "65534\n")
         .constant("suid_dumpable", "0\n")
         .constant("aio-max-nr", "65536\n")
         .directory("inotify", || {
@@ -133,7 +149,15 @@ fn fs() -> Fixed {
             all.constant("max_user_instances", "128\n").constant("max_user_watches", "65536\n")
         })
         .directory("epoll", || Fixed::default().constant("max_user_watches", "524288\n"))
-        .directory("mqueue", || Fixed::default().constant("msg_max", "10\n"))
+        .directory("mqueue", || {
+            let names = ["msg_default", "msg_max", "msgsize_default", "msgsize_max", "queues_max"];
+            let (messages, bytes) = mqueue::ORDINARY;
+            let values = [messages, messages, bytes, bytes, mqueue::MOST_QUEUES as i64];
+            names
+                .into_iter()
+                .zip(values)
+                .fold(Fixed::default(), |all, (name, value)| all.text(name, move |_| Ok(format!("{value}\n").into_bytes())))
+        })
 }
 
 /// How many namespaces there may be, of each kind.
@@ -164,6 +188,20 @@ fn net() -> Fixed {
         all.constant("ip_unprivileged_port_start", "1024\n")
             .constant("tcp_rmem", "4096\t131072\t6291456\n")
             .constant("tcp_wmem", "4096\t16384\t4194304\n")
+            .constant("tcp_available_congestion_control", "reno cubic\n")
+            .constant("tcp_congestion_control", "cubic\n")
+            .constant("tcp_fastopen", "1\n")
+            .constant("tcp_fin_timeout", "60\n")
+            .constant("tcp_keepalive_intvl", "75\n")
+            .constant("tcp_keepalive_probes", "9\n")
+            .constant("tcp_keepalive_time", "7200\n")
+            .constant("tcp_max_syn_backlog", "1024\n")
+            .constant("tcp_sack", "1\n")
+            .constant("tcp_syncookies", "1\n")
+            .constant("tcp_timestamps", "1\n")
+            .constant("tcp_window_scaling", "1\n")
+            .constant("ip_default_ttl", "64\n")
+            .constant("ip_nonlocal_bind", "0\n")
             .with("ping_group_range", FileType::Regular, |at, name| {
                 Node::make(at.child(name), 0o644, Body::Text(Box::new(echo_groups), Some(Box::new(set_echo_groups))))
             })

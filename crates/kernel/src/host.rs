@@ -37,6 +37,8 @@ pub struct Machine {
     pub capabilities2: u64,
     /// Where each program finds code that reads the clocks without a call, an ELF object (`AT_SYSINFO_EHDR`, vdso(7)), outside of `user`.
     pub vdso: Option<u64>,
+    /// Whether the old calls at an address of their own, outside of `user`, are answered without us (`[vsyscall]`).
+    pub vsyscall: bool,
     /// Processors.
     pub processors: u32,
 }

@@ -32,8 +32,15 @@ const MEMORY: usize = 16 << 20;
 pub(crate) const LAYOUT: Layout = Layout { low: 0x1_0000, high: 0x7fff_0000_0000, mmap_top: 0x7ffe_0000_0000 };
 
 /// The machine of tests.
-pub(crate) const MACHINE: Machine =
-    Machine { user: LAYOUT.low..LAYOUT.high, extended: 576, capabilities: 0, capabilities2: 0, vdso: None, processors: 2 };
+pub(crate) const MACHINE: Machine = Machine {
+    user: LAYOUT.low..LAYOUT.high,
+    extended: 576,
+    capabilities: 0,
+    capabilities2: 0,
+    vdso: None,
+    vsyscall: false,
+    processors: 2,
+};
 
 /// A clock that is set by hand.
 #[derive(Default)]

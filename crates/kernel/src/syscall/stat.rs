@@ -218,6 +218,7 @@ fn put_statfs(task: &Arc<Task>, place: &Path, to: u64) -> SysResult {
         (MountFlags::NO_ATIME, 0x400),
         (MountFlags::NO_DIR_ATIME, 0x800),
         (MountFlags::REL_ATIME, 0x1000),
+        (MountFlags::NO_SYMFOLLOW, 0x2000),
     ];
     statfs.flags = VALID | bits.iter().filter(|(flag, _)| flags.contains(*flag)).map(|(_, bit)| bit).sum::<i64>();
     task.mm().put(to, &statfs)?;

@@ -109,6 +109,11 @@ impl PidNamespace {
         self.0.as_ref().map(|inner| inner.init.load(Ordering::Relaxed))
     }
 
+    /// The number that was given out in it last, if it isn't the kernel's first.
+    pub fn last(&self) -> Option<i32> {
+        self.0.as_ref().map(|inner| inner.numbers.lock().last)
+    }
+
     /// What programs in it are told of whom the kernel calls `number`: 0 if they don't see it.
     pub fn name_of(&self, number: i32) -> i32 {
         self.0.as_ref().map_or(number, |inner| inner.name_of(number))

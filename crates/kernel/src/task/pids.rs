@@ -137,6 +137,11 @@ impl Pids {
 }
 
 impl Tree {
+    /// The number that was given out last.
+    pub(crate) fn last(&self) -> i32 {
+        self.last
+    }
+
     /// See [`Pids::allocate`].
     pub(crate) fn allocate(&mut self) -> Result<i32> {
         for _ in 0..MOST {

@@ -245,6 +245,7 @@ fn machine(platform: &Ptrace) -> Machine {
         capabilities: capabilities as u64,
         capabilities2: capabilities2 as u64,
         vdso: platform.vdso(),
+        vsyscall: platform.vsyscall(),
         processors: rustix::thread::sched_getaffinity(None).map_or(1, |set| set.count()),
     }
 }

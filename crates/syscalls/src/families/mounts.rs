@@ -503,6 +503,15 @@ fn mount_attributes() {
     fails!(openat(AT_FDCWD, c"m/file", O_WRONLY) => EROFS);
     gives!(mount_setattr(AT_FDCWD, c"m", 0, &[0, READONLY, 0, 0u64], 32) => 0);
     works!(openat(AT_FDCWD, c"m/file", O_WRONLY));
+    // MOUNT_ATTR_NOSYMFOLLOW, and what statfs calls it.
+    gives!(symlink(c"file", c"m/link") => 0);
+    gives!(mount_setattr(AT_FDCWD, c"m", 0, &[0x20_0000u64, 0, 0, 0], 32) => 0);
+    fails!(openat(AT_FDCWD, c"m/link", O_RDONLY) => ELOOP);
+    works!(openat(AT_FDCWD, c"m/file", O_RDONLY));
+    // `struct statfs`, whose eleventh word are the flags.
+    let mut about = [0u64; 15];
+    gives!(statfs(c"m", &mut about) => 0);
+    is!(about[10] & 0x2000 != 0, "ST_NOSYMFOLLOW among {:#x}", about[10]);
     fails!(mount_setattr(AT_FDCWD, c"m", 0, &[1u64 << 40, 0, 0, 0], 32) => EINVAL);
     fails!(mount_setattr(AT_FDCWD, c"m", 0, &[READONLY, 0, 0, 0], 16) => EINVAL);
     fails!(mount_setattr(AT_FDCWD, c"missing", 0, &[READONLY, 0, 0, 0], 32) => ENOENT);

@@ -5,7 +5,7 @@ use super::prelude::*;
 tests!("proc":
     stat_has_its_fields, status_has_its_fields, statm_and_maps_agree, smaps_and_rollup, cmdline_and_environ, links,
     fd_directory, tasks, children, other_processes, zombies_are_hollow, mounts_and_mountinfo, cpuinfo_and_meminfo,
-    version_and_loadavg, filesystems_and_cmdline, sysctls, mapped_files, random_ids, directories_are_readonly, files_can_be_read_in_parts,
+    version_and_loadavg, filesystems_and_cmdline, sysctls, mapped_files, flags_of_areas, random_ids, directories_are_readonly, files_can_be_read_in_parts,
     descriptors_can_not_be_opened_by_others, self_is_a_link, wchan_and_syscall, dev_directory, uptime_and_stat,
     cgroup_and_namespaces, sys_directory, pagemap_needs_rights, login_and_sessions, reading_and_writing_is_counted,
 );
@@ -95,6 +95,32 @@ fn smaps_and_rollup() {
     let entry: Vec<&str> = lines.take(20).collect();
     is!(entry.iter().any(|line| line.starts_with("Rss:") && line.ends_with("8 kB")), "two pages resident: {entry:?}");
     is!(contents("/proc/self/smaps_rollup").contains("Pss:"), "the sum");
+}
+
+fn flags_of_areas() {
+    let Ok(_) = std::fs::File::open("/proc/self/smaps") else { skip!("no smaps (CONFIG_PROC_PAGE_MONITOR)") };
+    let flags = |map: usize| {
+        let text = contents("/proc/self/smaps");
+        let mut lines = text.lines().skip_while(|line| !line.starts_with(&format!("{map:x}-")));
+        let flags = lines.find_map(|line| line.strip_prefix("VmFlags: ")).unwrap_or_default().to_owned();
+        // "ac" counts, and "sd" says when a page is written: kernels differ.
+        flags.split(' ').filter(|word| !word.is_empty() && *word != "ac" && *word != "sd").collect::<Vec<_>>().join(" ")
+    };
+    let map = works!(mmap(0, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+    eq!(flags(map), "rd mr mw me nr");
+    let map = works!(mmap(0, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+    eq!(flags(map), "rd wr sh mr mw me ms");
+    gives!(mlock(map, PAGE) => 0);
+    eq!(flags(map), "rd wr sh mr mw me ms lo");
+    works!(close(file(c"file", b"contents")));
+    let fd = works!(openat(AT_FDCWD, c"file", O_RDONLY));
+    let map = works!(mmap(0, PAGE, PROT_READ, MAP_SHARED, fd, 0));
+    gives!(madvise(map, PAGE, MADV_DONTFORK) => 0);
+    eq!(flags(map), "rd mr me ms dc");
+    let map = works!(mmap(0, PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    gives!(madvise(map, PAGE, MADV_DONTDUMP) => 0);
+    gives!(madvise(map, PAGE, MADV_WIPEONFORK) => 0);
+    eq!(flags(map), "mr mw me wf dd");
 }
 
 fn cmdline_and_environ() {
@@ -251,7 +277,19 @@ fn version_and_loadavg() {
     let load = contents("/proc/loadavg");
     let fields: Vec<&str> = load.trim_end().split(' ').collect();
     eq!(fields.len(), 5);
+    // The number given out last is told, whoever had it.
+    let pid = in_child_that_ends();
+    let load = contents("/proc/loadavg");
+    let last = load.trim_end().rsplit(' ').next().and_then(|last| last.parse::<c_int>().ok());
+    is!(last.is_some_and(|last| last >= pid || last < 1000), "at least {pid} in {load}");
     is!(fields[..3].iter().all(|field| field.parse::<f64>().is_ok()) && fields[3].contains('/'), "three loads and tasks: {load}");
+}
+
+/// The number of a process that is gone.
+fn in_child_that_ends() -> c_int {
+    let pid = child(|| {});
+    join(pid);
+    pid
 }
 
 fn filesystems_and_cmdline() {

@@ -15,6 +15,9 @@ pub(super) const fn numbers(device: u64) -> (u64, u64) {
     (device >> 8 & 0xfff | device >> 32 & !0xfff, device & 0xff | device >> 12 & 0xfff_ff00)
 }
 
+/// The page of old calls, which can be called and not read (Linux: `vsyscall=xonly`).
+const VSYSCALL: &[u8] = b"ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsyscall]\n";
+
 /// One line of `maps`.
 fn line(range: &Range<u64>, area: &Area, reader: &Arc<Task>) -> Vec<u8> {
     let protection = area.protection;
@@ -56,7 +59,11 @@ fn line(range: &Range<u64>, area: &Area, reader: &Arc<Task>) -> Vec<u8> {
 /// `/proc/PID/maps`.
 pub(super) fn maps(subject: &Subject, reader: &Arc<Task>) -> Result<Vec<u8>> {
     let areas = subject.memory(reader)?.map(|mm| mm.areas()).unwrap_or_default();
-    Ok(areas.iter().flat_map(|(range, area)| line(range, area, reader)).collect())
+    let mut text: Vec<u8> = areas.iter().flat_map(|(range, area)| line(range, area, reader)).collect();
+    if reader.kernel().host.machine.vsyscall && !areas.is_empty() {
+        text.extend_from_slice(VSYSCALL);
+    }
+    Ok(text)
 }
 
 fn numbers_of(size: Option<u64>, resident: u64, shared: u64, locked: u64) -> String {
@@ -71,6 +78,7 @@ fn numbers_of(size: Option<u64>, resident: u64, shared: u64, locked: u64) -> Str
     for (name, bytes) in [
         ("Rss:", resident),
         ("Pss:", resident),
+        ("Pss_Dirty:", resident),
         ("Shared_Clean:", 0),
         ("Shared_Dirty:", shared),
         ("Private_Clean:", 0),
@@ -79,6 +87,10 @@ fn numbers_of(size: Option<u64>, resident: u64, shared: u64, locked: u64) -> Str
         ("Anonymous:", own),
         ("LazyFree:", 0),
         ("AnonHugePages:", 0),
+        ("ShmemPmdMapped:", 0),
+        ("FilePmdMapped:", 0),
+        ("Shared_Hugetlb:", 0),
+        ("Private_Hugetlb:", 0),
         ("Swap:", 0),
         ("SwapPss:", 0),
         ("Locked:", locked),
@@ -86,6 +98,30 @@ fn numbers_of(size: Option<u64>, resident: u64, shared: u64, locked: u64) -> Str
         text.push_str(&format!("{name:<16}{:8} kB\n", bytes / 1024));
     }
     text
+}
+
+/// What an area is, in words of two letters.
+fn flags(area: &Area) -> String {
+    let is = |flag| area.protection.contains(flag);
+    let has = |flag| area.traits.contains(flag);
+    let words = [
+        (is(Protection::READ), "rd "),
+        (is(Protection::WRITE), "wr "),
+        (is(Protection::EXEC), "ex "),
+        (has(Traits::SHARED) && !has(Traits::NEVER_WRITE), "sh "),
+        (true, "mr "),
+        (!has(Traits::NEVER_WRITE), "mw "),
+        (!has(Traits::NEVER_EXEC), "me "),
+        (has(Traits::SHARED), "ms "),
+        (has(Traits::GROWS_DOWN), "gd "),
+        (has(Traits::LOCKED), "lo "),
+        (has(Traits::DONT_FORK), "dc "),
+        (has(Traits::NO_RESERVE), "nr "),
+        (has(Traits::WIPE_ON_FORK), "wf "),
+        (has(Traits::DONT_DUMP), "dd "),
+        (has(Traits::SEALED), "sl "),
+    ];
+    words.iter().filter(|(is, _)| *is).map(|(_, word)| *word).collect()
 }
 
 /// `/proc/PID/smaps`.
@@ -98,9 +134,7 @@ pub(super) fn smaps(subject: &Subject, reader: &Arc<Task>) -> Result<Vec<u8>> {
         let shared = if area.is_shared() { there } else { 0 };
         let locked = if area.traits.contains(Traits::LOCKED) { there } else { 0 };
         text.extend(numbers_of(Some(range.end - range.start), there, shared, locked).bytes());
-        let flags = [(Protection::READ, "rd "), (Protection::WRITE, "wr "), (Protection::EXEC, "ex ")];
-        let flags: String = flags.iter().filter(|(flag, _)| area.protection.contains(*flag)).map(|(_, name)| *name).collect();
-        text.extend(format!("THPeligible:           0\nVmFlags: {flags}{}\n", if area.is_shared() { "sh " } else { "" }).bytes());
+        text.extend(format!("THPeligible:           0\nVmFlags: {}\n", flags(&area)).bytes());
     }
     Ok(text)
 }

@@ -24,8 +24,8 @@ pub(super) fn files(all: Fixed) -> Fixed {
         })
         .text("loadavg", |task| {
             let tree = task.kernel().pids.lock();
-            let (tasks, last) = (tree.tasks().count(), tree.tasks().map(|task| task.tid()).max().unwrap_or(0));
-            Ok(format!("0.00 0.00 0.00 1/{tasks} {}\n", task.name_of(last)).into_bytes())
+            let (tasks, last) = (tree.tasks().count(), task.process.space.last().unwrap_or_else(|| tree.last()));
+            Ok(format!("0.00 0.00 0.00 1/{tasks} {last}\n").into_bytes())
         })
         .text("locks", |task| Ok(super::locks::all(task).into_bytes()))
         .text("version", version)

@@ -42,6 +42,7 @@ struct Shared {
     slots: Arc<Slots>,
     cpus: Arc<Cpus>,
     vdso: Option<Vdso>,
+    vsyscall: bool,
     traps: Option<Arc<Traps>>,
 }
 
@@ -55,7 +56,14 @@ impl Ptrace {
         let slots = Arc::new(Slots::new(StubFile::new()?));
         let cpus = Cpus::new().tried("ask for our CPUs")?;
         let traps = Traps::new()?;
-        Ok(Ptrace { shared: Arc::new(Shared { memory, slots, cpus, vdso: Vdso::find(), traps }) })
+        Ok(Ptrace {
+            shared: Arc::new(Shared { memory, slots, cpus, vdso: Vdso::find(), vsyscall: vdso::answers_old_calls(), traps }),
+        })
+    }
+
+    /// Whether the host's kernel answers guests' old calls (`[vsyscall]`), as far as `/proc` told when this was made.
+    pub fn vsyscall(&self) -> bool {
+        self.shared.vsyscall
     }
 
     /// Where guests find the vDSO; none if this process had no `/proc` to look for it when this was made, or has none itself.

@@ -62,6 +62,12 @@ impl Vdso {
     }
 }
 
+/// Whether the host's kernel answers, in every program, the old calls at an address of their own (`[vsyscall]`): guests can make them then.
+pub(super) fn answers_old_calls() -> bool {
+    std::fs::read_to_string("/proc/self/maps")
+        .is_ok_and(|maps| maps.contains(" --xp 00000000 00:00 0                  [vsyscall]"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -382,6 +382,14 @@ pub fn open(task: &Task, name: &str) -> Option<Arc<Description>> {
     Held::of(task, name).map(|held| opened(held, name))
 }
 
+/// The network that an open file stands for.
+pub fn net_of(description: &Description) -> Option<Arc<NetSpace>> {
+    match &description.as_file::<NamespaceFile>()?.held {
+        Held::Net(net) => Some(net.clone()),
+        _ => None,
+    }
+}
+
 /// An open file of a network, ioctl(2) `SIOCGSKNS`.
 pub fn open_net(net: &Arc<NetSpace>) -> Arc<Description> {
     opened(Held::Net(net.clone()), "net")

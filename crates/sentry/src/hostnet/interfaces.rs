@@ -2,6 +2,7 @@
 
 use insula_abi::net as n;
 use insula_kernel::socket::inet::interfaces::{Gateway, Interface};
+use insula_kernel::socket::inet::links::Link;
 use insula_kernel::socket::netlink::message::{Attributes, HEAD, Message, Messages, Writer, flags};
 use rustix::fd::OwnedFd;
 use rustix::net::netlink::SocketAddrNetlink;
@@ -110,6 +111,7 @@ fn interface(message: &Message<'_>) -> Option<Interface> {
         queue: attribute(QUEUE).and_then(|value| word(value, 0)).unwrap_or(0),
         mac: attribute(ADDRESS).and_then(|value| value.first_chunk().copied()).unwrap_or_default(),
         addresses: Vec::new(),
+        link: Link::Fixed,
     })
 }
 
@@ -140,7 +142,7 @@ fn gateway(message: &Message<'_>) -> Option<Gateway> {
     Some(Gateway {
         to: attribute(TO).and_then(ip).unwrap_or(anywhere),
         prefix,
-        through: ip(attribute(THROUGH)?)?,
+        through: Some(ip(attribute(THROUGH)?)?),
         interface: word(attribute(INTERFACE)?, 0)?,
         metric: attribute(METRIC).and_then(|value| word(value, 0)).unwrap_or(0),
     })

@@ -3,7 +3,7 @@
 use super::prelude::*;
 
 tests!("namespaces":
-    unshare_hostname, uts_names, ipc_namespaces, pid_namespaces, pid_namespaces_end_with_their_init, net_namespaces, net_namespaces_keep_apart, net_namespaces_by_netlink, net_namespaces_are_entered, user_namespaces, user_namespace_maps, setns_enters, setns_arguments,
+    unshare_hostname, uts_names, ipc_namespaces, pid_namespaces, pid_namespaces_end_with_their_init, net_namespaces, net_namespaces_keep_apart, net_namespaces_by_netlink, net_namespaces_are_entered, net_namespaces_in_pairs, user_namespaces, user_namespace_maps, setns_enters, setns_arguments,
 );
 
 fn unshare_hostname() {
@@ -302,6 +302,113 @@ fn net_namespaces_are_entered() {
         }
         pid => eq!(wait(pid as i32), Status::Exited(0)),
     }
+}
+
+/// An attribute of netlink.
+fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+    let mut bytes = [(4 + value.len() as u16).to_ne_bytes(), kind.to_ne_bytes()].concat();
+    bytes.extend(value);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
+}
+
+/// An address of IPv4, and a port.
+fn at(ip: [u8; 4], port: u16) -> sockaddr_in {
+    let mut address = loopback_at(port);
+    address.sin_addr.s_addr = u32::from_ne_bytes(ip);
+    address
+}
+
+/// Gives an interface an address in a network of 24 bits, and switches it on.
+fn configure(fd: usize, index: u8, ip: [u8; 4]) {
+    let head = [2, 24, 0, 0, index, 0, 0, 0];
+    eq!(ask(fd, 20, 0x600, &[&head[..], &attribute(2, &ip), &attribute(1, &ip)].concat()), 0);
+    let mut link = [0u8; 16];
+    (link[4], link[8], link[12]) = (index, IFF_UP as u8, IFF_UP as u8);
+    eq!(ask(fd, 16, 0, &link), 0);
+}
+
+fn net_namespaces_in_pairs() {
+    own_net();
+    let fd = works!(socket(AF_NETLINK, SOCK_RAW, 0));
+    let step = shared_word();
+    let pid = child(|| {
+        own_net();
+        step.store(1, SeqCst);
+        until_is(step, 2);
+        configure(works!(socket(AF_NETLINK, SOCK_RAW, 0)), 2, [10, 9, 8, 2]);
+        let tcp = works!(socket(AF_INET, SOCK_STREAM, 0));
+        gives!(bind(tcp, &at([10, 9, 8, 2], 80), 16) => 0);
+        gives!(listen(tcp, 1) => 0);
+        let udp = works!(socket(AF_INET, SOCK_DGRAM, 0));
+        gives!(bind(udp, &at([0; 4], 53), 16) => 0);
+        step.store(3, SeqCst);
+        let (mut from, mut len): (sockaddr_in, c_int) = (zeroed(), 16);
+        let end = works!(accept(tcp, &mut from, &mut len));
+        eq!(from.sin_addr.s_addr, u32::from_ne_bytes([10, 9, 8, 1]));
+        let mut bytes = [0u8; 16];
+        gives!(read(end, &mut bytes, 16) => 4);
+        gives!(write(end, b"pong", 4) => 4);
+        gives!(recvfrom(udp, &mut bytes, 16, 0, &mut from, &mut len) => 5);
+        gives!(sendto(udp, b"back", 4, 0, &from, 16) => 4);
+        until_is(step, 4);
+    });
+    until_is(step, 1);
+    // RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL: a pair, of which one end is in the child's network.
+    let peer = [&[0u8; 16][..], &attribute(3, b"there\0"), &attribute(19, &pid.to_ne_bytes())].concat();
+    let info = [attribute(1, b"veth"), attribute(2, &attribute(1, &peer))].concat();
+    let link = [&[0u8; 16][..], &attribute(3, b"here\0"), &attribute(18, &info)].concat();
+    match ask(fd, 16, 0x600, &link) {
+        0 => {}
+        error if error == -EOPNOTSUPP => {
+            // The child waits for nobody.
+            works!(kill(pid, SIGKILL));
+            wait(pid);
+            skip!("no pairs of interfaces (CONFIG_VETH)")
+        }
+        error => is!(false, "a pair: {error}"),
+    }
+    eq!(ask(fd, 16, 0x600, &link), -EEXIST);
+    // Nothing is named: how ip(8) finds out whether interfaces can be made.
+    eq!(ask(fd, 16, 0, &[0; 16]), -ENODEV);
+    configure(fd, 2, [10, 9, 8, 1]);
+    // A way of a network that nobody there has an address in: RTM_NEWROUTE to 10.7.0.0/16 by the neighbour.
+    let route = |prefix| {
+        [&[2u8, prefix, 0, 0, 254, 3, 0, 1, 0, 0, 0, 0][..], &attribute(1, &[10, 7, 0, 0]), &attribute(5, &[10, 9, 8, 2])]
+            .concat()
+    };
+    eq!(ask(fd, 24, 0x600, &route(16)), 0);
+    eq!(ask(fd, 24, 0x600, &route(16)), -EEXIST);
+    is!(contents("/proc/net/route").contains("here\t0000070A\t0208090A\t0003"), "the way");
+    eq!(ask(fd, 25, 0, &route(16)), 0);
+    eq!(ask(fd, 25, 0, &route(16)), -ESRCH);
+    eq!(ask(fd, 24, 0x600, &route(8)), -EINVAL);
+    step.store(2, SeqCst);
+    until_is(step, 3);
+    let tcp = works!(socket(AF_INET, SOCK_STREAM, 0));
+    fails!(connect(tcp, &at([10, 6, 0, 1], 80), 16) => ENETUNREACH);
+    gives!(connect(tcp, &at([10, 9, 8, 2], 80), 16) => 0);
+    let mut bytes = [0u8; 16];
+    gives!(write(tcp, b"ping", 4) => 4);
+    gives!(read(tcp, &mut bytes, 16) => 4);
+    eq!(bytes[..4], *b"pong");
+    fails!(connect(works!(socket(AF_INET, SOCK_STREAM, 0)), &at([10, 9, 8, 2], 81), 16) => ECONNREFUSED);
+    let udp = works!(socket(AF_INET, SOCK_DGRAM, 0));
+    gives!(sendto(udp, b"hello", 5, 0, &at([10, 9, 8, 2], 53), 16) => 5);
+    gives!(read(udp, &mut bytes, 16) => 4);
+    // An echo of the neighbour's.
+    let raw = works!(socket(AF_INET, SOCK_RAW, IPPROTO_ICMP));
+    gives!(sendto(raw, &[8u8, 0, 0xf7, 0xff, 0, 0, 0, 0], 8, 0, &at([10, 9, 8, 2], 0), 16) => 8);
+    let mut packet = [0u8; 64];
+    gives!(read(raw, &mut packet, 64) => 28);
+    eq!((packet[12..16].to_vec(), packet[20]), (vec![10, 9, 8, 2], 0));
+    // With one end the other goes: RTM_DELLINK.
+    let mut gone = [0u8; 16];
+    gone[4] = 2;
+    eq!(ask(fd, 17, 0, &gone), 0);
+    is!(!contents(&format!("/proc/{pid}/net/dev")).contains("there"), "no end");
+    step.store(4, SeqCst);
+    join(pid);
 }
 
 fn user_namespaces() {

@@ -12,6 +12,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
 use insula_abi::general as c;
 use insula_abi::process::Utsname;
 
@@ -184,7 +185,11 @@ fn net() -> Fixed {
             .constant("wmem_default", "212992\n")
     };
     let ipv4 = || {
-        let all = Fixed::default().constant("ip_local_port_range", "32768\t60999\n").constant("ip_forward", "0\n");
+        let all = Fixed::default().constant("ip_local_port_range", "32768\t60999\n").with(
+            "ip_forward",
+            FileType::Regular,
+            |at, name| Node::make(at.child(name), 0o644, Body::Text(Box::new(forwards), Some(Box::new(set_forwards)))),
+        );
         all.constant("ip_unprivileged_port_start", "1024\n")
             .constant("tcp_rmem", "4096\t131072\t6291456\n")
             .constant("tcp_wmem", "4096\t16384\t4194304\n")
@@ -210,6 +215,19 @@ fn net() -> Fixed {
         .directory("core", core)
         .directory("ipv4", ipv4)
         .directory("unix", || Fixed::default().constant("max_dgram_qlen", "10\n"))
+}
+
+fn forwards(task: &Arc<Task>) -> Result<Vec<u8>> {
+    Ok(format!("{}\n", u8::from(task.net().holds.inet.forwards.load(Ordering::Relaxed))).into_bytes())
+}
+
+fn set_forwards(task: &Arc<Task>, _: &Credentials, bytes: &[u8]) -> Result<()> {
+    if !task.net().grants(task, c::CAP_NET_ADMIN) {
+        return Err(Errno::EPERM);
+    }
+    let number = core::str::from_utf8(bytes).ok().and_then(|text| text.trim().parse::<i32>().ok()).ok_or(Errno::EINVAL)?;
+    task.net().holds.inet.forwards.store(number != 0, Ordering::Relaxed);
+    Ok(())
 }
 
 fn echo_groups(task: &Arc<Task>) -> Result<Vec<u8>> {

@@ -1,5 +1,6 @@
 //! Network interfaces and their addresses, netdevice(7).
 
+use super::links::{self, Link};
 use crate::mm::Mm;
 use crate::socket::NetSpace;
 use crate::sync::Mutex;
@@ -9,7 +10,7 @@ use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use core::sync::atomic::{AtomicU8, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use insula_abi::general as c;
 use insula_abi::{ioctl, net as n};
 
@@ -22,8 +23,10 @@ pub const LOOPBACK: u32 = 1;
 #[allow(missing_docs)] // netdevice(7) describes each.
 pub mod flags {
     pub const UP: u32 = 0x1;
+    pub const BROADCAST: u32 = 0x2;
     pub const LOOPBACK: u32 = 0x8;
     pub const RUNNING: u32 = 0x40;
+    pub const MULTICAST: u32 = 0x1000;
     pub const LOWER_UP: u32 = 0x1_0000;
 }
 
@@ -49,17 +52,19 @@ pub struct Interface {
     pub mac: [u8; 6],
     /// Its addresses, each with the length of the prefix that its network has.
     pub addresses: Vec<(IpAddr, u8)>,
+    /// What it leads to.
+    pub link: Link,
 }
 
-/// A network that is reached through a neighbour.
+/// A network that is reached otherwise than by having an address in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gateway {
     /// The network.
     pub to: IpAddr,
     /// The length of its prefix; 0 is all there is.
     pub prefix: u8,
-    /// Through whom.
-    pub through: IpAddr,
+    /// Through whom; none: it is right there.
+    pub through: Option<IpAddr>,
     /// The interface's number.
     pub interface: u32,
     /// Of several, that with the least is taken.
@@ -71,8 +76,10 @@ pub struct Interfaces {
     all: Mutex<Vec<Interface>>,
     /// Whether the loopback addresses of IPv4 (1) and IPv6 (2) are there: asked of each datagram. And whether any address ever was (4).
     loops: AtomicU8,
-    /// If they are those of a network that isn't the kernel's own: its ways out. Such can't be changed.
-    outside: Mutex<Option<Vec<Gateway>>>,
+    /// Ways that lead further.
+    gateways: Mutex<Vec<Gateway>>,
+    /// They are those of a network that isn't the kernel's own. Such can't be changed.
+    outside: AtomicBool,
 }
 
 impl Default for Interfaces {
@@ -86,8 +93,26 @@ impl Default for Interfaces {
             hardware: HARDWARE_LOOPBACK,
             mac: [0; 6],
             addresses: Vec::new(),
+            link: Link::Fixed,
         };
-        Interfaces { all: Mutex::new(vec![loopback]), loops: AtomicU8::new(0), outside: Mutex::default() }
+        Interfaces {
+            all: Mutex::new(vec![loopback]),
+            loops: AtomicU8::new(0),
+            gateways: Mutex::default(),
+            outside: AtomicBool::new(false),
+        }
+    }
+}
+
+impl Drop for Interfaces {
+    /// Interfaces of pairs go on both sides.
+    fn drop(&mut self) {
+        let all = core::mem::take(&mut *self.all.lock());
+        for interface in all {
+            if let Link::Pair(cable, side) = interface.link {
+                cable.cut(side);
+            }
+        }
     }
 }
 
@@ -184,12 +209,13 @@ impl Interfaces {
     pub fn show(&self, interfaces: Vec<Interface>, gateways: Vec<Gateway>) {
         self.loops.store(loops(&interfaces), Ordering::Relaxed);
         *self.all.lock() = interfaces;
-        *self.outside.lock() = Some(gateways);
+        *self.gateways.lock() = gateways;
+        self.outside.store(true, Ordering::Relaxed);
     }
 
     /// Networks that are reached through neighbours.
     pub fn gateways(&self) -> Vec<Gateway> {
-        self.outside.lock().clone().unwrap_or_default()
+        self.gateways.lock().clone()
     }
 
     /// That of a name.
@@ -207,14 +233,34 @@ impl Interfaces {
     /// # Errors
     /// `ENODEV`: there is none of this number. `EPERM`: they aren't the kernel's own. What `change` says.
     pub fn change(&self, index: u32, change: impl FnOnce(&mut Interface) -> Result<()>) -> Result<()> {
-        if self.outside.lock().is_some() {
+        self.add(|all| change(all.iter_mut().find(|interface| interface.index == index).ok_or(Errno::ENODEV)?))
+    }
+
+    /// Changes all.
+    pub(super) fn add<T>(&self, change: impl FnOnce(&mut Vec<Interface>) -> Result<T>) -> Result<T> {
+        if self.outside.load(Ordering::Relaxed) {
             return Err(Errno::EPERM);
         }
         let mut all = self.all.lock();
-        let outcome = change(all.iter_mut().find(|interface| interface.index == index).ok_or(Errno::ENODEV)?);
+        let outcome = change(&mut all);
         let ever = self.loops.load(Ordering::Relaxed) & EVER;
         self.loops.store(ever | loops(&all), Ordering::Relaxed);
         outcome
+    }
+
+    /// Takes one away, with the ways over it.
+    pub(super) fn take(&self, index: u32) -> Option<Interface> {
+        self.gateways.lock().retain(|way| way.interface != index);
+        let taken = self.add(|all| Ok(all.iter().position(|one| one.index == index).map(|at| all.remove(at))));
+        taken.ok().flatten()
+    }
+
+    /// A way more, or one less.
+    ///
+    /// # Errors
+    /// What `change` says. `EPERM`: they aren't the kernel's own.
+    pub fn change_gateways(&self, change: impl FnOnce(&mut Vec<Gateway>) -> Result<()>) -> Result<()> {
+        if self.outside.load(Ordering::Relaxed) { Err(Errno::EPERM) } else { change(&mut self.gateways.lock()) }
     }
 
     /// Switches one on or off.
@@ -225,7 +271,11 @@ impl Interfaces {
         self.change(index, |interface| {
             interface.set_up(up);
             Ok(())
-        })
+        })?;
+        if !up {
+            self.gateways.lock().retain(|way| way.interface != index);
+        }
+        Ok(())
     }
 
     /// Gives one an address more.
@@ -329,7 +379,7 @@ pub fn control(net: &NetSpace, task: &Arc<Task>, request: u32, argument: u64) ->
     }
     let found = interfaces.named(&name).ok_or(Errno::ENODEV)?;
     if sets(request) {
-        return set(interfaces, &found, request, &bytes).map(Flow::from);
+        return set(net, &found, request, &bytes).map(Flow::from);
     }
     let mut value = [0; REQUEST - NAME];
     match request {
@@ -374,10 +424,11 @@ fn sets(request: u32) -> bool {
     )
 }
 
-fn set(interfaces: &Interfaces, found: &Interface, request: u32, bytes: &[u8; REQUEST]) -> Result<()> {
+fn set(net: &NetSpace, found: &Interface, request: u32, bytes: &[u8; REQUEST]) -> Result<()> {
     let word = u32::from_ne_bytes([bytes[16], bytes[17], bytes[18], bytes[19]]);
+    let interfaces = &net.holds.inet.interfaces;
     match request {
-        ioctl::SIOCSIFFLAGS => interfaces.set_up(found.index, word & flags::UP != 0),
+        ioctl::SIOCSIFFLAGS => links::set_up(net, found, word & flags::UP != 0),
         ioctl::SIOCSIFMTU if !(68..=65536).contains(&word) => Err(Errno::EINVAL),
         ioctl::SIOCSIFMTU => interfaces.change(found.index, |interface| {
             interface.mtu = word;

@@ -9,6 +9,7 @@
 //! | [`endpoint`] | addresses and ports, and how programs pass them |
 //! | [`ports`] | who has which port |
 //! | [`interfaces`] | network interfaces and their addresses |
+//! | [`links`] | interfaces that programs make, and ways between networks |
 //! | [`tcp`] | TCP sockets |
 //! | `listener` | how two of them find each other |
 //! | [`tcp_options`] | the options of TCP |
@@ -25,6 +26,7 @@ pub mod endpoint;
 mod errors;
 pub mod interfaces;
 pub mod ip_options;
+pub mod links;
 mod listener;
 mod packet;
 pub mod ports;
@@ -41,6 +43,7 @@ use crate::task::credentials::Credentials;
 use crate::{Errno, Kernel, Result};
 use alloc::sync::Arc;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::sync::atomic::AtomicBool;
 use insula_abi::general as c;
 use insula_abi::net as n;
 use insula_abi::socket::protocol;
@@ -59,6 +62,8 @@ pub struct Inet {
     pub raw: raw::Raws,
     /// The first and the last group whose members may ask for echoes (`net.ipv4.ping_group_range`).
     pub echo_groups: Mutex<(u32, u32)>,
+    /// What isn't for this network is passed on (`net.ipv4.ip_forward`).
+    pub forwards: AtomicBool,
     /// Network interfaces.
     pub interfaces: Interfaces,
 }
@@ -72,6 +77,7 @@ impl Default for Inet {
             raw: raw::Raws::default(),
             // None, as Linux begins.
             echo_groups: Mutex::new((1, 0)),
+            forwards: AtomicBool::new(false),
             interfaces: Interfaces::default(),
         }
     }
@@ -110,13 +116,16 @@ pub fn socket(kernel: &Arc<Kernel>, task: &Arc<Task>, domain: u32, kind: u32, nu
     }
 }
 
-impl Inet {
-    /// Whether something can be sent there.
-    fn check_route(&self, common: &Common, to: IpAddr) -> Result<()> {
+impl Common {
+    /// Whether something can be sent there. That nobody may answer isn't known yet.
+    fn check_route(&self, to: IpAddr) -> Result<()> {
         match to {
-            IpAddr::V4(ip) if ip.is_broadcast() && !common.options.lock().broadcast => Err(Errno::EACCES),
-            ip if ip.is_multicast() && self.interfaces.any_up() || self.interfaces.is_local(ip) => Ok(()),
-            _ => Err(Errno::ENETUNREACH),
+            IpAddr::V4(ip) if ip.is_broadcast() && !self.options.lock().broadcast => Err(Errno::EACCES),
+            ip if ip.is_multicast() && self.inet().interfaces.any_up() || self.inet().interfaces.is_local(ip) => Ok(()),
+            ip => match self.net.way(ip) {
+                Err(Errno::EHOSTUNREACH) => Ok(()),
+                way => way.map(drop),
+            },
         }
     }
 
@@ -125,7 +134,10 @@ impl Inet {
         let ip = match (local, to) {
             (local, IpAddr::V4(to)) if local.is_unspecified() && to.is_multicast() => Ipv4Addr::LOCALHOST.into(),
             (local, IpAddr::V6(to)) if local.is_unspecified() && to.is_multicast() => Ipv6Addr::LOCALHOST.into(),
-            (local, to) if local.is_unspecified() => self.interfaces.source_for(to),
+            (local, to) if local.is_unspecified() => match self.net.way(to) {
+                Ok(way) => way.source,
+                Err(_) => return Err(Errno::ENETUNREACH),
+            },
             (local, _) => local,
         };
         if ip.is_ipv4() == to.is_ipv4() { Ok(ip) } else { Err(Errno::ENETUNREACH) }

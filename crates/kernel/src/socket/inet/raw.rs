@@ -44,17 +44,14 @@ impl Raws {
         self.0.lock().iter().filter_map(Weak::upgrade).collect()
     }
 
-    /// A packet goes to whom it is for; so does the answer.
+    /// A packet goes to whom it is for.
     fn carry(&self, packet: &Packet) {
-        let answer = packet.answer();
         let all = self.all();
-        for packet in core::iter::once(packet).chain(answer.as_ref()) {
-            let (echoes, raws): (Vec<_>, Vec<_>) = all.iter().partition(|socket| socket.is_for_echoes());
-            raws.into_iter().filter(|socket| socket.wants(packet)).for_each(|socket| socket.take(packet));
-            // Of several that have the same number, the newest gets it.
-            if let Some(socket) = echoes.into_iter().rfind(|socket| socket.wants(packet)) {
-                socket.take(packet);
-            }
+        let (echoes, raws): (Vec<_>, Vec<_>) = all.iter().partition(|socket| socket.is_for_echoes());
+        raws.into_iter().filter(|socket| socket.wants(packet)).for_each(|socket| socket.take(packet));
+        // Of several that have the same number, the newest gets it.
+        if let Some(socket) = echoes.into_iter().rfind(|socket| socket.wants(packet)) {
+            socket.take(packet);
         }
     }
 }
@@ -203,7 +200,7 @@ impl Raw {
             return Err(Errno::ENETUNREACH);
         }
         let to = endpoint::destination(to).ip();
-        self.common.inet().check_route(&self.common, to)?;
+        self.common.check_route(to)?;
         Ok(to)
     }
 
@@ -282,10 +279,10 @@ impl Socket for Raw {
         if to.is_ipv4() != self.is_of4() {
             return Err(Errno::ENETUNREACH);
         }
-        self.common.inet().check_route(&self.common, to.ip())?;
+        self.common.check_route(to.ip())?;
         self.number(0)?;
         if state.local.is_none() {
-            state.local = Some(self.common.inet().source(endpoint::unspecified(self.common.domain), to.ip())?);
+            state.local = Some(self.common.source(endpoint::unspecified(self.common.domain), to.ip())?);
             state.chosen = true;
         }
         state.peer = Some(to);
@@ -328,7 +325,7 @@ impl Socket for Raw {
         if state.no_write {
             return Err(Errno::EPIPE);
         }
-        let from = self.common.inet().source(state.local.unwrap_or(endpoint::unspecified(self.common.domain)), to)?;
+        let from = self.common.source(state.local.unwrap_or(endpoint::unspecified(self.common.domain)), to)?;
         if !self.is_for_echoes() {
             message.data.append_to(&mut body)?;
         }
@@ -350,9 +347,18 @@ impl Socket for Raw {
             packet
         };
         drop(state);
-        // What is for somebody else goes nowhere.
-        if packet.to.is_multicast() || self.common.inet().interfaces.is_local(packet.to) {
-            self.common.inet().raw.carry(&packet);
+        // What is for nobody goes nowhere.
+        let to = if packet.to.is_multicast() {
+            Some(self.common.net.clone())
+        } else {
+            self.common.net.way(packet.to).ok().map(|way| way.net)
+        };
+        let Some(net) = to else { return Ok(len) };
+        net.holds.inet.raw.carry(&packet);
+        if let Some(answer) = packet.answer()
+            && let Ok(back) = net.way(answer.to)
+        {
+            back.net.holds.inet.raw.carry(&answer);
         }
         Ok(len)
     }

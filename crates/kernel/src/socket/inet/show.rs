@@ -256,11 +256,15 @@ fn routes(inet: &Inet) -> Vec<u8> {
         }
     }
     for gateway in inet.interfaces.gateways() {
-        let (IpAddr::V4(to), IpAddr::V4(through)) = (gateway.to, gateway.through) else { continue };
+        let IpAddr::V4(to) = gateway.to else { continue };
+        let (through, kind) = match gateway.through {
+            Some(IpAddr::V4(through)) => (through, 3),
+            _ => (core::net::Ipv4Addr::UNSPECIFIED, 1),
+        };
         let name = inet.interfaces.numbered(gateway.interface).map(|interface| interface.name).unwrap_or_default();
         let [to, through, mask] = [to, through, mask(gateway.prefix)].map(|ip| u32::from(ip).to_be());
         let name = String::from_utf8_lossy(&name);
-        let row = format!("{name}\t{to:08X}\t{through:08X}\t0003\t0\t0\t{}\t{mask:08X}\t0\t0\t0", gateway.metric);
+        let row = format!("{name}\t{to:08X}\t{through:08X}\t{kind:04X}\t0\t0\t{}\t{mask:08X}\t0\t0\t0", gateway.metric);
         let _ = writeln!(text, "{row:<127}");
     }
     text.into_bytes()

@@ -341,23 +341,29 @@ impl Socket for Tcp {
             _ => return Err(Errno::EISCONN),
         }
         let to = endpoint::destination(to);
-        if to.ip().is_multicast() || !self.common.inet().interfaces.is_local(to.ip()) {
+        if to.ip().is_multicast() {
             return Err(Errno::ENETUNREACH);
         }
+        let way = self.common.net.way(to.ip())?;
         let bound = self.ensure_bound(endpoint::unspecified(self.common.domain), 0, false).map_err(|errno| match errno {
             Errno::EADDRINUSE => Errno::EADDRNOTAVAIL,
             errno => errno,
         })?;
         let ip = match bound.local.ip {
-            ip if ip.is_unspecified() => self.common.inet().interfaces.source_for(to.ip()),
+            ip if ip.is_unspecified() => way.source,
             ip => ip,
         };
         if ip.is_ipv4() != to.is_ipv4() {
             return Err(Errno::ENETUNREACH);
         }
+        // Who can't answer isn't connected.
+        if !Arc::ptr_eq(&way.net, &self.common.net) && !way.net.way(ip).is_ok_and(|back| Arc::ptr_eq(&back.net, &self.common.net))
+        {
+            return Err(Errno::EHOSTUNREACH);
+        }
         let (from, this) = (SocketAddr::new(ip, bound.local.port), self.this.upgrade().ok_or(Errno::EINVAL)?);
         *self.state.lock() = State::Connecting { to, from };
-        let outcome = match self.common.inet().tcp.find(from, to) {
+        let outcome = match way.net.holds.inet.tcp.find(from, to) {
             Some(server) => server.meet(&this, from, to),
             None => Err(Errno::ECONNREFUSED),
         };

@@ -1,9 +1,11 @@
 //! UDP within a sandbox, udp(7), and UDP-Lite, udplite(7).
 
+use super::Inet;
 use super::ancillary::{self, Hops};
 use super::endpoint::{self, Local};
 use super::errors::Errors;
 use super::ip_options::{self, IpOptions};
+use super::links::Way;
 use super::ports::{Claim, Ports, Taken, check_privilege};
 use crate::socket::control::Item;
 use crate::socket::inbox::{Datagram, Inbox};
@@ -88,7 +90,16 @@ impl Udp {
 
     /// Ports of its protocol.
     fn ports(&self) -> &Ports<Udp> {
-        if self.common.protocol == protocol::UDPLITE { &self.common.inet().udp_lite } else { &self.common.inet().udp }
+        self.ports_of(self.common.inet())
+    }
+
+    fn ports_of<'a>(&self, inet: &'a Inet) -> &'a Ports<Udp> {
+        if self.common.protocol == protocol::UDPLITE { &inet.udp_lite } else { &inet.udp }
+    }
+
+    /// In which network an address is, if not in the socket's own; none if nobody answers.
+    fn ports_at(&self, to: IpAddr) -> Option<Option<Way>> {
+        if self.common.inet().interfaces.is_local(to) { Some(None) } else { self.common.net.way(to).ok().map(Some) }
     }
 
     /// Takes a port, if it has none.
@@ -114,7 +125,7 @@ impl Udp {
 
     /// Where what is sent to `to` comes from.
     fn source(&self, local: &Local, to: SocketAddr) -> Result<SocketAddr> {
-        Ok(SocketAddr::new(self.common.inet().source(local.ip, to.ip())?, local.port))
+        Ok(SocketAddr::new(self.common.source(local.ip, to.ip())?, local.port))
     }
 
     /// A datagram goes to whom it is for.
@@ -128,7 +139,13 @@ impl Udp {
             }
             return;
         }
-        match self.ports().find(from, to) {
+        // Whom nobody answers for gets nothing, and that is all.
+        let Some(ports) = self.ports_at(to.ip()) else { return };
+        let found = match &ports {
+            Some(way) => self.ports_of(&way.net.holds.inet).find(from, to),
+            None => self.ports().find(from, to),
+        };
+        match found {
             Some(target) => target.take(data, from, to, hops),
             // "Port unreachable" comes back.
             None => self.refused(data, to, connected),
@@ -255,7 +272,7 @@ impl Socket for Udp {
             return Err(Errno::ENETUNREACH);
         }
         let to = endpoint::destination(to);
-        self.common.inet().check_route(&self.common, to.ip())?;
+        self.common.check_route(to.ip())?;
         let unbound = state.bound.is_none();
         let local = self.ensure_bound(&mut state, endpoint::unspecified(self.common.domain), 0)?;
         state.chosen |= unbound;
@@ -306,7 +323,7 @@ impl Socket for Udp {
             return Err(Errno::ENETUNREACH);
         }
         let hops = self.hops(&message.control.items, to.is_ipv4())?;
-        self.common.inet().check_route(&self.common, to.ip())?;
+        self.common.check_route(to.ip())?;
         self.common.check_error()?;
         if state.no_write {
             return Err(Errno::EPIPE);

@@ -75,6 +75,13 @@ impl<'a> Iterator for Messages<'a> {
 #[derive(Debug)]
 pub struct Attributes<'a>(&'a [u8]);
 
+impl<'a> Attributes<'a> {
+    /// Those within another.
+    pub fn within(bytes: &'a [u8]) -> Self {
+        Attributes(bytes)
+    }
+}
+
 impl<'a> Iterator for Attributes<'a> {
     type Item = (u16, &'a [u8]);
 

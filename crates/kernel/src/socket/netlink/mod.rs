@@ -7,11 +7,13 @@
 //! |---|---|
 //! | [`message`] | messages and attributes |
 //! | [`route`] | what is asked about interfaces, addresses and routes |
+//! | `link` | interfaces and ways that are made and changed |
 //! | `diag` | what is asked about sockets: sock_diag(7) |
 //! | `filter` | which sockets of TCP and UDP are asked for |
 
 mod diag;
 mod filter;
+mod link;
 pub mod message;
 pub mod route;
 

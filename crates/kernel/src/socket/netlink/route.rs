@@ -1,8 +1,10 @@
 //! What is asked about interfaces, addresses and routes, rtnetlink(7).
 
+use super::link;
 use super::message::{Attributes, Message, Writer, flags};
 use crate::socket::NetSpace;
-use crate::socket::inet::interfaces::{Gateway, Interface, Interfaces, LOOPBACK, flags as iff, network};
+use crate::socket::inet::interfaces::{Gateway, Interface, Interfaces, LOOPBACK, network};
+use crate::socket::inet::links::{self, Link};
 use crate::task::Task;
 use crate::{Errno, Result};
 use alloc::sync::Arc;
@@ -13,8 +15,8 @@ use insula_abi::general as c;
 use insula_abi::net as n;
 
 #[allow(missing_docs)] // As in `linux/rtnetlink.h`.
-mod kind {
-    pub(super) const NEWLINK: u16 = 16;
+pub(super) mod kind {
+    pub(in super::super) const NEWLINK: u16 = 16;
     pub(super) const DELLINK: u16 = 17;
     pub(super) const GETLINK: u16 = 18;
     pub(super) const SETLINK: u16 = 19;
@@ -22,6 +24,7 @@ mod kind {
     pub(super) const DELADDR: u16 = 21;
     pub(super) const GETADDR: u16 = 22;
     pub(super) const NEWROUTE: u16 = 24;
+    pub(in super::super) const DELROUTE: u16 = 25;
     pub(super) const GETROUTE: u16 = 26;
     pub(super) const GETNEIGH: u16 = 30;
     pub(super) const GETRULE: u16 = 34;
@@ -34,13 +37,17 @@ mod kind {
 }
 
 /// Attributes: `IFLA_*`, `IFA_*`, `RTA_*`, `FRA_*`.
-const IFLA_ADDRESS: u16 = 1;
+pub(super) const IFLA_ADDRESS: u16 = 1;
 const IFLA_BROADCAST: u16 = 2;
-const IFLA_IFNAME: u16 = 3;
-const IFLA_MTU: u16 = 4;
+pub(super) const IFLA_IFNAME: u16 = 3;
+pub(super) const IFLA_MTU: u16 = 4;
+const IFLA_LINK: u16 = 5;
 const IFLA_QDISC: u16 = 6;
+pub(super) const IFLA_LINKINFO: u16 = 18;
+pub(super) const IFLA_INFO_KIND: u16 = 1;
+const IFLA_LINK_NETNSID: u16 = 37;
 const IFLA_STATS: u16 = 7;
-const IFLA_TXQLEN: u16 = 13;
+pub(super) const IFLA_TXQLEN: u16 = 13;
 const IFLA_OPERSTATE: u16 = 16;
 const IFLA_LINKMODE: u16 = 17;
 const IFLA_STATS64: u16 = 23;
@@ -53,12 +60,12 @@ const IFA_LOCAL: u16 = 2;
 const IFA_LABEL: u16 = 3;
 const IFA_CACHEINFO: u16 = 6;
 const IFA_FLAGS: u16 = 8;
-const RTA_DST: u16 = 1;
-const RTA_OIF: u16 = 4;
-const RTA_GATEWAY: u16 = 5;
-const RTA_PRIORITY: u16 = 6;
+pub(super) const RTA_DST: u16 = 1;
+pub(super) const RTA_OIF: u16 = 4;
+pub(super) const RTA_GATEWAY: u16 = 5;
+pub(super) const RTA_PRIORITY: u16 = 6;
 const RTA_PREFSRC: u16 = 7;
-const RTA_TABLE: u16 = 15;
+pub(super) const RTA_TABLE: u16 = 15;
 const NETNSA_NSID: u16 = 1;
 const FRA_PRIORITY: u16 = 6;
 const FRA_TABLE: u16 = 15;
@@ -66,15 +73,25 @@ const FRA_TABLE: u16 = 15;
 /// `IFA_F_PERMANENT`.
 const PERMANENT: u8 = 0x80;
 /// `RT_TABLE_MAIN` and `RT_TABLE_LOCAL`.
-const MAIN: u8 = 254;
+pub(super) const MAIN: u8 = 254;
 const LOCAL: u8 = 255;
 /// `RT_SCOPE_*`.
 const SCOPE_HOST: u8 = 254;
 const SCOPE_LINK: u8 = 253;
 
 /// Bytes of the structures after the heads.
-const IFINFO: usize = 16;
+pub(super) const IFINFO: usize = 16;
 const IFADDR: usize = 8;
+
+/// An attribute within another.
+fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    bytes.extend((4 + value.len() as u16).to_ne_bytes());
+    bytes.extend(kind.to_ne_bytes());
+    bytes.extend(value);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
+}
 
 /// Whether a kind of request only asks.
 pub(super) fn is_get(kind: u16) -> bool {
@@ -97,12 +114,13 @@ pub(super) fn carry_out(net: &Arc<NetSpace>, task: &Arc<Task>, request: &Message
     let dump = request.flags & flags::DUMP == flags::DUMP;
     let reply = Reply { flags: if dump { flags::MULTI } else { 0 }, sequence: request.sequence, number };
     match request.kind {
-        kind::GETLINK if dump => Ok(interfaces.all().iter().map(|one| reply.link(one)).collect()),
-        kind::GETLINK => Ok(vec![reply.link(&named(interfaces, request)?)]),
-        kind::NEWLINK | kind::SETLINK => change_link(interfaces, request),
-        kind::DELLINK => Err(Errno::EOPNOTSUPP),
+        kind::GETLINK if dump => Ok(interfaces.all().iter().map(|one| reply.link(net, one)).collect()),
+        kind::GETLINK => Ok(vec![reply.link(net, &named(interfaces, request)?)]),
+        kind::NEWLINK | kind::SETLINK => link::change(net, task, request).map(|()| Vec::new()),
+        kind::DELLINK => links::remove(net, &named(interfaces, request)?).map(|()| Vec::new()),
         kind::GETADDR => Ok(reply.addresses(interfaces, family)),
         kind::NEWADDR | kind::DELADDR => change_address(interfaces, request),
+        kind::NEWROUTE | kind::DELROUTE => link::change_route(interfaces, request).map(|()| Vec::new()),
         kind::GETROUTE if dump => Ok(reply.routes(interfaces, family)),
         kind::GETROUTE => reply.route_to(interfaces, request, family),
         kind::GETRULE if dump => Ok(reply.rules(family)),
@@ -115,13 +133,13 @@ pub(super) fn carry_out(net: &Arc<NetSpace>, task: &Arc<Task>, request: &Message
     }
 }
 
-fn word(bytes: &[u8], at: usize) -> Result<u32> {
+pub(super) fn word(bytes: &[u8], at: usize) -> Result<u32> {
     let word = bytes.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
     word.map(u32::from_ne_bytes).ok_or(Errno::EINVAL)
 }
 
 /// The interface that a request is about.
-fn named(interfaces: &Interfaces, request: &Message<'_>) -> Result<Interface> {
+pub(super) fn named(interfaces: &Interfaces, request: &Message<'_>) -> Result<Interface> {
     let index = word(request.body(), 4)?;
     if index != 0 {
         return interfaces.numbered(index).ok_or(Errno::ENODEV);
@@ -131,31 +149,7 @@ fn named(interfaces: &Interfaces, request: &Message<'_>) -> Result<Interface> {
     interfaces.named(name.strip_suffix(&[0]).unwrap_or(name)).ok_or(Errno::ENODEV)
 }
 
-/// Sets an interface up or down, and its MTU.
-fn change_link(interfaces: &Interfaces, request: &Message<'_>) -> Result<Vec<Vec<u8>>> {
-    let found = match named(interfaces, request) {
-        // Interfaces can't be made.
-        Err(Errno::ENODEV | Errno::EINVAL) if request.flags & flags::CREATE != 0 => return Err(Errno::EOPNOTSUPP),
-        found => found?,
-    };
-    let (wanted, mask) = (word(request.body(), 8)?, word(request.body(), 12)?);
-    let mtu = request.attributes(IFINFO).find(|(kind, _)| *kind == IFLA_MTU).map(|(_, value)| word(value, 0)).transpose()?;
-    if mtu.is_some_and(|mtu| !(68..=65536).contains(&mtu)) {
-        return Err(Errno::EINVAL);
-    }
-    if let Some(mtu) = mtu {
-        interfaces.change(found.index, |interface| {
-            interface.mtu = mtu;
-            Ok(())
-        })?;
-    }
-    if mask & iff::UP != 0 {
-        interfaces.set_up(found.index, wanted & iff::UP != 0)?;
-    }
-    Ok(Vec::new())
-}
-
-fn ip(bytes: &[u8]) -> Option<IpAddr> {
+pub(super) fn ip(bytes: &[u8]) -> Option<IpAddr> {
     match bytes.len() {
         4 => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
         16 => <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from),
@@ -170,7 +164,7 @@ fn octets(ip: IpAddr) -> Vec<u8> {
     }
 }
 
-fn family_of(ip: IpAddr) -> u8 {
+pub(super) fn family_of(ip: IpAddr) -> u8 {
     if ip.is_ipv4() { n::AF_INET as u8 } else { n::AF_INET6 as u8 }
 }
 
@@ -215,19 +209,22 @@ struct Route {
     scope: u8,
     interface: u32,
     source: Option<IpAddr>,
-    through: Option<(IpAddr, u32)>,
+    through: Option<IpAddr>,
+    metric: u32,
 }
 
 /// `RTN_UNICAST`, `RTN_LOCAL`.
-const UNICAST: u8 = 1;
+pub(super) const UNICAST: u8 = 1;
 const LOCAL_HOST: u8 = 2;
 /// `RTPROT_KERNEL`.
 const BY_KERNEL: u8 = 2;
+/// `RTPROT_BOOT`: somebody made it.
+const MADE: u8 = 3;
 
 /// All routes: to each address of ours, and to the network of each.
 fn all_routes(interfaces: &Interfaces) -> Vec<Route> {
     let mut routes = Vec::new();
-    for interface in interfaces.all() {
+    for interface in interfaces.all().into_iter().filter(Interface::is_up) {
         for (own, prefix) in interface.addresses {
             let index = interface.index;
             let loopback = own.is_loopback();
@@ -243,16 +240,17 @@ fn all_routes(interfaces: &Interfaces) -> Vec<Route> {
                     interface: index,
                     source: Some(own),
                     through: None,
+                    metric: 0,
                 });
             }
             let (table, kind, scope) = (LOCAL, LOCAL_HOST, if own.is_ipv4() { SCOPE_HOST } else { 0 });
             let source = own.is_ipv4().then_some(own);
-            routes.push(Route { to: own, prefix: whole, table, kind, scope, interface: index, source, through: None });
+            routes.push(Route { to: own, prefix: whole, table, kind, scope, interface: index, source, through: None, metric: 0 });
         }
     }
     for Gateway { to, prefix, through, interface, metric } in interfaces.gateways() {
-        let through = Some((through, metric));
-        routes.push(Route { to, prefix, table: MAIN, kind: UNICAST, scope: 0, interface, source: None, through });
+        let scope = if through.is_some() { 0 } else { SCOPE_LINK };
+        routes.push(Route { to, prefix, table: MAIN, kind: UNICAST, scope, interface, source: None, through, metric });
     }
     routes
 }
@@ -260,7 +258,7 @@ fn all_routes(interfaces: &Interfaces) -> Vec<Route> {
 /// The way to an address, by the longest prefix that matches it; its prefix is all of the address.
 fn way(interfaces: &Interfaces, to: IpAddr) -> Option<Route> {
     let matches = |route: &Route| route.to.is_ipv4() == to.is_ipv4() && network(to, route.prefix) == route.to;
-    let worth = |route: &Route| (route.prefix, core::cmp::Reverse(route.through.map_or(0, |(_, metric)| metric)));
+    let worth = |route: &Route| (route.prefix, core::cmp::Reverse(route.metric));
     let found = all_routes(interfaces).into_iter().filter(matches).max_by_key(worth)?;
     Some(Route { to, prefix: if to.is_ipv4() { 32 } else { 128 }, ..found })
 }
@@ -270,7 +268,7 @@ impl Reply {
         Writer::new(kind, self.flags, self.sequence, self.number)
     }
 
-    fn link(&self, one: &Interface) -> Vec<u8> {
+    fn link(&self, net: &Arc<NetSpace>, one: &Interface) -> Vec<u8> {
         let mut name = one.name.clone();
         name.push(0);
         let mut head = vec![0; 2];
@@ -278,9 +276,19 @@ impl Reply {
         head.extend(one.index.to_ne_bytes());
         head.extend(one.flags.to_ne_bytes());
         head.extend(0u32.to_ne_bytes());
-        self.begin(kind::NEWLINK)
-            .bytes(&head)
-            .attribute(IFLA_IFNAME, &name)
+        let mut writer = self.begin(kind::NEWLINK).bytes(&head).attribute(IFLA_IFNAME, &name);
+        if let Link::Pair(cable, side) = &one.link
+            && let Some((other, index)) = cable.other(*side)
+        {
+            writer = writer.number(IFLA_LINK, index);
+            if !Arc::ptr_eq(&other, net) {
+                writer = writer.number(IFLA_LINK_NETNSID, 0);
+            }
+        }
+        if let Some(kind) = one.link.kind() {
+            writer = writer.attribute(IFLA_LINKINFO, &attribute(IFLA_INFO_KIND, kind.as_bytes()));
+        }
+        writer
             .number(IFLA_TXQLEN, one.queue)
             .attribute(IFLA_OPERSTATE, &[one.state().0])
             .attribute(IFLA_LINKMODE, &[0])
@@ -327,14 +335,18 @@ impl Reply {
     }
 
     fn route(&self, route: &Route) -> Vec<u8> {
-        let head = [family_of(route.to), route.prefix, 0, 0, route.table, BY_KERNEL, route.scope, route.kind, 0, 0, 0, 0];
+        let by = if route.source.is_none() && route.table == MAIN { MADE } else { BY_KERNEL };
+        let head = [family_of(route.to), route.prefix, 0, 0, route.table, by, route.scope, route.kind, 0, 0, 0, 0];
         let mut writer = self.begin(kind::NEWROUTE).bytes(&head).number(RTA_TABLE, route.table.into());
         if route.prefix != 0 {
             writer = writer.attribute(RTA_DST, &octets(route.to));
         }
-        if let Some((through, metric)) = route.through {
-            writer = writer.attribute(RTA_GATEWAY, &octets(through)).number(RTA_PRIORITY, metric);
-        } else if route.to.is_ipv6() {
+        if let Some(through) = route.through {
+            writer = writer.attribute(RTA_GATEWAY, &octets(through));
+        }
+        if route.metric != 0 {
+            writer = writer.number(RTA_PRIORITY, route.metric);
+        } else if route.through.is_none() && route.to.is_ipv6() {
             writer = writer.number(RTA_PRIORITY, if route.table == LOCAL { 0 } else { 256 });
         }
         if let Some(source) = route.source {
@@ -357,7 +369,8 @@ impl Reply {
         }
         let prefix = if to.is_ipv4() { 32 } else { 128 };
         let source = Some(interfaces.source_for(to));
-        let route = Route { to, prefix, table: LOCAL, kind: LOCAL_HOST, scope: 0, interface: LOOPBACK, source, through: None };
+        let route =
+            Route { to, prefix, table: LOCAL, kind: LOCAL_HOST, scope: 0, interface: LOOPBACK, source, through: None, metric: 0 };
         Ok(vec![self.route(&route)])
     }
 

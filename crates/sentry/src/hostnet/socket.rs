@@ -8,7 +8,7 @@ use insula_abi::zerocopy::IntoBytes;
 use insula_gofer::net::OPTIONS;
 use insula_kernel::socket::control::{Item, parse};
 use insula_kernel::socket::inet::ports::check_privilege;
-use insula_kernel::socket::{Address, Common, Connect, Incoming, Outgoing, Received, Shutdown, Socket, Source};
+use insula_kernel::socket::{Address, Common, Connect, Incoming, Outgoing, Received, Shutdown, Socket, Source, open_fast};
 use insula_kernel::sync::Mutex;
 use insula_kernel::task::Task;
 use insula_kernel::wait::{Events, Observer, Pollable, Registration};
@@ -173,9 +173,9 @@ impl Socket for HostSocket {
         self.network.net.peer_name(&self.fd).map(address::tell).map_err(errno)
     }
 
-    fn send(&self, _: &Arc<Task>, message: &mut Outgoing<'_>) -> Result<usize> {
-        if message.flags & insula_abi::socket::MSG_FASTOPEN != 0 {
-            return Err(Errno::EOPNOTSUPP);
+    fn send(&self, task: &Arc<Task>, message: &mut Outgoing<'_>) -> Result<usize> {
+        if self.is_stream() {
+            open_fast(self, task, message)?;
         }
         let to = match message.to.map(|to| address::parse(self.common.domain, to)).transpose()? {
             // A stream has its peer.

@@ -9,7 +9,7 @@ use super::tcp_options::TcpOptions;
 use crate::socket::control::Item;
 use crate::socket::options::number;
 use crate::socket::stream::{Connection, Take, take_of};
-use crate::socket::{Address, Common, Connect, Incoming, NetSpace, Outgoing, Received, Shutdown, Sink, Socket};
+use crate::socket::{Address, Common, Connect, Incoming, NetSpace, Outgoing, Received, Shutdown, Sink, Socket, open_fast};
 use crate::sync::Mutex;
 use crate::task::Task;
 use crate::wait::{Events, Observer, Pollable, Registration};
@@ -19,7 +19,7 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 use core::sync::atomic::Ordering;
-use insula_abi::socket::{MSG_FASTOPEN, protocol};
+use insula_abi::socket::protocol;
 use insula_abi::{ioctl, net as n};
 
 /// The most connections that may wait to be accepted (Linux: `net.core.somaxconn`).
@@ -140,18 +140,6 @@ impl Tcp {
         let bound = self.bound.lock().take();
         if let (Some(bound), Some(kernel)) = (bound, self.kernel.upgrade()) {
             self.common.inet().tcp.release(&kernel, bound.taken, waits);
-        }
-    }
-
-    /// A message with `MSG_FASTOPEN` connects first. Nothing is won by sending its bytes with the request, for here that takes no time.
-    fn open_fast(&self, task: &Arc<Task>, to: Option<&Address>) -> Result<()> {
-        let to = to.ok_or(Errno::EINVAL)?;
-        if to.family() == Some(n::AF_UNSPEC) {
-            return Err(Errno::EOPNOTSUPP);
-        }
-        match self.connect(task, to) {
-            Ok(_) | Err(Errno::EALREADY) => self.connected(),
-            Err(errno) => Err(errno),
         }
     }
 
@@ -403,9 +391,7 @@ impl Socket for Tcp {
     }
 
     fn send(&self, task: &Arc<Task>, message: &mut Outgoing<'_>) -> Result<usize> {
-        if message.flags & MSG_FASTOPEN != 0 {
-            self.open_fast(task, message.to)?;
-        }
+        open_fast(self, task, message)?;
         self.common.check_error()?;
         let end = match &*self.state.lock() {
             State::Connected(end) => end.clone(),

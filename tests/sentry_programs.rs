@@ -209,3 +209,10 @@ fn pings() {
     let run = world.ok(["--isolation", "sentry", "run", "--cap-add", "NET_RAW", "--", "sh", "-c", script]);
     assert_eq!(run, format!("{heard}{heard}"));
 }
+
+#[test]
+fn programs_have_namespaces_of_their_own() {
+    check(&["unshare"], "unshare -Urpf --mount-proc sh -c 'id -u; echo $$; test -e /proc/$PPID || echo alone'", "0\n1\nalone\n");
+    let inside = "id -u; echo $$; touch /x 2>/dev/null || echo no";
+    check(&["bwrap"], &format!("bwrap --unshare-all --ro-bind / / --proc /proc --dev /dev sh -c '{inside}'"), "0\n2\nno\n");
+}

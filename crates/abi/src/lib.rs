@@ -8,7 +8,7 @@
 //! |---|---|
 //! | [`errno`] | error numbers |
 //! | [`regs`] | the registers of a task |
-//! | [`time`], [`tty`], [`file`](mod@file), [`signal`], [`process`], [`ptrace_info`], [`memory`], [`ipc`], [`elf`] | structures, by family |
+//! | [`time`], [`tty`], [`file`](mod@file), [`signal`], [`process`], [`ptrace_info`], [`seccomp`], [`memory`], [`ipc`], [`elf`] | structures, by family |
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -21,6 +21,7 @@ pub mod memory;
 pub mod process;
 pub mod ptrace_info;
 pub mod regs;
+pub mod seccomp;
 pub mod signal;
 pub mod socket;
 pub mod time;

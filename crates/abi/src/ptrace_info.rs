@@ -24,3 +24,15 @@ impl SyscallInfo {
     /// Bytes before the union.
     pub const HEAD: usize = 24;
 }
+
+/// `struct ptrace_peeksiginfo_args`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct PeekSiginfo {
+    /// How many signals to pass over.
+    pub offset: u64,
+    /// `PTRACE_PEEKSIGINFO_*`.
+    pub flags: u32,
+    /// How many to tell of.
+    pub count: i32,
+}

@@ -11,6 +11,9 @@ use core::pin::Pin;
 /// A call that waits: what it resolves to is the call's result.
 pub type Blocked = Pin<Box<dyn Future<Output = Result<u64>> + Send>>;
 
+/// A call about which somebody else decides: its result, or none if it is to be made after all, by [`crate::syscall::carry_out`].
+pub type Undecided = Pin<Box<dyn Future<Output = Option<Result<u64>>> + Send>>;
+
 /// What restart_syscall(2) does for a call that was interrupted.
 pub type Restart = Box<dyn FnOnce(&mut Cx<'_>) -> SysResult + Send>;
 
@@ -29,6 +32,8 @@ pub enum Flow {
     /// The task is traced. Its tracer may have something to say first: what it is told, if not that the call is about to be made
     /// ([`crate::trace::stop`]); then it is made by [`crate::syscall::dispatch_confined`].
     Traced(Option<Box<crate::trace::Report>>),
+    /// The task waits for somebody who decides about the call, seccomp_unotify(2).
+    Asked(Undecided),
 }
 
 /// A task that is to be placed.

@@ -31,6 +31,11 @@ impl Data {
         }
         Data(words)
     }
+
+    /// As programs see it, in words.
+    pub(super) fn words(&self) -> [u32; DATA / 4] {
+        self.0
+    }
 }
 
 /// A program that was checked.
@@ -94,6 +99,11 @@ impl Program {
             Some(last) if matches!(last.code, RET | RET_A) => Ok(Program(instructions)),
             _ => Err(Errno::EINVAL),
         }
+    }
+
+    /// Its instructions.
+    pub fn instructions(&self) -> &[SockFilter] {
+        &self.0
     }
 
     /// How many instructions it has.

@@ -1,6 +1,7 @@
 //! Programs that confine themselves, seccomp(2): each call of a task is looked at before it is carried out.
 
 pub mod bpf;
+pub(crate) mod notify;
 
 use crate::cpu::{Call, Cpu};
 use crate::signal::send::{force, status_of};
@@ -16,8 +17,9 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use insula_abi::Sysno;
 use insula_abi::general as c;
 use insula_abi::process::SockFilter;
-use insula_abi::ptrace::PTRACE_O_TRACESECCOMP;
+use insula_abi::ptrace::{PTRACE_O_SUSPEND_SECCOMP, PTRACE_O_TRACESECCOMP};
 use insula_abi::signal::Siginfo;
+use notify::Notifier;
 
 /// `AUDIT_ARCH_X86_64`.
 pub const ARCH: u32 = 0xc000_003e;
@@ -45,7 +47,7 @@ pub mod answer {
     pub const LOG: u32 = 0x7ffc_0000;
     pub const ALLOW: u32 = 0x7fff_0000;
     /// Those that there are.
-    pub const ALL: [u32; 7] = [KILL_PROCESS, KILL_THREAD, TRAP, ERRNO, TRACE, LOG, ALLOW];
+    pub const ALL: [u32; 8] = [KILL_PROCESS, KILL_THREAD, TRAP, ERRNO, USER_NOTIF, TRACE, LOG, ALLOW];
 }
 
 /// A filter, and those that were there before it.
@@ -56,6 +58,16 @@ pub struct Filter {
     weight: usize,
     /// Calls that all let through whatever their arguments, by number.
     allowed: [u64; NUMBERS / 64],
+    extras: Extras,
+}
+
+/// What a filter has beside its program.
+#[derive(Default)]
+pub struct Extras {
+    /// It is to be told of what it refuses (`SECCOMP_FILTER_FLAG_LOG`), though nobody is.
+    pub log: bool,
+    /// Who is asked about calls.
+    pub(crate) notifier: Option<Arc<Notifier>>,
 }
 
 /// Calls with higher numbers are always asked about.
@@ -101,15 +113,40 @@ impl Confinement {
         let _ = self.mode.fetch_update(Ordering::AcqRel, Ordering::Acquire, |before| Some(before & TRACED | mode));
     }
 
+    /// The filters, the newest first.
+    fn chain(&self) -> impl Iterator<Item = Arc<Filter>> {
+        let newest = self.filter.lock().clone();
+        core::iter::successors(newest, |filter| filter.before.clone())
+    }
+
     /// How many filters there are.
     pub fn filters(&self) -> usize {
-        let mut last = self.filter.lock().clone();
-        core::iter::from_fn(|| {
-            let filter = last.take()?;
-            last = filter.before.clone();
-            Some(())
-        })
-        .count()
+        self.chain().count()
+    }
+
+    /// One of the filters, by how many are older.
+    ///
+    /// # Errors
+    /// `EINVAL`: it isn't confined by filters. `ENOENT`: there are fewer.
+    pub(crate) fn nth(&self, index: u64) -> Result<Arc<Filter>> {
+        if self.mode() != FILTERED {
+            return Err(Errno::EINVAL);
+        }
+        let older = usize::try_from(index).unwrap_or(usize::MAX);
+        let newer = self.filters().checked_sub(older).and_then(|newer| newer.checked_sub(1)).ok_or(Errno::ENOENT)?;
+        self.chain().nth(newer).ok_or(Errno::ENOENT)
+    }
+
+    /// Whether `task`, whose this is, waits for somebody who decides about its call, and for nothing else.
+    pub(crate) fn holds(&self, task: &Task) -> bool {
+        self.mode() == FILTERED
+            && self.chain().filter_map(|filter| filter.extras.notifier.clone()).any(|notifier| notifier.holds(task))
+    }
+
+    /// Its task has ended.
+    pub(crate) fn leave(&self) {
+        let last = self.filter.lock().take();
+        drop(last);
     }
 
     /// A new task is confined as its maker.
@@ -130,10 +167,14 @@ impl Confinement {
     /// The filter that would be there with one more.
     ///
     /// # Errors
-    /// `EINVAL`: it is strict. `ENOMEM`: there are too many instructions.
-    pub fn with(&self, program: Program) -> Result<Arc<Filter>> {
+    /// `EINVAL`: it is strict. `EBUSY`: somebody is asked about calls already. `ENOMEM`: there are too many instructions.
+    pub fn with(&self, program: Program, extras: Extras) -> Result<Arc<Filter>> {
         if self.mode() == STRICT {
             return Err(Errno::EINVAL);
+        }
+        let listens = |filter: Arc<Filter>| filter.extras.notifier.as_ref().is_some_and(|notifier| notifier.is_open());
+        if extras.notifier.is_some() && self.chain().any(listens) {
+            return Err(Errno::EBUSY);
         }
         let before = self.filter.lock().clone();
         let weight = program.len() + PER_FILTER + before.as_ref().map_or(0, |before| before.weight);
@@ -146,22 +187,14 @@ impl Confinement {
                 allowed[number / 64] &= !(1 << (number % 64));
             }
         }
-        Ok(Arc::new(Filter { program, before, weight, allowed }))
+        Ok(Arc::new(Filter { program, before, weight, allowed, extras }))
     }
 
     /// Whether another task's filters may be put in place of these: there must be none that the other doesn't have.
     pub fn may_become(&self, other: &Confinement) -> bool {
         match (self.mode(), &*self.filter.lock()) {
             (DISABLED, _) => true,
-            (FILTERED, Some(own)) => {
-                let mut last = other.filter.lock().clone();
-                core::iter::from_fn(|| {
-                    let filter = last.take()?;
-                    last = filter.before.clone();
-                    Some(filter)
-                })
-                .any(|filter| Arc::ptr_eq(&filter, own))
-            }
+            (FILTERED, Some(own)) => other.chain().any(|filter| Arc::ptr_eq(&filter, own)),
             _ => false,
         }
     }
@@ -187,20 +220,32 @@ impl Confinement {
         }
     }
 
-    /// The strictest answer of all filters.
-    fn ask(&self, data: &Data) -> u32 {
+    /// The strictest answer of all filters, and who is asked for the one that gave it.
+    fn ask(&self, data: &Data) -> (u32, Option<Arc<Notifier>>) {
         let newest = self.filter.lock().clone();
         let mut filter = newest.as_deref();
-        let mut strictest = answer::ALLOW;
-        while let Some(Filter { program, before, .. }) = filter {
+        let (mut strictest, mut asked) = (answer::ALLOW, &None);
+        while let Some(Filter { program, before, extras, .. }) = filter {
             let said = program.run(data);
             // Those of equal rank: the newest has the word.
             if rank(said) < rank(strictest) {
-                strictest = said;
+                (strictest, asked) = (said, &extras.notifier);
             }
             filter = before.as_deref();
         }
-        strictest
+        (strictest, asked.clone())
+    }
+}
+
+impl Filter {
+    /// Its program.
+    pub(crate) fn program(&self) -> &Program {
+        &self.program
+    }
+
+    /// Whether it was to be told of what it refuses.
+    pub(crate) fn logs(&self) -> bool {
+        self.extras.log
     }
 }
 
@@ -211,6 +256,9 @@ const fn rank(said: u32) -> i32 {
 
 impl Drop for Filter {
     fn drop(&mut self) {
+        if let Some(notifier) = &self.extras.notifier {
+            notifier.unused();
+        }
         // One after the other, for a chain may be long, and a stack isn't.
         let mut next = self.before.take();
         while let Some(mut filter) = next.and_then(Arc::into_inner) {
@@ -237,9 +285,13 @@ pub fn check(task: &Arc<Task>, cpu: &mut dyn Cpu, call: &Call, asked: bool) -> O
 }
 
 fn filtered(task: &Arc<Task>, cpu: &mut dyn Cpu, call: &Call, asked: bool) -> Option<SysResult> {
+    if task.is_traced() && task.trace.lock().has(PTRACE_O_SUSPEND_SECCOMP) {
+        return None;
+    }
     let number = call.number as u32;
     let instruction = cpu.regs().rip;
-    let said = task.confinement.ask(&Data::new(number, instruction, &call.arguments));
+    let data = Data::new(number, instruction, &call.arguments);
+    let (said, notifier) = task.confinement.ask(&data);
     let detail = said & 0xffff;
     match said & 0xffff_0000 {
         answer::ALLOW | answer::LOG => None,
@@ -255,8 +307,9 @@ fn filtered(task: &Arc<Task>, cpu: &mut dyn Cpu, call: &Call, asked: bool) -> Op
         answer::TRACE if task.trace.lock().has(PTRACE_O_TRACESECCOMP) => {
             Some(Ok(Flow::Traced(Some(Box::new(Report::Filter(detail))))))
         }
-        // Nobody traces, and nobody listens.
-        answer::TRACE | answer::USER_NOTIF => Some(Err(Errno::ENOSYS)),
+        answer::USER_NOTIF => Some(notifier.map_or(Err(Errno::ENOSYS), |notifier| notifier.ask(task, data))),
+        // Nobody traces.
+        answer::TRACE => Some(Err(Errno::ENOSYS)),
         answer::KILL_THREAD => Some(end(task, c::SIGSYS, task.process.tasks().len() == 1)),
         _ => Some(end(task, c::SIGSYS, true)),
     }

@@ -26,6 +26,11 @@ impl Pending {
         self.queue.len()
     }
 
+    /// The one before which so many others were sent.
+    pub fn nth(&self, index: usize) -> Option<Siginfo> {
+        self.queue.get(index).copied()
+    }
+
     /// Whether none is.
     pub fn is_empty(&self) -> bool {
         self.set.is_empty()

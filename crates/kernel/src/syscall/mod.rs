@@ -212,7 +212,11 @@ pub fn dispatch_confined(kernel: &Arc<Kernel>, task: &Arc<Task>, cpu: &mut dyn C
     refused.unwrap_or_else(|| carry_out(kernel, task, cpu, call))
 }
 
-fn carry_out(kernel: &Arc<Kernel>, task: &Arc<Task>, cpu: &mut dyn Cpu, call: &Call) -> SysResult {
+/// Carries out a call about which nobody has anything to say any more.
+///
+/// # Errors
+/// Those of [`dispatch`].
+pub fn carry_out(kernel: &Arc<Kernel>, task: &Arc<Task>, cpu: &mut dyn Cpu, call: &Call) -> SysResult {
     match usize::try_from(call.number).ok().and_then(|number| TABLE.get(number)).copied().flatten() {
         Some(handler) => handler(&mut Cx { kernel, task, cpu }, call.arguments),
         None => {

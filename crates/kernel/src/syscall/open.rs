@@ -160,7 +160,7 @@ fn put(cx: &mut Cx<'_>, old: u64, new: u64, close_on_exec: bool) -> SysResult {
 }
 
 /// An open file that isn't just named (`O_PATH`).
-pub(super) fn real(task: &Arc<Task>, fd: i32) -> Result<Arc<Description>> {
+pub(crate) fn real(task: &Arc<Task>, fd: i32) -> Result<Arc<Description>> {
     let description = task.file(fd)?;
     if description.flags() & c::O_PATH != 0 { Err(Errno::EBADF) } else { Ok(description) }
 }

@@ -4,5 +4,4 @@ use super::{Entry, partial};
 use crate::trace::request::ptrace;
 use insula_abi::Sysno;
 
-pub(crate) const CALLS: &[Entry] =
-    &[partial(Sysno::ptrace, "no debug registers, no PTRACE_SYSEMU, PTRACE_SINGLEBLOCK, PTRACE_PEEKSIGINFO", ptrace)];
+pub(crate) const CALLS: &[Entry] = &[partial(Sysno::ptrace, "no debug registers, no PTRACE_SYSEMU, PTRACE_SINGLEBLOCK", ptrace)];

@@ -29,6 +29,7 @@ impl Task {
         self.mm().leave();
         self.release_vfork();
         self.leave_files();
+        self.confinement.leave();
         let (tid, own) = (self.tid(), status);
         self.process.uid.store(self.credentials().uid.real, Ordering::Relaxed);
         let (last, status) = {

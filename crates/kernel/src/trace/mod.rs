@@ -9,11 +9,13 @@
 //! | [`relation`] | who traces whom: its beginning, its end, what children and a new program make of it |
 //! | [`stop`] | a tracee's own part: what it reports, how it stands still and goes on |
 //! | [`request`] | what a tracer asks for |
+//! | [`inspect`] | signals and filters of a tracee |
 //! | [`state`] | registers, as a tracer sees and sets them |
 //!
 //! A task that nobody traces pays nothing: that it is traced is a bit beside its confinement ([`crate::seccomp::Confinement`]), and all else is behind
 //! what [`crate::signal::deliver`] looks at.
 
+mod inspect;
 pub(crate) mod relation;
 pub(crate) mod request;
 mod state;

@@ -3,7 +3,7 @@
 use super::relation;
 use super::state;
 use super::{Pace, Report, Stop, Trace};
-use crate::seccomp::ARCH;
+use crate::seccomp::{ARCH, DISABLED};
 use crate::signal::send::{Target, send_from_outside};
 use crate::signal::{LAST, SigSet};
 use crate::syscall::{Args, Cx};
@@ -19,9 +19,6 @@ use insula_abi::ptrace_info::SyscallInfo;
 use insula_abi::signal::Siginfo;
 use insula_abi::zerocopy::IntoBytes;
 
-/// Options that there are: not `PTRACE_O_SUSPEND_SECCOMP`, as on a Linux without `CONFIG_CHECKPOINT_RESTORE`.
-const OPTIONS: u32 = p::PTRACE_O_MASK & !p::PTRACE_O_SUSPEND_SECCOMP;
-
 /// ptrace(2).
 ///
 /// # Errors
@@ -35,9 +32,10 @@ pub(crate) fn ptrace(cx: &mut Cx<'_>, [request, pid, address, data, ..]: Args) -
     match request {
         p::PTRACE_ATTACH => return relation::attach(cx.task, &task, false, 0).map(Flow::from),
         p::PTRACE_SEIZE => {
-            if address != 0 || data & !u64::from(OPTIONS) != 0 {
+            if address != 0 || data & !u64::from(p::PTRACE_O_MASK) != 0 {
                 return Err(Errno::EIO);
             }
+            check_options(cx.task, data)?;
             return relation::attach(cx.task, &task, true, data as u32).map(Flow::from);
         }
         _ => {}
@@ -198,9 +196,7 @@ fn others(cx: &Cx<'_>, task: &Arc<Task>, request: u32, address: u64, data: u64) 
             task.wake();
         }
         p::PTRACE_SETOPTIONS => {
-            if data & !u64::from(OPTIONS) != 0 {
-                return Err(Errno::EINVAL);
-            }
+            check_options(cx.task, data)?;
             if let Some(by) = &mut task.trace.lock().by {
                 by.options = data as u32;
             }
@@ -231,9 +227,25 @@ fn others(cx: &Cx<'_>, task: &Arc<Task>, request: u32, address: u64, data: u64) 
             own.write(data, &info.as_bytes()[..count])?;
             return Ok(Flow::Done(len as u64));
         }
+        p::PTRACE_PEEKSIGINFO => return super::inspect::pending(cx, task, address, data),
+        p::PTRACE_SECCOMP_GET_FILTER => return super::inspect::filter(cx, task, address, data),
+        p::PTRACE_SECCOMP_GET_METADATA => return super::inspect::metadata(cx, task, address, data),
         _ => return Err(Errno::EIO),
     }
     Ok(Flow::Done(0))
+}
+
+/// Whether a tracer may set these options.
+///
+/// # Errors
+/// `EINVAL`: there are none such. `EPERM`: it may not lift its tracee's confinement.
+fn check_options(tracer: &Task, options: u64) -> Result<()> {
+    if options & !u64::from(p::PTRACE_O_MASK) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let lifts = options & u64::from(p::PTRACE_O_SUSPEND_SECCOMP) != 0;
+    let may = || tracer.confinement.mode() == DISABLED && tracer.credentials().has(c::CAP_SYS_ADMIN);
+    if lifts && !may() { Err(Errno::EPERM) } else { Ok(()) }
 }
 
 /// A signal that goes along.

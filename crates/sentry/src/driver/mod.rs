@@ -25,15 +25,17 @@ use dispatcher::Desk;
 use insula_abi::Sysno;
 use insula_abi::general as c;
 use insula_abi::signal::Siginfo;
-use insula_kernel::flow::{Blocked, Newborn, NewbornMemory};
+use insula_kernel::cpu::Cpu;
+use insula_kernel::flow::{Blocked, Newborn, NewbornMemory, SysResult, Undecided};
 use insula_kernel::mm::{self, Log, MapOp, MapSource, Mm};
 use insula_kernel::signal::{self, Next};
-use insula_kernel::syscall::{self, dispatch};
+use insula_kernel::syscall::{self, carry_out, dispatch};
 use insula_kernel::task::{Busy, Task};
 use insula_kernel::{Errno, Flow, Kernel, Regs};
 use park::Waiter;
 use patch::{Count, Patches, Places};
 use std::ops::ControlFlow;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Stack of a task's thread, in bytes: calls are shallow, and what is never touched costs nothing.
@@ -213,18 +215,15 @@ where
         // own doesn't go on. It could write both to that, unseen by the child, and to others, seen.
         let token = copies(call.number).then(|| self.token.clone());
         let mut turn = token.as_ref().map(Token::lock);
-        let outcome = match handed {
+        let mut outcome = match handed {
             Some(outcome) => outcome,
-            None => {
-                let mut cpu = StubCpu::new(&mut self.context);
-                let outcome = dispatch(&self.kernel, &self.task, &mut cpu, &made);
-                // Who has the turn knows where its program is.
-                if cpu.finish(|ip| ip).is_err() {
-                    return self.gone();
-                }
-                outcome
-            }
+            None => self.make(|kernel, task, cpu| dispatch(kernel, task, cpu, &made))?,
         };
+        if let Ok(Flow::Asked(decision)) = outcome {
+            // Who decides may need it.
+            drop(turn.take());
+            outcome = self.decided(decision, &made, || turn = token.as_ref().map(Token::lock))?;
+        }
         let result = match outcome {
             Ok(Flow::Done(value)) => Ok(value),
             Ok(Flow::Block(future)) => self.wait(future),
@@ -240,6 +239,7 @@ where
                 drop(turn);
                 return self.traced_call();
             }
+            Ok(Flow::Asked(_)) => Err(Errno::ENOSYS),
             Err(errno) => Err(errno),
         };
         drop(turn);
@@ -251,6 +251,33 @@ where
             return self.gone();
         }
         self.settle(result.is_err_and(Errno::restarts))
+    }
+
+    /// Has the kernel work at a call.
+    fn make(&mut self, work: impl FnOnce(&Arc<Kernel>, &Arc<Task>, &mut dyn Cpu) -> SysResult) -> ControlFlow<(), SysResult> {
+        let mut cpu = StubCpu::new(&mut self.context);
+        let outcome = work(&self.kernel, &self.task, &mut cpu);
+        // Who has the turn knows where its program is.
+        if cpu.finish(|ip| ip).is_err() {
+            self.gone()?;
+        }
+        ControlFlow::Continue(outcome)
+    }
+
+    /// Waits for what somebody decides about a call, and makes it, after `prepare`, if that is to be.
+    fn decided(
+        &mut self,
+        decision: Undecided,
+        call: &insula_kernel::cpu::Call,
+        prepare: impl FnOnce(),
+    ) -> ControlFlow<(), SysResult> {
+        match self.wait(decision) {
+            Some(result) => ControlFlow::Continue(result.map(Flow::Done)),
+            None => {
+                prepare();
+                self.make(|kernel, task, cpu| carry_out(kernel, task, cpu, call))
+            }
+        }
     }
 
     /// Sees to it that calls that are made often are made without a stop.
@@ -384,7 +411,7 @@ where
         let _ = self.wait(future);
     }
 
-    fn wait(&self, future: Blocked) -> insula_kernel::Result<u64> {
+    fn wait<T>(&self, future: Pin<Box<dyn Future<Output = T> + Send>>) -> T {
         self.context.rest(true);
         let result = self.waiter.wait(&self.task, future);
         self.context.rest(false);

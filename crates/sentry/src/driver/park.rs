@@ -2,7 +2,7 @@
 
 use insula_kernel::host::Clock;
 use insula_kernel::task::{Busy, Task};
-use insula_kernel::{Result, flow::Blocked};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
@@ -41,7 +41,7 @@ impl Waiter {
     }
 
     /// Waits until the future has a value. Signals end the wait by making it have one.
-    pub(super) fn wait(&self, task: &Task, mut future: Blocked) -> Result<u64> {
+    pub(super) fn wait<T>(&self, task: &Task, mut future: Pin<Box<dyn Future<Output = T> + Send>>) -> T {
         let mut context = Context::from_waker(&self.waker);
         loop {
             self.parked.woken.store(false, Ordering::SeqCst);

@@ -103,10 +103,10 @@ where
     fn make_traced(&mut self, call: &Call, asked: bool) -> ControlFlow<(), std::result::Result<Made, Report>> {
         let token = copies(call.number).then(|| self.token.clone());
         let mut turn = token.as_ref().map(super::Token::lock);
-        let mut cpu = StubCpu::new(&mut self.context);
-        let outcome = dispatch_confined(&self.kernel, &self.task, &mut cpu, call, asked);
-        if cpu.finish(|ip| ip).is_err() {
-            self.gone()?;
+        let mut outcome = self.make(|kernel, task, cpu| dispatch_confined(kernel, task, cpu, call, asked))?;
+        if let Ok(Flow::Asked(decision)) = outcome {
+            drop(turn.take());
+            outcome = self.decided(decision, call, || turn = token.as_ref().map(super::Token::lock))?;
         }
         ControlFlow::Continue(Ok(Made::Result(match outcome {
             Ok(Flow::Done(value)) => Ok(value),
@@ -130,7 +130,7 @@ where
             Ok(Flow::Registers) => return ControlFlow::Continue(Ok(Made::Registers)),
             Ok(Flow::Exit) => return ControlFlow::Continue(Ok(Made::End)),
             Ok(Flow::Traced(Some(report))) => return ControlFlow::Continue(Err(*report)),
-            Ok(Flow::Traced(None)) => Err(Errno::ENOSYS),
+            Ok(Flow::Traced(None) | Flow::Asked(_)) => Err(Errno::ENOSYS),
             Err(errno) => Err(errno),
         })))
     }

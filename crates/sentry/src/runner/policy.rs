@@ -2,6 +2,7 @@
 
 use insula_abi::process::SockFilter;
 use insula_kernel::Result;
+use insula_kernel::seccomp::Extras;
 use insula_kernel::seccomp::bpf::Program;
 use insula_kernel::task::Task;
 use insula_sys::seccomp::Instruction;
@@ -22,7 +23,7 @@ impl Filter {
     /// # Errors
     /// The kernel doesn't take it.
     pub(super) fn confine(&self, task: &Task) -> Result<()> {
-        let filter = task.confinement.with(Program::new(self.0.clone())?)?;
+        let filter = task.confinement.with(Program::new(self.0.clone())?, Extras::default())?;
         task.confinement.filter(filter);
         Ok(())
     }

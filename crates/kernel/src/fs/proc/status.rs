@@ -37,6 +37,9 @@ fn condition(subject: &Subject, task: &Task, reader: &Arc<Task>) -> (char, &'sta
         return ('T', "stopped");
     }
     // Who has been sent a signal is about to wake up.
+    if task.waits() && task.confinement.holds(task) {
+        return ('D', "disk sleep");
+    }
     if task.waits() && !task.interrupted() && !core::ptr::eq(task, &**reader) { ('S', "sleeping") } else { ('R', "running") }
 }
 

@@ -88,6 +88,7 @@ impl Placed {
             }
             Ok(Flow::Exit) => At::Ended,
             Ok(Flow::Traced(_)) => panic!("nobody traces here"),
+            Ok(Flow::Asked(_)) => panic!("nobody is asked here"),
             Err(errno) => self.back(Err(errno)),
         }
     }

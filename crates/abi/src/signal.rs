@@ -198,6 +198,12 @@ impl Siginfo {
         info
     }
 
+    /// A system call that the program answers itself, prctl(2) at `PR_SET_SYSCALL_USER_DISPATCH`.
+    pub fn sent_back(instruction: u64, number: i32, arch: u32) -> Self {
+        const SYS_USER_DISPATCH: i32 = 2;
+        Siginfo { code: SYS_USER_DISPATCH, ..Siginfo::system_call(instruction, number, arch, 0) }
+    }
+
     /// Something happened to a file: `events` as poll(2) has them, by a descriptor, fcntl(2) at `F_SETSIG`.
     pub fn poll(signo: i32, code: i32, events: u32, fd: i32) -> Self {
         let mut info = Siginfo { signo, code, ..Siginfo::default() };

@@ -230,6 +230,7 @@ pub fn begin(task: &Arc<Task>, loaded: Loaded) -> Regs {
         own.alternate = crate::signal::NO_STACK;
         own.returning = false;
     }
+    task.confinement.set_sends_back(false);
     // Timers and restarts of the old program mean nothing to the new.
     *task.restart.lock() = None;
     process.dumpable.store(u8::from(!loaded.guarded), Ordering::Relaxed);

@@ -73,13 +73,15 @@ pub struct Extras {
 /// Calls with higher numbers are always asked about.
 const NUMBERS: usize = 512;
 
-/// Beside the mode: the task is traced, and its calls are its tracer's to see first.
+/// Which bits are the mode. Beside it: the task is traced, and its calls are its tracer's to see first; its own program answers some.
+const MODE: u32 = 0xff;
 const TRACED: u32 = 1 << 8;
+const SENDS_BACK: u32 = 1 << 9;
 
 /// How a task is confined.
 #[derive(Default)]
 pub struct Confinement {
-    /// `SECCOMP_MODE_*`, and [`TRACED`].
+    /// `SECCOMP_MODE_*`, [`TRACED`], and [`SENDS_BACK`].
     mode: AtomicU32,
     filter: Mutex<Option<Arc<Filter>>>,
 }
@@ -87,10 +89,11 @@ pub struct Confinement {
 impl Confinement {
     /// `SECCOMP_MODE_*`.
     pub fn mode(&self) -> u32 {
-        self.mode.load(Ordering::Acquire) & !TRACED
+        self.mode.load(Ordering::Acquire) & MODE
     }
 
-    /// Whether calls are carried out without a look at anything: nobody traces the task, nothing confines it.
+    /// Whether calls are carried out without a look at anything: nobody traces the task, nothing confines it, and
+    /// its program answers none itself.
     pub fn is_free(&self) -> bool {
         self.mode.load(Ordering::Acquire) == DISABLED
     }
@@ -102,15 +105,29 @@ impl Confinement {
 
     /// It is, or isn't.
     pub(crate) fn set_traced(&self, traced: bool) {
-        if traced {
-            self.mode.fetch_or(TRACED, Ordering::AcqRel);
+        self.set(TRACED, traced);
+    }
+
+    /// Whether some of the task's calls are sent back to its own program.
+    pub fn sends_back(&self) -> bool {
+        self.mode.load(Ordering::Acquire) & SENDS_BACK != 0
+    }
+
+    /// They are, or aren't.
+    pub(crate) fn set_sends_back(&self, some: bool) {
+        self.set(SENDS_BACK, some);
+    }
+
+    fn set(&self, bit: u32, on: bool) {
+        if on {
+            self.mode.fetch_or(bit, Ordering::AcqRel);
         } else {
-            self.mode.fetch_and(!TRACED, Ordering::AcqRel);
+            self.mode.fetch_and(!bit, Ordering::AcqRel);
         }
     }
 
     fn set_mode(&self, mode: u32) {
-        let _ = self.mode.fetch_update(Ordering::AcqRel, Ordering::Acquire, |before| Some(before & TRACED | mode));
+        let _ = self.mode.fetch_update(Ordering::AcqRel, Ordering::Acquire, |before| Some(before & !MODE | mode));
     }
 
     /// The filters, the newest first.
@@ -160,7 +177,7 @@ impl Confinement {
     /// # Errors
     /// `EINVAL`: there are filters.
     pub fn be_strict(&self) -> Result<()> {
-        let strict = |before: u32| (before & !TRACED != FILTERED).then_some(before & TRACED | STRICT);
+        let strict = |before: u32| (before & MODE != FILTERED).then_some(before & !MODE | STRICT);
         self.mode.fetch_update(Ordering::AcqRel, Ordering::Acquire, strict).map(drop).map_err(|_| Errno::EINVAL)
     }
 

@@ -6,6 +6,7 @@
 
 use super::bpf::Data;
 use crate::fs::{File, FileType, Io};
+use crate::signal::send::is_doomed;
 use crate::sync::{Mutex, MutexGuard};
 use crate::syscall::{open, structure};
 use crate::task::Task;
@@ -135,18 +136,18 @@ impl Notifier {
                 Stage::Decided(decision) => Poll::Ready(decision),
                 stage => {
                     let patient = asked.notifier.patient && stage == Stage::Taken;
-                    let leaves = wanted && !patient || task.ends().is_some();
+                    let leaves = wanted && (!patient || is_doomed(&task)) || task.ends().is_some();
                     if leaves { Poll::Ready(Some(Err(Errno::RESTARTSYS))) } else { Poll::Pending }
                 }
             }
         }))))
     }
 
-    /// Takes the next one up.
+    /// Takes the next one up; its task is told by the number that `reader` knows it by.
     ///
     /// # Errors
     /// `EAGAIN`: there is none. `ENOENT`: it is gone, or none will ever come.
-    fn take_up(&self) -> Result<Notification> {
+    fn take_up(&self, reader: &Task) -> Result<Notification> {
         let mut state = self.state.lock();
         if state.requests == 0 && state.used {
             return Err(Errno::EAGAIN);
@@ -154,7 +155,7 @@ impl Notifier {
         state.requests = state.requests.saturating_sub(1);
         let next = state.waiting.iter_mut().find(|waiting| waiting.stage == Stage::New).ok_or(Errno::ENOENT)?;
         next.stage = Stage::Taken;
-        let taken = Notification { id: next.id, pid: next.task.tid() as u32, flags: 0, data: next.data.words() };
+        let taken = Notification { id: next.id, pid: reader.name_of(next.task.tid()) as u32, flags: 0, data: next.data.words() };
         drop(state);
         self.queue.wake(Events::WRITABLE);
         Ok(taken)
@@ -267,12 +268,12 @@ impl Listener {
         let tell = move |notifier: &Notifier, taken: Notification| {
             mm.put(address, &taken).map(|()| 0).inspect_err(|_| notifier.put_back(taken.id))
         };
-        match notifier.take_up() {
+        match notifier.take_up(task) {
             Err(Errno::EAGAIN) => {}
             taken => return tell(&notifier, taken?).map(Flow::Done),
         }
-        let source = notifier.clone();
-        let wait = until(task, &[(&*notifier, Events::READABLE)], None, move || source.take_up());
+        let (source, reader) = (notifier.clone(), task.clone());
+        let wait = until(task, &[(&*notifier, Events::READABLE)], None, move || source.take_up(&reader));
         Ok(Flow::block(async move {
             match wait.await {
                 Ok(taken) => tell(&notifier, taken?),

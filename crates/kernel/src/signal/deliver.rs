@@ -123,13 +123,16 @@ fn take(task: &Arc<Task>) -> Option<Siginfo> {
 
 /// rt_sigreturn(2).
 fn give_back(task: &Arc<Task>, cpu: &mut dyn Cpu) {
-    match frame::pop(task, cpu) {
-        Ok((mask, stack)) => {
-            // As Linux: a stack that isn't one is passed over.
-            let _ = task.set_alternate_stack(stack, cpu.regs().rsp);
-            task.set_blocked(mask);
-        }
-        Err(_) => force(task, Siginfo { signo: c::SIGSEGV as i32, code: c::SI_KERNEL as i32, ..Siginfo::default() }),
+    let popped = frame::pop(task, cpu).and_then(|(mask, stack, extended)| {
+        task.set_blocked(mask);
+        // The handler of what follows a frame that is wrong finds all else as the frame has it.
+        extended?;
+        // As Linux: a stack that isn't one is passed over.
+        let _ = task.set_alternate_stack(stack, cpu.regs().rsp);
+        Ok(())
+    });
+    if popped.is_err() {
+        force(task, Siginfo { signo: c::SIGSEGV as i32, code: c::SI_KERNEL as i32, ..Siginfo::default() });
     }
 }
 
@@ -174,7 +177,7 @@ fn by_default(task: &Arc<Task>, signal: i32) {
 /// Lays a frame for the handler.
 fn call(task: &Arc<Task>, cpu: &mut dyn Cpu, action: &Sigaction, info: &Siginfo) {
     let regs = cpu.regs();
-    if regs.orig_rax != u64::MAX {
+    if is_in_call(regs) {
         match Errno::from_result(regs.rax) {
             Some(Errno::RESTARTNOHAND | Errno::RESTARTBLOCK) => regs.rax = Errno::EINTR.to_result(),
             Some(Errno::RESTARTSYS) if action.flags & u64::from(c::SA_RESTART) == 0 => regs.rax = Errno::EINTR.to_result(),
@@ -201,9 +204,14 @@ fn call(task: &Arc<Task>, cpu: &mut dyn Cpu, action: &Sigaction, info: &Siginfo)
     own.blocked = blocked;
 }
 
+/// Whether they are those of a call: of its number, the lower half counts.
+const fn is_in_call(regs: &Regs) -> bool {
+    regs.orig_rax as i32 != -1
+}
+
 /// No handler has run: an interrupted call is made again.
 fn restart(regs: &mut Regs) {
-    if regs.orig_rax == u64::MAX {
+    if !is_in_call(regs) {
         return;
     }
     match Errno::from_result(regs.rax) {

@@ -162,15 +162,20 @@ fn save_extended(mm: &Mm, at: u64, state: &mut Vec<u8>) -> Result<()> {
     mm.write(at, state)
 }
 
-/// Takes back what the frame below the stack pointer says (rt_sigreturn(2)); answers the mask it wants.
+/// Takes back what the frame below the stack pointer says (rt_sigreturn(2)); answers the mask and the stack it wants, and whether its extended state
+/// is one: if not, that is the initial one now.
 ///
 /// # Errors
 /// `EFAULT`: there is no frame.
-pub(super) fn pop(task: &Arc<Task>, cpu: &mut dyn Cpu) -> Result<(SigSet, Stack)> {
+pub(super) fn pop(task: &Arc<Task>, cpu: &mut dyn Cpu) -> Result<(SigSet, Stack, Result<()>)> {
     let mm = task.mm();
     let frame: Sigframe = mm.get(cpu.regs().rsp.wrapping_sub(8))?;
     let saved = &frame.context.mcontext;
-    restore_extended(&mm, saved.fpstate, cpu)?;
+    let extended = restore_extended(&mm, saved.fpstate, cpu);
+    if extended.is_err() {
+        let size = cpu.extended().len();
+        cpu.set_extended(&initial(size));
+    }
     let regs = cpu.regs();
     *regs = Regs {
         r8: saved.r8,
@@ -197,7 +202,7 @@ pub(super) fn pop(task: &Arc<Task>, cpu: &mut dyn Cpu) -> Result<(SigSet, Stack)
         orig_rax: u64::MAX,
         ..*regs
     };
-    Ok((SigSet::blockable(frame.context.sigmask), frame.context.stack))
+    Ok((SigSet::blockable(frame.context.sigmask), frame.context.stack, extended))
 }
 
 fn restore_extended(mm: &Mm, at: u64, cpu: &mut dyn Cpu) -> Result<()> {

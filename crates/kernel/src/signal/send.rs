@@ -139,6 +139,15 @@ pub(super) fn is_protected(process: &Process, signal: i32, outside: bool) -> boo
     process.is_init() && !(outside && fatal) && process.actions().lock().get(signal).handler == BY_DEFAULT
 }
 
+/// Whether a signal that waits ends the task's process without more ado. As with Linux, one that would leave an image of its memory doesn't.
+pub(crate) fn is_doomed(task: &Task) -> bool {
+    let deliverable = task.deliverable();
+    let actions = task.process.actions();
+    let ends = |signal, handler| handler == BY_DEFAULT && DefaultAction::of(signal) == DefaultAction::End;
+    let fatal = actions.lock().all(|all, signal| ends(signal, all.get(signal).handler));
+    !task.is_traced() && !task.process.is_init() && !deliverable.and(fatal).is_empty()
+}
+
 /// Sends a signal that the task's own instructions caused: if it can't be taken, it ends the process.
 pub fn force(task: &Arc<Task>, info: Siginfo) {
     let signal = info.signo;

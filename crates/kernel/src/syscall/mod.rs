@@ -50,6 +50,7 @@ mod sysvipc;
 mod time;
 mod timers;
 mod transfer;
+pub(crate) mod user_dispatch;
 mod xattr;
 
 /// What a handler works with.
@@ -196,6 +197,11 @@ const fn table() -> [Option<Handler>; NUMBERS] {
 pub fn dispatch(kernel: &Arc<Kernel>, task: &Arc<Task>, cpu: &mut dyn Cpu, call: &Call) -> SysResult {
     if task.confinement.is_free() {
         return carry_out(kernel, task, cpu, call);
+    }
+    if task.confinement.sends_back()
+        && let Some(outcome) = user_dispatch::check(task, cpu, call)
+    {
+        return outcome;
     }
     if task.is_traced() {
         return Ok(Flow::Traced(None));

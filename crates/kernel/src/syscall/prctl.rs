@@ -1,6 +1,6 @@
 //! Odds and ends of a task: `prctl arch_prctl personality`.
 
-use super::{Args, Cx, Entry, identity, partial, seccomp};
+use super::{Args, Cx, Entry, identity, partial, seccomp, user_dispatch};
 use crate::task::credentials::{KEEP_CAPABILITIES, NO_AMBIENT_RAISE};
 use crate::{Errno, Flow, SysResult};
 use core::sync::atomic::Ordering;
@@ -54,6 +54,7 @@ fn prctl(cx: &mut Cx<'_>, [option, two, three, four, five, _]: Args) -> SysResul
         p::PR_SET_TIMING if two == u64::from(p::PR_TIMING_STATISTICAL) => Ok(Flow::Done(0)),
         p::PR_GET_SECCOMP => Ok(task.confinement.mode().into()),
         p::PR_SET_SECCOMP => seccomp::set_mode(cx, two, three),
+        p::PR_SET_SYSCALL_USER_DISPATCH => user_dispatch::set(task, two, three, four, five).map(Flow::from),
         p::PR_GET_TSC => mm.put(two, &p::PR_TSC_ENABLE).map(Flow::from),
         p::PR_SET_TSC if two == u64::from(p::PR_TSC_ENABLE) => Ok(Flow::Done(0)),
         p::PR_SET_TIMERSLACK => {

@@ -85,7 +85,7 @@ fn load(task: &Arc<Task>, program: Program, extras: Extras, all: bool, by_error:
     }
     let others: Vec<_> = task.process.tasks().into_iter().filter(|other| !Arc::ptr_eq(other, task)).collect();
     if let Some(odd) = others.iter().find(|other| !other.confinement.may_become(&task.confinement)) {
-        return if by_error { Err(Errno::ESRCH) } else { Ok(odd.tid().into()) };
+        return if by_error { Err(Errno::ESRCH) } else { Ok(task.name_of(odd.tid()).into()) };
     }
     let no_new_privileges = task.credentials().no_new_privileges;
     for other in others {

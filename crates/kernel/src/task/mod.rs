@@ -52,6 +52,7 @@ pub use scheduling::Scheduling;
 use spaces::Spaces;
 pub use users::UserNamespace;
 
+use crate::cpu::Call;
 use crate::flow::Restart;
 use crate::fs::{Context, Descriptors};
 use crate::mm::Mm;
@@ -59,6 +60,7 @@ use crate::seccomp::Confinement;
 use crate::signal::{Own, SigSet};
 use crate::sync::{Mutex, MutexGuard};
 use crate::syscall::Cx;
+use crate::syscall::user_dispatch::UserDispatch;
 use crate::trace::Trace;
 use crate::{Errno, Kernel, Result, SysResult};
 use alloc::boxed::Box;
@@ -72,6 +74,17 @@ use insula_abi::signal::Stack;
 pub trait Kick: Send + Sync {
     /// Soon, and once: a program that isn't entered yet comes back right after it is.
     fn kick(&self);
+}
+
+/// A call in which a task waits, as others see it (`/proc/PID/syscall`).
+#[derive(Clone, Copy, Debug)]
+pub struct InCall {
+    /// The call.
+    pub call: Call,
+    /// The stack pointer.
+    pub sp: u64,
+    /// The address after the instruction.
+    pub ip: u64,
 }
 
 /// A task: a thread of a process.
@@ -93,6 +106,8 @@ pub struct Task {
     pub scheduling: Mutex<Scheduling>,
     /// What it may call, seccomp(2).
     pub confinement: Confinement,
+    /// Which of its calls are its program's own to answer.
+    pub(crate) user_dispatch: Mutex<UserDispatch>,
     /// personality(2).
     pub personality: AtomicU32,
     /// When it is killed for memory that broke, which none does here (prctl(2), `PR_MCE_KILL`).
@@ -114,6 +129,8 @@ pub struct Task {
     pub restart: Mutex<Option<Restart>>,
     waker: Mutex<Option<Waker>>,
     kick: Mutex<Option<Arc<dyn Kick>>>,
+    /// The call in which it waits.
+    pub in_call: Mutex<Option<InCall>>,
     /// The moment at which its future wants to be polled, even if nobody wakes it.
     deadline: AtomicU64,
     /// Processor time that it used.
@@ -165,6 +182,7 @@ impl Task {
             trace: Mutex::default(),
             scheduling: Mutex::default(),
             confinement: Confinement::default(),
+            user_dispatch: Mutex::default(),
             personality: AtomicU32::new(0),
             memory_errors: AtomicU32::new(insula_abi::prctl::PR_MCE_KILL_DEFAULT),
             parent_death_signal: AtomicI32::new(0),
@@ -177,6 +195,7 @@ impl Task {
             restart: Mutex::default(),
             waker: Mutex::default(),
             kick: Mutex::default(),
+            in_call: Mutex::default(),
             deadline: AtomicU64::new(u64::MAX),
             meter: Meter::default(),
             account: account::Account::default(),

@@ -264,10 +264,12 @@ fn syscall_info(trace: &mut Trace) -> Result<(SyscallInfo, usize)> {
     let regs = &stop.regs;
     let mut info = SyscallInfo { arch: ARCH, ip: regs.rip, sp: regs.rsp, ..SyscallInfo::default() };
     let [a, b, c, d, e, f] = regs.arguments();
+    // Of a number, the lower half counts, with its sign.
+    let number = i64::from(regs.orig_rax as i32) as u64;
     let words = match stop.report {
         Report::Entry if told => {
             info.op = p::PTRACE_SYSCALL_INFO_ENTRY as u8;
-            info.union = [regs.orig_rax, a, b, c, d, e, f, 0];
+            info.union = [number, a, b, c, d, e, f, 0];
             7
         }
         Report::Exit if told => {
@@ -279,7 +281,7 @@ fn syscall_info(trace: &mut Trace) -> Result<(SyscallInfo, usize)> {
         }
         Report::Filter(data) => {
             info.op = p::PTRACE_SYSCALL_INFO_SECCOMP as u8;
-            info.union = [regs.orig_rax, a, b, c, d, e, f, u64::from(data)];
+            info.union = [number, a, b, c, d, e, f, u64::from(data)];
             return Ok((info, SyscallInfo::HEAD + 60));
         }
         _ => {

@@ -43,7 +43,7 @@ const LONGEST: Duration = Duration::from_millis(128);
 const MOST: usize = 16;
 
 /// Calls that are about the registers, the thread or the address space of who makes them.
-const OWN: [Sysno; 22] = [
+const OWN: [Sysno; 23] = [
     Sysno::arch_prctl,
     Sysno::brk,
     Sysno::clone,
@@ -58,6 +58,7 @@ const OWN: [Sysno; 22] = [
     Sysno::mprotect,
     Sysno::mremap,
     Sysno::munmap,
+    Sysno::prctl,
     Sysno::restart_syscall,
     Sysno::rt_sigreturn,
     Sysno::sched_setaffinity,

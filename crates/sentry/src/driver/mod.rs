@@ -30,7 +30,7 @@ use insula_kernel::flow::{Blocked, Newborn, NewbornMemory, SysResult, Undecided}
 use insula_kernel::mm::{self, Log, MapOp, MapSource, Mm};
 use insula_kernel::signal::{self, Next};
 use insula_kernel::syscall::{self, carry_out, dispatch};
-use insula_kernel::task::{Busy, Task};
+use insula_kernel::task::{Busy, InCall, Task};
 use insula_kernel::{Errno, Flow, Kernel, Regs};
 use park::Waiter;
 use patch::{Count, Patches, Places};
@@ -219,14 +219,15 @@ where
             Some(outcome) => outcome,
             None => self.make(|kernel, task, cpu| dispatch(kernel, task, cpu, &made))?,
         };
+        let place = InCall { call: made, sp: call.sp, ip: call.ip };
         if let Ok(Flow::Asked(decision)) = outcome {
             // Who decides may need it.
             drop(turn.take());
-            outcome = self.decided(decision, &made, || turn = token.as_ref().map(Token::lock))?;
+            outcome = self.decided(decision, place, || turn = token.as_ref().map(Token::lock))?;
         }
         let result = match outcome {
             Ok(Flow::Done(value)) => Ok(value),
-            Ok(Flow::Block(future)) => self.wait(future),
+            Ok(Flow::Block(future)) => self.wait_in(place, future),
             Ok(Flow::Clone(newborn)) => {
                 let born = self.bear(*newborn, turn.as_deref());
                 // The child may need it while the maker waits.
@@ -265,17 +266,12 @@ where
     }
 
     /// Waits for what somebody decides about a call, and makes it, after `prepare`, if that is to be.
-    fn decided(
-        &mut self,
-        decision: Undecided,
-        call: &insula_kernel::cpu::Call,
-        prepare: impl FnOnce(),
-    ) -> ControlFlow<(), SysResult> {
-        match self.wait(decision) {
+    fn decided(&mut self, decision: Undecided, place: InCall, prepare: impl FnOnce()) -> ControlFlow<(), SysResult> {
+        match self.wait_in(place, decision) {
             Some(result) => ControlFlow::Continue(result.map(Flow::Done)),
             None => {
                 prepare();
-                self.make(|kernel, task, cpu| carry_out(kernel, task, cpu, call))
+                self.make(|kernel, task, cpu| carry_out(kernel, task, cpu, &place.call))
             }
         }
     }
@@ -284,6 +280,11 @@ where
     fn hasten(&mut self, call: &Call) -> platform::Result<()> {
         const MISSED: u32 = 32;
         const SOON: u64 = 2_000_000;
+        if self.task.confinement.sends_back() {
+            // From where calls are made says what becomes of them.
+            self.token.lock().forbid(&self.mm);
+            return Ok(());
+        }
         if call.trapped {
             self.missed.0 += 1;
             if self.missed.0 >= MISSED {
@@ -415,6 +416,14 @@ where
         self.context.rest(true);
         let result = self.waiter.wait(&self.task, future);
         self.context.rest(false);
+        result
+    }
+
+    /// Waits in a call, and lets others know in which.
+    fn wait_in<T>(&self, place: InCall, future: Pin<Box<dyn Future<Output = T> + Send>>) -> T {
+        *self.task.in_call.lock() = Some(place);
+        let result = self.wait(future);
+        *self.task.in_call.lock() = None;
         result
     }
 

@@ -26,6 +26,8 @@ pub(super) struct Patches {
     traps: Vec<Patch>,
     /// Code for them is mapped.
     mapped: bool,
+    /// There are to be none.
+    forbidden: bool,
 }
 
 /// A jump to a trap, and what stood in its place.
@@ -51,7 +53,8 @@ impl Patches {
         let mut code = [0; size_of::<site::Code>()];
         mm.read(call.ip.checked_sub(Site::BEFORE as u64)?, &mut code).ok()?;
         let (site, replaced) = Site::find(&code, call.ip, call.number)?;
-        if !dispatcher::can_make(call.number)
+        if self.forbidden
+            || !dispatcher::can_make(call.number)
             || (site.moved.is_some() && !(alone && count == Count::VeryOften && is_safe(mm, &site)))
         {
             return None;
@@ -70,6 +73,14 @@ impl Patches {
         for Patch { trap, replaced } in &self.traps {
             // Whoever wrote something else there meant it.
             let _ = mm.patch(trap.site().start, &trap.jump(), replaced);
+        }
+    }
+
+    /// Takes them out for good.
+    pub(super) fn forbid(&mut self, mm: &Arc<Mm>) {
+        if !self.forbidden {
+            self.forbidden = true;
+            self.undo(mm);
         }
     }
 

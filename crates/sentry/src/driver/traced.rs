@@ -9,6 +9,7 @@ use insula_abi::general as c;
 use insula_kernel::cpu::Call;
 use insula_kernel::signal;
 use insula_kernel::syscall::{self, dispatch_confined};
+use insula_kernel::task::InCall;
 use insula_kernel::trace::Report;
 use insula_kernel::trace::stop;
 use insula_kernel::{Errno, Flow, Result};
@@ -90,8 +91,21 @@ where
         match self.context.registers() {
             Ok(regs) => {
                 let arguments = [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9];
-                ControlFlow::Continue((Call { number: regs.orig_rax, arguments }, regs.rax))
+                // As with Linux: of a number, the lower half counts, with its sign.
+                let number = i64::from(regs.orig_rax as i32) as u64;
+                ControlFlow::Continue((Call { number, arguments }, regs.rax))
             }
+            Err(_) => {
+                self.gone()?;
+                ControlFlow::Break(())
+            }
+        }
+    }
+
+    /// Where it is made.
+    fn place(&mut self, call: &Call) -> ControlFlow<(), InCall> {
+        match self.context.registers() {
+            Ok(regs) => ControlFlow::Continue(InCall { call: *call, sp: regs.rsp, ip: regs.rip }),
             Err(_) => {
                 self.gone()?;
                 ControlFlow::Break(())
@@ -106,13 +120,15 @@ where
         let mut outcome = self.make(|kernel, task, cpu| dispatch_confined(kernel, task, cpu, call, asked))?;
         if let Ok(Flow::Asked(decision)) = outcome {
             drop(turn.take());
-            outcome = self.decided(decision, call, || turn = token.as_ref().map(super::Token::lock))?;
+            let place = self.place(call)?;
+            outcome = self.decided(decision, place, || turn = token.as_ref().map(super::Token::lock))?;
         }
         ControlFlow::Continue(Ok(Made::Result(match outcome {
             Ok(Flow::Done(value)) => Ok(value),
             Ok(Flow::Block(future)) => {
                 drop(turn);
-                self.wait(future)
+                let place = self.place(call)?;
+                self.wait_in(place, future)
             }
             Ok(Flow::Clone(newborn)) => {
                 let born = self.bear(*newborn, turn.as_deref());

@@ -13,7 +13,7 @@ fn instruction(code: u16, jt: u8, jf: u8, k: u32) -> sock_filter {
 }
 
 /// A filter that answers one call with this value, and lets all others through.
-fn filter(call: c_long, answer: u32) -> [sock_filter; 4] {
+pub(super) fn filter(call: c_long, answer: u32) -> [sock_filter; 4] {
     const LOAD: u16 = 0x20;
     const EQUAL: u16 = 0x15;
     const RETURN: u16 = 0x06;
@@ -25,7 +25,7 @@ fn filter(call: c_long, answer: u32) -> [sock_filter; 4] {
     ]
 }
 
-fn program(filter: &mut [sock_filter]) -> sock_fprog {
+pub(super) fn program(filter: &mut [sock_filter]) -> sock_fprog {
     sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() }
 }
 

@@ -6,6 +6,7 @@ mod borders;
 mod confinement;
 mod descriptors;
 mod diag;
+mod dispatch;
 mod epoll;
 mod exec;
 mod exhaustion;
@@ -22,6 +23,7 @@ mod mounts;
 mod names;
 mod namespaces;
 mod netlink;
+mod notify;
 mod numbers;
 mod often;
 mod options;
@@ -110,6 +112,8 @@ pub(crate) fn all() -> impl Iterator<Item = Test> {
         firsts::TESTS,
         system::TESTS,
         confinement::TESTS,
+        notify::TESTS,
+        dispatch::TESTS,
     ];
     families.iter().flat_map(|tests| tests.iter().copied())
 }

@@ -1,10 +1,12 @@
 //! ptrace(2): what a tracer sees of a task that stands still, and changes.
 
+use super::confinement::{filter, program};
 use super::prelude::*;
 use super::trace::{go, registers, stop, tracee};
 
 tests!("tracee":
     memory_is_read_and_written, registers_are_read_and_set, sets_of_registers, one_instruction_at_a_time, signals_of_a_tracee,
+    signals_that_wait, filters_of_a_tracee, filters_are_lifted, upper_halves_of_numbers, a_frame_is_spoilt,
 );
 
 fn memory_is_read_and_written() {
@@ -141,4 +143,141 @@ fn signals_of_a_tracee() {
     mask = 0;
     gives!(ptrace(PTRACE_SETSIGMASK, pid, 8, &mask) => 0);
     eq!(process::status(go(PTRACE_CONT, pid, SIGUSR1)), Status::Exited(3));
+}
+
+fn signals_that_wait() {
+    let pid = tracee(|| {
+        signal::block(&[SIGUSR1, SIGRTMIN()]);
+        works!(kill(process::id(), SIGUSR1));
+        works!(tgkill(process::id(), process::id(), SIGRTMIN()));
+        works!(tgkill(process::id(), process::id(), SIGUSR1));
+        works!(kill(process::id(), SIGSTOP));
+    });
+    eq!(go(PTRACE_CONT, pid, 0), stop(SIGSTOP, 0));
+    // How many to pass over; flags, and how many are wanted.
+    let peek = |from: u64, of_process: u64, count: u64| {
+        let mut infos = vec![0u8; 3 * 128];
+        let got = works!(ptrace(PTRACE_PEEKSIGINFO, pid, &[from, of_process | count << 32], infos.as_mut_slice()));
+        let signal = |info: &[u8]| c_int::from_ne_bytes([info[0], info[1], info[2], info[3]]);
+        infos.chunks(128).take(got).map(signal).collect::<Vec<_>>()
+    };
+    eq!(peek(0, 0, 3), [SIGRTMIN(), SIGUSR1]);
+    eq!(peek(1, 0, 3), [SIGUSR1]);
+    eq!(peek(0, 1, 3), [SIGUSR1]);
+    eq!((peek(2, 0, 3), peek(u64::MAX, 0, 1), peek(0, 0, 0)), (vec![], vec![], vec![]));
+    fails!(ptrace(PTRACE_PEEKSIGINFO, pid, &[0u64, 2 | 1 << 32], &mut [0u64; 16]) => EINVAL);
+    fails!(ptrace(PTRACE_PEEKSIGINFO, pid, &[0u64, 0xffff_ffff << 32], &mut [0u64; 16]) => EINVAL);
+    fails!(ptrace(PTRACE_PEEKSIGINFO, pid, BAD, &mut [0u64; 16]) => EFAULT);
+    fails!(ptrace(PTRACE_PEEKSIGINFO, pid, &[0u64, 1 << 32], BAD) => EFAULT);
+    gives!(ptrace(PTRACE_KILL, pid, 0, 0) => 0);
+    join_killed(pid);
+}
+
+fn join_killed(pid: c_int) {
+    let mut word = 0;
+    gives!(wait4(pid, &mut word, 0, 0) => pid);
+    eq!(process::status(word), Status::Killed(SIGKILL));
+}
+
+const GET_FILTER: c_uint = 0x420c;
+const GET_METADATA: c_uint = 0x420d;
+
+/// A child that stands still with two filters, of which the first tells what it refuses.
+fn filtered() -> c_int {
+    let pid = tracee(|| {
+        let mut list = filter(SYS_getppid, SECCOMP_RET_ERRNO | EDOM as u32);
+        let mut other = [list[3]];
+        gives!(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) => 0);
+        works!(seccomp(1, 2, std::ptr::from_ref(&program(&mut list))));
+        works!(seccomp(1, 0, std::ptr::from_ref(&program(&mut other))));
+        works!(kill(process::id(), SIGSTOP));
+        process::exit(if sys!(getppid()) == Err(Errno::EDOM) { 1 } else { 2 });
+    });
+    eq!(go(PTRACE_CONT, pid, 0), stop(SIGSTOP, 0));
+    pid
+}
+
+fn filters_of_a_tracee() {
+    need_root();
+    let plain = tracee(|| ());
+    match sys!(ptrace(GET_FILTER, plain, 0, 0)) {
+        Err(Errno::EINVAL) => {}
+        other => skip!("filters can't be read (CONFIG_CHECKPOINT_RESTORE): {other:?}"),
+    }
+    eq!(process::status(go(PTRACE_CONT, plain, 0)), Status::Exited(0));
+    let pid = filtered();
+    let mut list = [0u64; 4];
+    gives!(ptrace(GET_FILTER, pid, 0, 0) => 4);
+    gives!(ptrace(GET_FILTER, pid, 0, &mut list) => 4);
+    eq!(list[0], 0x20);
+    eq!(list[3], u64::from(SECCOMP_RET_ALLOW) << 32 | 6);
+    gives!(ptrace(GET_FILTER, pid, 1, 0) => 1);
+    fails!(ptrace(GET_FILTER, pid, 2, 0) => ENOENT);
+    fails!(ptrace(GET_FILTER, pid, 0, BAD) => EFAULT);
+    let mut data = [0u64; 2];
+    gives!(ptrace(GET_METADATA, pid, 16, &mut data) => 16);
+    eq!(data, [0, 2]);
+    data = [1, 9];
+    gives!(ptrace(GET_METADATA, pid, 100, &mut data) => 16);
+    eq!(data, [1, 0]);
+    fails!(ptrace(GET_METADATA, pid, 7, &mut data) => EINVAL);
+    fails!(ptrace(GET_METADATA, pid, 16, &mut [2u64, 0]) => ENOENT);
+    eq!(process::status(go(PTRACE_CONT, pid, 0)), Status::Exited(1));
+}
+
+fn filters_are_lifted() {
+    need_root();
+    let pid = filtered();
+    match sys!(ptrace(PTRACE_SETOPTIONS, pid, 0, 1 << 21)) {
+        Err(Errno::EINVAL) => skip!("filters can't be lifted (CONFIG_CHECKPOINT_RESTORE)"),
+        other => eq!(other, Ok(0)),
+    }
+    eq!(process::status(go(PTRACE_CONT, pid, 0)), Status::Exited(2));
+}
+
+/// Lets it go on to where it is about to make this call.
+#[track_caller]
+fn to_call(pid: c_int, call: c_long, signal: c_int) {
+    eq!(go(PTRACE_SYSCALL, pid, signal), stop(SIGTRAP, 0));
+    // At the end of a call its number is there as well, and its result is no ENOSYS.
+    while registers(pid).orig_rax != call as u64 || registers(pid).rax as i64 != -i64::from(ENOSYS) {
+        eq!(go(PTRACE_SYSCALL, pid, 0), stop(SIGTRAP, 0));
+    }
+}
+
+fn upper_halves_of_numbers() {
+    let pid = tracee(|| {
+        let own = process::id();
+        gives!(getppid() => own);
+        gives!(getppid() => 42);
+    });
+    // The upper half doesn't count, also where the lower one says that no call is to be made.
+    to_call(pid, SYS_getppid, 0);
+    gives!(ptrace(PTRACE_POKEUSER, pid, 15 * 8, 7u64 << 32 | SYS_getpid as u64) => 0);
+    to_call(pid, SYS_getppid, 0);
+    gives!(ptrace(PTRACE_POKEUSER, pid, 15 * 8, 7u64 << 32 | 0xffff_ffff) => 0);
+    gives!(ptrace(PTRACE_POKEUSER, pid, 10 * 8, 42) => 0);
+    eq!(process::status(go(PTRACE_CONT, pid, 0)), Status::Exited(0));
+}
+
+fn a_frame_is_spoilt() {
+    let pid = tracee(|| {
+        signal::on(SIGUSR1, 0);
+        works!(kill(process::id(), SIGUSR1));
+        eq!(signal::caught(), [SIGUSR1]);
+    });
+    eq!(go(PTRACE_CONT, pid, 0), stop(SIGUSR1, 0));
+    let interrupted = registers(pid);
+    to_call(pid, SYS_rt_sigreturn, SIGUSR1);
+    // Behind the first 512 bytes of the extended state is its header, most of which is reserved.
+    let mut state = 0usize;
+    gives!(ptrace(PTRACE_PEEKDATA, pid, registers(pid).rsp as usize + 224, &mut state) => 0);
+    gives!(ptrace(PTRACE_POKEDATA, pid, state + 528, 0xfff_ffff) => 0);
+    let mut word = go(PTRACE_CONT, pid, 0);
+    eq!(word, stop(SIGSEGV, 0));
+    // All else is as the frame has it.
+    let regs = registers(pid);
+    eq!((regs.rip, regs.rsp, regs.rbx), (interrupted.rip, interrupted.rsp, interrupted.rbx));
+    word = go(PTRACE_CONT, pid, 0);
+    eq!(process::status(word), Status::Exited(0));
 }

@@ -144,6 +144,7 @@ const TEXTS: &[(&str, u32, Tell)] = &[
     ("stat", 0o444, status::stat),
     ("statm", 0o444, status::memory_pages),
     ("status", 0o444, status::status),
+    ("syscall", 0o400, status::in_call),
     ("wchan", 0o444, |_, _| Ok(b"0".to_vec())),
 ];
 

@@ -9,7 +9,7 @@ use crate::signal::action::IGNORE;
 use crate::signal::stop::ticks;
 use crate::task::credentials::Ids;
 use crate::task::limits::INFINITE;
-use crate::task::{Credentials, PidNamespace, Process, Task};
+use crate::task::{Credentials, InCall, PidNamespace, Process, Task};
 use crate::{Errno, Kernel, Result};
 use alloc::boxed::Box;
 use alloc::format;
@@ -41,6 +41,14 @@ fn condition(subject: &Subject, task: &Task, reader: &Arc<Task>) -> (char, &'sta
         return ('D', "disk sleep");
     }
     if task.waits() && !task.interrupted() && !core::ptr::eq(task, &**reader) { ('S', "sleeping") } else { ('R', "running") }
+}
+
+/// `/proc/PID/syscall`: the call in which a task waits, with its arguments, and where it is made.
+pub(super) fn in_call(subject: &Subject, reader: &Arc<Task>) -> Result<Vec<u8>> {
+    let place = *subject.inside(reader)?.in_call.lock();
+    let Some(InCall { call, sp, ip }) = place else { return Ok(b"running\n".to_vec()) };
+    let [a, b, c, d, e, f] = call.arguments;
+    Ok(format!("{} {a:#x} {b:#x} {c:#x} {d:#x} {e:#x} {f:#x} {sp:#x} {ip:#x}\n", call.number).into_bytes())
 }
 
 /// A task's name, as far as it goes.

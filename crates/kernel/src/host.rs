@@ -2,7 +2,7 @@
 
 use crate::mm::Layout;
 use crate::socket::Socket;
-use crate::{Kernel, Result};
+use crate::{Errno, Kernel, Result};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
@@ -35,12 +35,51 @@ pub struct Machine {
     pub capabilities: u64,
     /// More of that (`AT_HWCAP2`).
     pub capabilities2: u64,
-    /// Where each program finds code that reads the clocks without a call, an ELF object (`AT_SYSINFO_EHDR`, vdso(7)), outside of `user`.
-    pub vdso: Option<u64>,
+    /// Code that reads the clocks without a call.
+    pub vdso: Option<Arc<Vdso>>,
     /// Whether the old calls at an address of their own, outside of `user`, are answered without us (`[vsyscall]`).
     pub vsyscall: bool,
     /// Processors.
     pub processors: u32,
+}
+
+/// Code that each program finds, outside of [`Machine::user`], an ELF object (`AT_SYSINFO_EHDR`, vdso(7)). The placement maps it; whoever else is to read
+/// it, a tracer or a call, is shown these bytes.
+#[derive(Clone, Debug)]
+pub struct Vdso {
+    /// Where.
+    pub address: u64,
+    /// The bytes.
+    pub code: Vec<u8>,
+}
+
+impl HostFile for Vdso {
+    fn token(&self) -> u64 {
+        u64::MAX
+    }
+
+    fn read_at(&self, at: u64, into: &mut [u8]) -> Result<usize> {
+        let from = usize::try_from(at).ok().and_then(|at| self.code.get(at..)).unwrap_or_default();
+        let count = from.len().min(into.len());
+        into[..count].copy_from_slice(&from[..count]);
+        Ok(count)
+    }
+
+    fn write_at(&self, _: u64, _: &[u8]) -> Result<usize> {
+        Err(Errno::EBADF)
+    }
+
+    fn read_into(&self, _: u64, _: &[Range<u64>]) -> Result<usize> {
+        Err(Errno::EIO)
+    }
+
+    fn write_from(&self, _: u64, _: &[Range<u64>]) -> Result<usize> {
+        Err(Errno::EBADF)
+    }
+
+    fn size(&self) -> Result<u64> {
+        Ok(self.code.len() as u64)
+    }
 }
 
 /// Room that a stack may grow into, at least, and at most without its limit saying so.

@@ -61,7 +61,7 @@ impl Kernel {
         let mut boot_id = [0; 16];
         host.entropy.fill(&mut boot_id);
         let kernel = Arc::new(Kernel {
-            frames: Frames::new(host.memory.clone()),
+            frames: Frames::new(host.memory.clone(), host.machine.vdso.clone()),
             timers: Timers::new(host.clock.clone()),
             futexes: Futexes::default(),
             epolls: Epolls::default(),

@@ -158,8 +158,8 @@ impl Contents<'_> {
             (a::AT_PLATFORM, platform),
             (a::AT_NULL, 0),
         ];
-        if let Some(vdso) = machine.vdso {
-            vector.insert(0, (a::AT_SYSINFO_EHDR, vdso));
+        if let Some(vdso) = &machine.vdso {
+            vector.insert(0, (a::AT_SYSINFO_EHDR, vdso.address));
         }
         vector
     }

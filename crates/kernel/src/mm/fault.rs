@@ -94,7 +94,10 @@ impl Mm {
 
     /// Where the bytes from `address` on lie, which are made if they aren't there yet, so that they can be used as `access` says.
     pub(super) fn locate(&self, state: &mut State, address: u64, access: Access) -> core::result::Result<Located, Fault> {
-        let (range, area) = self.area_at(state, address)?;
+        let (range, area) = match self.area_at(state, address) {
+            Err(Fault::NotMapped) if access == Access::Read => return self.locate_beside(address).ok_or(Fault::NotMapped),
+            found => found?,
+        };
         let allowed = match access {
             // As on the processor: what can be written or executed can be read.
             Access::Read => !area.protection.is_empty(),
@@ -118,6 +121,14 @@ impl Mm {
             }
             None => self.locate_absent(state, address, &range, &area, write),
         }
+    }
+
+    /// What programs can read beside their areas.
+    fn locate_beside(&self, address: u64) -> Option<Located> {
+        let vdso = self.frames.vdso()?;
+        let at = address.checked_sub(vdso.address)?;
+        let len = (vdso.code.len() as u64).checked_sub(at).filter(|len| *len > 0)?;
+        Some(Located::Host { file: vdso.clone(), at, len })
     }
 
     /// The area of an address; a stack grows if it is touched just below.

@@ -1,7 +1,7 @@
 //! The pages of all programs: who has which part of the sandbox's [`Memory`], and how often.
 
 use super::ranges::{Piece, RangeMap};
-use crate::host::Memory;
+use crate::host::{Memory, Vdso};
 use crate::sync::Mutex;
 use crate::{Errno, Result};
 use alloc::collections::BTreeMap;
@@ -13,6 +13,7 @@ use core::ops::Range;
 /// one away, and the last to go gives the part back to the host.
 pub struct Frames {
     memory: Arc<dyn Memory>,
+    vdso: Option<Arc<Vdso>>,
     state: Mutex<State>,
 }
 
@@ -54,8 +55,13 @@ impl Piece for Extra {
 
 impl Frames {
     /// None given out yet.
-    pub fn new(memory: Arc<dyn Memory>) -> Arc<Self> {
-        Arc::new(Frames { memory, state: Mutex::default() })
+    pub fn new(memory: Arc<dyn Memory>, vdso: Option<Arc<Vdso>>) -> Arc<Self> {
+        Arc::new(Frames { memory, vdso, state: Mutex::default() })
+    }
+
+    /// Code that all programs find beside their memory.
+    pub(super) fn vdso(&self) -> Option<&Arc<Vdso>> {
+        self.vdso.as_ref()
     }
 
     /// The memory itself.
@@ -243,7 +249,7 @@ mod tests {
 
     #[test]
     fn what_was_written_is_gone_when_it_is_given_out_again() {
-        let frames = Frames::new(Arc::new(Bytes::default()));
+        let frames = Frames::new(Arc::new(Bytes::default()), None);
         for len in [4096, WARM_SIZE, 2 * WARM_SIZE] {
             let start = frames.allocate(len).unwrap();
             frames.memory().write(start, &[7; 4096]);
@@ -259,7 +265,7 @@ mod tests {
 
     #[test]
     fn what_was_given_back_last_is_kept_warm() {
-        let frames = Frames::new(Arc::new(Bytes::default()));
+        let frames = Frames::new(Arc::new(Bytes::default()), None);
         let starts: Vec<_> = (0..WARM).map(|_| frames.allocate(4096).unwrap()).collect();
         let larger = frames.allocate(8192).unwrap();
         starts.iter().for_each(|start| frames.release(*start..start + 4096));
@@ -274,7 +280,7 @@ mod tests {
 
     #[test]
     fn what_is_kept_warm_is_there_for_who_needs_all() {
-        let frames = Frames::new(Arc::new(Bytes::default()));
+        let frames = Frames::new(Arc::new(Bytes::default()), None);
         let starts: Vec<_> = (0..WARM + 1).map(|_| frames.allocate(4096).unwrap()).collect();
         starts.iter().for_each(|start| frames.release(*start..start + 4096));
         let all = frames.allocate(frames.memory().size()).unwrap();

@@ -17,7 +17,7 @@ use insula_container::runner::{Gate, Inside};
 use insula_gofer::net::Net;
 use insula_gofer::{Client, Confinement};
 use insula_kernel::fs::Inode as _;
-use insula_kernel::host::{Host, Machine, Network};
+use insula_kernel::host::{Host, Machine, Network, Vdso};
 use insula_kernel::task::boot::{Boot, Manner};
 use insula_kernel::task::{Credentials, Kick, Limits, Task};
 use insula_kernel::wait::{Events, Observer, Pollable};
@@ -244,7 +244,7 @@ fn machine(platform: &Ptrace) -> Machine {
         extended: crate::platform::extended_state(),
         capabilities: capabilities as u64,
         capabilities2: capabilities2 as u64,
-        vdso: platform.vdso(),
+        vdso: platform.vdso().map(|(address, code)| Arc::new(Vdso { address, code })),
         vsyscall: platform.vsyscall(),
         processors: rustix::thread::sched_getaffinity(None).map_or(1, |set| set.count()),
     }

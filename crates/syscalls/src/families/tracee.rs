@@ -6,7 +6,7 @@ use super::trace::{go, registers, stop, tracee};
 
 tests!("tracee":
     memory_is_read_and_written, registers_are_read_and_set, sets_of_registers, one_instruction_at_a_time, signals_of_a_tracee,
-    signals_that_wait, filters_of_a_tracee, filters_are_lifted, upper_halves_of_numbers, a_frame_is_spoilt,
+    signals_that_wait, filters_of_a_tracee, filters_are_lifted, upper_halves_of_numbers, a_frame_is_spoilt, the_vdso_is_read,
 );
 
 fn memory_is_read_and_written() {
@@ -280,4 +280,30 @@ fn a_frame_is_spoilt() {
     eq!((regs.rip, regs.rsp, regs.rbx), (interrupted.rip, interrupted.rsp, interrupted.rbx));
     word = go(PTRACE_CONT, pid, 0);
     eq!(process::status(word), Status::Exited(0));
+}
+
+fn the_vdso_is_read() {
+    const ELF: &[u8; 4] = b"\x7fELF";
+    let vector = std::fs::read("/proc/self/auxv").unwrap_or_default();
+    let word = |bytes: &[u8]| bytes.try_into().map_or(0, usize::from_ne_bytes);
+    let entry = vector.chunks(16).find(|entry| word(&entry[..8]) == AT_SYSINFO_EHDR as usize);
+    let Some(vdso) = entry.map(|entry| word(&entry[8..])) else { skip!("there is no vDSO") };
+    let pid = tracee(|| ());
+    let mut word = 0u64;
+    gives!(ptrace(PTRACE_PEEKDATA, pid, vdso, &mut word) => 0);
+    eq!(&word.to_ne_bytes()[..4], ELF);
+    let mut bytes = [0u8; 4];
+    gives!(process_vm_readv(pid, &[piece(&mut bytes)][..], 1, &[piece_at(vdso, 4)][..], 1, 0) => 4);
+    eq!(&bytes, ELF);
+    let path = std::ffi::CString::new(format!("/proc/{pid}/mem")).unwrap_or_default();
+    let mem = works!(openat(AT_FDCWD, &*path, O_RDONLY));
+    let mut bytes = [0u8; 4];
+    gives!(pread64(mem, &mut bytes, 4, vdso) => 4);
+    eq!(&bytes, ELF);
+    eq!(process::status(go(PTRACE_CONT, pid, 0)), Status::Exited(0));
+    // And by calls of one's own.
+    let (reader, writer) = pipe();
+    gives!(write(writer, vdso, 4) => 4);
+    works!(close(writer));
+    eq!(drain(reader), ELF);
 }

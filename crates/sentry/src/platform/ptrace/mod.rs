@@ -42,6 +42,7 @@ struct Shared {
     slots: Arc<Slots>,
     cpus: Arc<Cpus>,
     vdso: Option<Vdso>,
+    vdso_code: Option<Vec<u8>>,
     vsyscall: bool,
     traps: Option<Arc<Traps>>,
 }
@@ -56,8 +57,11 @@ impl Ptrace {
         let slots = Arc::new(Slots::new(StubFile::new()?));
         let cpus = Cpus::new().tried("ask for our CPUs")?;
         let traps = Traps::new()?;
+        let vdso = Vdso::find();
+        // Read now, for soon files can't be opened any more.
+        let vdso_code = vdso.as_ref().and_then(Vdso::read);
         Ok(Ptrace {
-            shared: Arc::new(Shared { memory, slots, cpus, vdso: Vdso::find(), vsyscall: vdso::answers_old_calls(), traps }),
+            shared: Arc::new(Shared { memory, slots, cpus, vdso, vdso_code, vsyscall: vdso::answers_old_calls(), traps }),
         })
     }
 
@@ -66,9 +70,9 @@ impl Ptrace {
         self.shared.vsyscall
     }
 
-    /// Where guests find the vDSO; none if this process had no `/proc` to look for it when this was made, or has none itself.
-    pub fn vdso(&self) -> Option<u64> {
-        self.shared.vdso.as_ref().map(Vdso::address)
+    /// Where guests find the vDSO, and its code; none if this process had no `/proc` to look for it when this was made, or has none itself.
+    pub fn vdso(&self) -> Option<(u64, Vec<u8>)> {
+        Some((self.shared.vdso.as_ref()?.address(), self.shared.vdso_code.clone()?))
     }
 
     /// Makes a task in an empty address space, with a process of its own. That process, and all that come from it, are the calling

@@ -7,6 +7,7 @@
 use super::super::GUEST_END;
 use super::super::PAGE;
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 
 /// Where it is in stubs, if anywhere.
 pub(super) const PLACE: Range<u64> = GUEST_END + 0x1_0000..GUEST_END + 0x2_0000;
@@ -54,6 +55,14 @@ impl Vdso {
     pub(super) fn moves(&self) -> impl Iterator<Item = (u64, u64, u64)> + '_ {
         let base = self.parts[0].0;
         self.parts.iter().take(self.count).map(move |(start, len)| (*start, *len, PLACE.start + (start - base)))
+    }
+
+    /// Its code.
+    pub(super) fn read(&self) -> Option<Vec<u8>> {
+        let (from, len) = *self.parts.iter().find(|(from, _)| *from == self.code)?;
+        let mut code = vec![0; len as usize];
+        std::fs::File::open("/proc/self/mem").ok()?.read_exact_at(&mut code, from).ok()?;
+        Some(code)
     }
 
     /// Where stubs have its code, an ELF object.

@@ -254,6 +254,12 @@ fn propagation_and_changes() {
     gives!(mkdir(c"deep", 0o755) => 0);
     gives!(mount(0, c"m", 0, MS_SHARED, 0) => 0);
     gives!(mount(c"m", c"peer", 0, MS_BIND, 0) => 0);
+    // What comes is in each place once, and not in itself.
+    gives!(mkdir(c"m/self", 0o755) => 0);
+    gives!(mount(c"m", c"m/self", 0, MS_BIND, 0) => 0);
+    eq!(contents("/proc/self/mountinfo").lines().filter(|line| line.contains("/self ")).count(), 2);
+    gives!(umount2(c"m/self", 0) => 0);
+    eq!(contents("/proc/self/mountinfo").lines().filter(|line| line.contains("/self ")).count(), 0);
     // Who is busy in one place keeps it in all.
     gives!(mount(c"none", c"m/a", c"tmpfs", 0, 0) => 0);
     let open = works!(openat(AT_FDCWD, c"peer/a", O_RDONLY));

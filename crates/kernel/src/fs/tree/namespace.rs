@@ -93,11 +93,21 @@ impl Namespace {
         if mount.place().is_some() {
             return Err(Errno::EINVAL);
         }
-        if self.all().len() >= MOST {
-            return Err(Errno::ENOSPC);
-        }
-        mount.spread(&place.clone().down());
+        self.spread(mount, place)
+    }
+
+    /// A mount comes to the top of what is at a place.
+    fn spread(&self, mount: &Arc<Mount>, place: &Path) -> Result<()> {
+        let to = place.clone().down();
+        self.check_room(mount, &to)?;
+        mount.spread(&to);
         Ok(())
+    }
+
+    /// Whether there may be so many more: all that is in a mount, once for each that hears of the place it comes to.
+    fn check_room(&self, mount: &Arc<Mount>, to: &Path) -> Result<()> {
+        let more = mount.all().len().saturating_mul(to.mount.hearers().len() + 1);
+        if self.all().len().saturating_add(more) > MOST { Err(Errno::ENOSPC) } else { Ok(()) }
     }
 
     /// Shows a place at another, with what is mounted in it if `deep` (`MS_BIND`, `MS_REC`).
@@ -152,8 +162,10 @@ impl Namespace {
             }
             above = mount.place().map(|place| place.mount);
         }
+        let to = place.clone().down();
+        self.check_room(&from.mount, &to)?;
         from.mount.detach();
-        from.mount.spread(&place.clone().down());
+        from.mount.spread(&to);
         Ok(())
     }
 

@@ -123,7 +123,7 @@ impl Mount {
     }
 
     /// All that hear of what happens in it, but itself.
-    fn hearers(self: &Arc<Self>) -> Vec<Arc<Mount>> {
+    pub(super) fn hearers(self: &Arc<Self>) -> Vec<Arc<Mount>> {
         let mut todo: Vec<Arc<Group>> = self.sharing.lock().group.iter().cloned().collect();
         let (mut seen, mut found): (Vec<i32>, Vec<Arc<Mount>>) = (Vec::new(), Vec::new());
         while let Some(group) = todo.pop() {
@@ -178,7 +178,10 @@ fn shows(mount: &Mount, dentry: &Arc<Dentry>) -> bool {
 /// Each group gets one copy as a slave of what its masters got, and the peers of that for the others.
 pub(super) fn copies(tree: &Arc<Mount>, at: &Path) -> Vec<(Arc<Mount>, Path)> {
     let Some(first) = at.mount.sharing.lock().group.clone() else { return Vec::new() };
-    tree.all().iter().for_each(|mount| mount.set_propagation(Propagation::Shared));
+    let new = tree.all();
+    new.iter().for_each(|mount| mount.set_propagation(Propagation::Shared));
+    // What comes hears of its own coming by being there.
+    let hears = |mount: &Arc<Mount>| shows(mount, &at.dentry) && !new.iter().any(|own| Arc::ptr_eq(own, mount));
     let mut made = Vec::new();
     let mut copy = |from: &Arc<Mount>, to: Arc<Mount>, slave: bool| {
         let copy = from.copy_all(&from.root, if slave { Copying::Slave } else { Copying::Bind });
@@ -195,7 +198,7 @@ pub(super) fn copies(tree: &Arc<Mount>, at: &Path) -> Vec<(Arc<Mount>, Path)> {
             continue;
         }
         seen.push(group.id);
-        for peer in living(&group.peers).into_iter().filter(|peer| !Arc::ptr_eq(peer, &at.mount) && shows(peer, &at.dentry)) {
+        for peer in living(&group.peers).into_iter().filter(|peer| !Arc::ptr_eq(peer, &at.mount) && hears(peer)) {
             let new = copy(&model, peer, !among);
             if !among {
                 new.all().iter().for_each(|mount| mount.set_propagation(Propagation::Shared));
@@ -206,7 +209,7 @@ pub(super) fn copies(tree: &Arc<Mount>, at: &Path) -> Vec<(Arc<Mount>, Path)> {
             let own = slave.sharing.lock().group.clone();
             match own {
                 Some(group) => todo.push((group, model.clone(), false)),
-                None if shows(&slave, &at.dentry) => drop(copy(&model, slave, true)),
+                None if hears(&slave) => drop(copy(&model, slave, true)),
                 None => {}
             }
         }

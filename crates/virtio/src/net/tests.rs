@@ -151,7 +151,9 @@ fn that_frames_are_gone_is_told_with_what_comes_in_or_a_moment_later() {
     driver.add(1, &[Piece::read(DATA + 0x1000, 64)]);
     assert_eq!(driver.event(PAIRS + 1).unwrap(), [(1, 1, 0)]);
     assert!(!driver.interrupted());
-    assert!(driver.turn(1000) && driver.interrupted(), "by the timer");
+    // What isn't held for a whole moment when the timer comes has another.
+    let told = (0..3).any(|_| driver.turn(1000) && driver.interrupted());
+    assert!(told, "by the timer");
 }
 
 #[test]

@@ -19,6 +19,7 @@ mod ipc;
 mod jobs;
 mod limits;
 mod memory;
+mod mounting;
 mod mounts;
 mod names;
 mod namespaces;
@@ -34,6 +35,7 @@ mod poll;
 mod ports;
 mod proc;
 mod process;
+mod propagation;
 mod raw;
 mod remap;
 mod signal;
@@ -69,6 +71,7 @@ pub(crate) fn all() -> impl Iterator<Item = Test> {
         memory::TESTS,
         advice::TESTS,
         process::TESTS,
+        propagation::TESTS,
         remap::TESTS,
         tasks::TESTS,
         signal::TESTS,
@@ -104,6 +107,7 @@ pub(crate) fn all() -> impl Iterator<Item = Test> {
         proc::TESTS,
         watch::TESTS,
         ipc::TESTS,
+        mounting::TESTS,
         mounts::TESTS,
         namespaces::TESTS,
         owners::TESTS,

@@ -3,11 +3,14 @@
 use super::prelude::*;
 
 tests!("mounts":
-    tmpfs_mounts, bind_mounts, readonly_remounts, mount_arguments, umount_flags, mounts_need_rights, propagation, propagation_reaches_namespaces, propagation_and_changes, namespaces_are_mounted, pivot_root_changes_the_root, overlays_cover, overlays_without_an_upper_layer, overlay_arguments, tmpfs_changes_its_size, proc_mounts_anew, new_mount_interface, open_tree_and_move, mount_attributes, mounts_in_steps, nosuid_noexec_nodev, size_limits_of_tmpfs, removed_files_make_room, rename_across_mounts, statmount_and_listmount,
+    tmpfs_mounts, bind_mounts, readonly_remounts, mount_arguments, umount_flags, mounts_need_rights,
+    namespaces_are_mounted, pivot_root_changes_the_root, overlays_cover, overlays_without_an_upper_layer,
+    overlay_arguments, tmpfs_changes_its_size, proc_mounts_anew, nosuid_noexec_nodev, size_limits_of_tmpfs,
+    removed_files_make_room, rename_across_mounts,
 );
 
 /// Goes into a mount namespace of our own, cut off from the host's; else the test is skipped.
-fn own_mounts() {
+pub(super) fn own_mounts() {
     need_root();
     match sys!(unshare(CLONE_NEWNS)) {
         Err(Errno::EPERM | Errno::ENOSYS | Errno::EINVAL) => skip!("no mount namespace of our own (CAP_SYS_ADMIN)"),
@@ -16,7 +19,7 @@ fn own_mounts() {
     gives!(mount(c"none", c"/", 0, MS_REC | MS_PRIVATE, 0) => 0);
 }
 
-fn tmpfs(path: &std::ffi::CStr) {
+pub(super) fn tmpfs(path: &std::ffi::CStr) {
     gives!(mkdir(path, 0o755) => 0);
     gives!(mount(c"none", path, c"tmpfs", 0, 0) => 0);
 }
@@ -168,122 +171,6 @@ fn mounts_need_rights() {
         fails!(pivot_root(c".", c".") => EPERM);
         fails!(fsopen(c"tmpfs", 0) => EPERM);
     });
-}
-
-fn propagation() {
-    own_mounts();
-    tmpfs(c"m");
-    gives!(mkdir(c"m/in", 0o755) => 0);
-    gives!(mkdir(c"peer", 0o755) => 0);
-    gives!(mount(0, c"m", 0, MS_SHARED, 0) => 0);
-    gives!(mount(c"m", c"peer", 0, MS_BIND, 0) => 0);
-    gives!(mount(c"none", c"m/in", c"tmpfs", 0, 0) => 0);
-    works!(close(file(c"m/in/file", b"")));
-    works!(close(works!(openat(AT_FDCWD, c"peer/in/file", O_RDONLY))));
-    gives!(umount2(c"peer/in", 0) => 0);
-    fails!(openat(AT_FDCWD, c"m/in/file", O_RDONLY) => ENOENT);
-    // A slave hears, and isn't heard.
-    gives!(mount(0, c"peer", 0, MS_SLAVE, 0) => 0);
-    gives!(mount(c"none", c"peer/in", c"tmpfs", 0, 0) => 0);
-    works!(close(file(c"peer/in/file", b"")));
-    fails!(openat(AT_FDCWD, c"m/in/file", O_RDONLY) => ENOENT);
-    fails!(mount(0, c"m", 0, MS_SHARED | MS_PRIVATE, 0) => EINVAL);
-    gives!(mount(0, c"m", 0, MS_UNBINDABLE, 0) => 0);
-    gives!(mkdir(c"other", 0o755) => 0);
-    fails!(mount(c"m", c"other", 0, MS_BIND, 0) => EINVAL);
-}
-
-/// The optional fields of a mount in `/proc/self/mountinfo`.
-fn optional_fields(place: &str) -> String {
-    let text = contents("/proc/self/mountinfo");
-    let line = text.lines().rfind(|line| line.split(' ').nth(4).is_some_and(|at| at.ends_with(place))).unwrap_or_default();
-    line.split(' ').skip(6).take_while(|field| *field != "-").collect::<Vec<_>>().join(" ")
-}
-
-fn propagation_reaches_namespaces() {
-    own_mounts();
-    tmpfs(c"m");
-    for path in [c"m/one", c"m/two", c"m/three"] {
-        gives!(mkdir(path, 0o755) => 0);
-    }
-    gives!(mount(0, c"m", 0, MS_SHARED, 0) => 0);
-    is!(optional_fields("/m").starts_with("shared:"), "a peer");
-    let step = shared_word();
-    let pid = child(|| {
-        gives!(unshare(CLONE_NEWNS) => 0);
-        step.store(1, SeqCst);
-        until_is(step, 2);
-        works!(openat(AT_FDCWD, c"m/one/file", O_RDONLY));
-        gives!(mount(c"none", c"m/two", c"tmpfs", 0, 0) => 0);
-        works!(close(file(c"m/two/file", b"")));
-        step.store(3, SeqCst);
-        until_is(step, 4);
-        fails!(openat(AT_FDCWD, c"m/two/file", O_RDONLY) => ENOENT);
-        gives!(mount(0, c"m", 0, MS_SLAVE, 0) => 0);
-        is!(optional_fields("/m").starts_with("master:"), "a slave");
-        gives!(mount(c"none", c"m/two", c"tmpfs", 0, 0) => 0);
-        works!(close(file(c"m/two/file", b"")));
-        step.store(5, SeqCst);
-        until_is(step, 6);
-        works!(openat(AT_FDCWD, c"m/three/file", O_RDONLY));
-        gives!(mount(0, c"m", 0, MS_PRIVATE, 0) => 0);
-        eq!(optional_fields("/m"), "");
-    });
-    until_is(step, 1);
-    gives!(mount(c"none", c"m/one", c"tmpfs", 0, 0) => 0);
-    works!(close(file(c"m/one/file", b"")));
-    step.store(2, SeqCst);
-    until_is(step, 3);
-    works!(close(works!(openat(AT_FDCWD, c"m/two/file", O_RDONLY))));
-    gives!(umount2(c"m/two", 0) => 0);
-    step.store(4, SeqCst);
-    until_is(step, 5);
-    fails!(openat(AT_FDCWD, c"m/two/file", O_RDONLY) => ENOENT);
-    gives!(mount(c"none", c"m/three", c"tmpfs", 0, 0) => 0);
-    works!(close(file(c"m/three/file", b"")));
-    step.store(6, SeqCst);
-    join(pid);
-}
-
-fn propagation_and_changes() {
-    own_mounts();
-    tmpfs(c"m");
-    gives!(mkdir(c"m/a", 0o755) => 0);
-    gives!(mkdir(c"m/b", 0o755) => 0);
-    gives!(mkdir(c"peer", 0o755) => 0);
-    gives!(mkdir(c"deep", 0o755) => 0);
-    gives!(mount(0, c"m", 0, MS_SHARED, 0) => 0);
-    gives!(mount(c"m", c"peer", 0, MS_BIND, 0) => 0);
-    // What comes is in each place once, and not in itself.
-    gives!(mkdir(c"m/self", 0o755) => 0);
-    gives!(mount(c"m", c"m/self", 0, MS_BIND, 0) => 0);
-    eq!(contents("/proc/self/mountinfo").lines().filter(|line| line.contains("/self ")).count(), 2);
-    gives!(umount2(c"m/self", 0) => 0);
-    eq!(contents("/proc/self/mountinfo").lines().filter(|line| line.contains("/self ")).count(), 0);
-    // Who is busy in one place keeps it in all.
-    gives!(mount(c"none", c"m/a", c"tmpfs", 0, 0) => 0);
-    let open = works!(openat(AT_FDCWD, c"peer/a", O_RDONLY));
-    fails!(umount2(c"m/a", 0) => EBUSY);
-    works!(close(open));
-    is!(optional_fields("/peer/a").starts_with("shared:"), "what lies in a shared one is shared");
-    // What others hear of doesn't go elsewhere.
-    fails!(mount(c"m/a", c"m/b", 0, MS_MOVE, 0) => EINVAL);
-    gives!(mount(c"none", c"deep", c"tmpfs", 0, 0) => 0);
-    gives!(mount(0, c"deep", 0, MS_UNBINDABLE, 0) => 0);
-    is!(optional_fields("/deep").starts_with("unbindable"), "its word");
-    fails!(mount(c"deep", c"m/b", 0, MS_MOVE, 0) => EINVAL);
-    works!(close(file(c"plain", b"")));
-    fails!(mount(c"deep", c"plain", 0, MS_MOVE, 0) => EINVAL);
-    gives!(mount(0, c"deep", 0, MS_PRIVATE, 0) => 0);
-    works!(close(file(c"deep/file", b"")));
-    gives!(mount(c"deep", c"m/b", 0, MS_MOVE, 0) => 0);
-    works!(close(works!(openat(AT_FDCWD, c"peer/b/file", O_RDONLY))));
-    // Private with all that is in it.
-    gives!(mount(0, c"peer", 0, MS_REC | MS_PRIVATE, 0) => 0);
-    gives!(umount2(c"m/b", MNT_DETACH) => 0);
-    works!(close(works!(openat(AT_FDCWD, c"peer/b/file", O_RDONLY))));
-    fails!(mount(0, c"m/a/..", 0, MS_SHARED | MS_RDONLY, 0) => EINVAL);
-    fails!(mount(0, c"peer/b/file", 0, MS_SHARED, 0) => EINVAL);
 }
 
 fn namespaces_are_mounted() {
@@ -444,158 +331,6 @@ fn proc_mounts_anew() {
     eq!(stat.st_mode & 0o777, 0o620);
 }
 
-fn new_mount_interface() {
-    own_mounts();
-    gives!(mkdir(c"m", 0o755) => 0);
-    const SET_STRING: c_int = 1;
-    const CREATE: c_int = 6;
-    let context = match sys!(fsopen(c"tmpfs", 1)) {
-        Err(Errno::ENOSYS) => skip!("no fsopen (Linux 5.2)"),
-        other => crate::check::must_work("fsopen", other),
-    };
-    gives!(fcntl(context, F_GETFD) => FD_CLOEXEC);
-    gives!(fsconfig(context, SET_STRING, c"size", c"32k", 0) => 0);
-    fails!(fsconfig(context, SET_STRING, c"no-such", c"1", 0) => EINVAL);
-    // The context keeps a message of what was wrong.
-    let mut text = [0u8; 128];
-    let count = works!(read(context, &mut text, 128));
-    is!(text[..count].starts_with(b"e "), "an error's text");
-    fails!(fsmount(context, 0, 0) => EINVAL);
-    gives!(fsconfig(context, CREATE, 0, 0, 0) => 0);
-    let mounted = works!(fsmount(context, 1, 0));
-    works!(openat(mounted, c"file", O_WRONLY | O_CREAT, 0o644));
-    gives!(move_mount(mounted, c"", AT_FDCWD, c"m", 4 /* MOVE_MOUNT_F_EMPTY_PATH */) => 0);
-    works!(openat(AT_FDCWD, c"m/file", O_RDONLY));
-    fails!(fsopen(c"no-such-type", 0) => ENODEV);
-    fails!(fsopen(c"tmpfs", 0x80) => EINVAL);
-    fails!(fsopen(BAD, 0) => EFAULT);
-    fails!(fsconfig(-1, CREATE, 0, 0, 0) => EBADF | EINVAL);
-    fails!(fsmount(-1, 0, 0) => EBADF);
-    let again = works!(fspick(AT_FDCWD, c"m", 1));
-    gives!(fsconfig(again, SET_STRING, c"size", c"64k", 0) => 0);
-    gives!(fsconfig(again, 7 /* RECONFIGURE */, 0, 0, 0) => 0);
-    fails!(fspick(AT_FDCWD, c"missing", 0) => ENOENT);
-}
-
-fn open_tree_and_move() {
-    own_mounts();
-    gives!(mkdir(c"a", 0o755) => 0);
-    gives!(mkdir(c"b", 0o755) => 0);
-    works!(close(file(c"a/file", b"text")));
-    const OPEN_TREE_CLONE: c_int = 1;
-    let tree = match sys!(open_tree(AT_FDCWD, c"a", OPEN_TREE_CLONE | O_CLOEXEC)) {
-        Err(Errno::ENOSYS) => skip!("no open_tree (Linux 5.2)"),
-        other => crate::check::must_work("open_tree", other),
-    };
-    works!(openat(tree, c"file", O_RDONLY));
-    gives!(move_mount(tree, c"", AT_FDCWD, c"b", 4) => 0);
-    eq!(contents("b/file"), "text");
-    fails!(move_mount(tree, c"", AT_FDCWD, c"missing", 4) => ENOENT);
-    fails!(open_tree(AT_FDCWD, c"missing", OPEN_TREE_CLONE) => ENOENT);
-    fails!(open_tree(AT_FDCWD, c"a", 0x40) => EINVAL);
-    fails!(open_tree(999, c"a", 0) => EBADF);
-}
-
-fn mount_attributes() {
-    own_mounts();
-    tmpfs(c"m");
-    works!(close(file(c"m/file", b"")));
-    const READONLY: u64 = 1;
-    // attr_set, attr_clr, propagation, userns_fd.
-    match sys!(mount_setattr(AT_FDCWD, c"m", 0, &[READONLY, 0, 0, 0], 32)) {
-        Err(Errno::ENOSYS) => skip!("no mount_setattr (Linux 5.12)"),
-        other => crate::check::must_give("mount_setattr", other, 0),
-    }
-    fails!(openat(AT_FDCWD, c"m/file", O_WRONLY) => EROFS);
-    gives!(mount_setattr(AT_FDCWD, c"m", 0, &[0, READONLY, 0, 0u64], 32) => 0);
-    works!(openat(AT_FDCWD, c"m/file", O_WRONLY));
-    // MOUNT_ATTR_NOSYMFOLLOW, and what statfs calls it.
-    gives!(symlink(c"file", c"m/link") => 0);
-    gives!(mount_setattr(AT_FDCWD, c"m", 0, &[0x20_0000u64, 0, 0, 0], 32) => 0);
-    fails!(openat(AT_FDCWD, c"m/link", O_RDONLY) => ELOOP);
-    works!(openat(AT_FDCWD, c"m/file", O_RDONLY));
-    // `struct statfs`, whose eleventh word are the flags.
-    let mut about = [0u64; 15];
-    gives!(statfs(c"m", &mut about) => 0);
-    is!(about[10] & 0x2000 != 0, "ST_NOSYMFOLLOW among {:#x}", about[10]);
-    fails!(mount_setattr(AT_FDCWD, c"m", 0, &[1u64 << 40, 0, 0, 0], 32) => EINVAL);
-    fails!(mount_setattr(AT_FDCWD, c"m", 0, &[READONLY, 0, 0, 0], 16) => EINVAL);
-    fails!(mount_setattr(AT_FDCWD, c"missing", 0, &[READONLY, 0, 0, 0], 32) => ENOENT);
-    fails!(mount_setattr(AT_FDCWD, c"m", 0, BAD, 32) => EFAULT);
-}
-
-fn mounts_in_steps() {
-    own_mounts();
-    gives!(mkdir(c"m", 0o755) => 0);
-    gives!(mkdir(c"other", 0o755) => 0);
-    const FLAG: c_int = 0;
-    const CREATE: c_int = 6;
-    let context = match sys!(fsopen(c"tmpfs", 0)) {
-        Err(Errno::ENOSYS) => skip!("no fsopen (Linux 5.2)"),
-        other => crate::check::must_work("fsopen", other),
-    };
-    fails!(fsmount(context, 0, 0) => EINVAL);
-    fails!(fsconfig(context, FLAG, 0, 0, 0) => EINVAL);
-    fails!(fsconfig(context, CREATE, c"x", 0, 0) => EINVAL);
-    fails!(fsconfig(context, 99, 0, 0, 0) => EOPNOTSUPP);
-    fails!(fsconfig(works!(openat(AT_FDCWD, c"/", O_RDONLY)), CREATE, 0, 0, 0) => EINVAL);
-    let mut text = [0u8; 64];
-    fails!(read(context, &mut text, 64) => ENODATA);
-    gives!(fsconfig(context, FLAG, c"ro", 0, 0) => 0);
-    gives!(fsconfig(context, CREATE, 0, 0, 0) => 0);
-    fails!(fsconfig(context, CREATE, 0, 0, 0) => EBUSY);
-    fails!(fsmount(context, 2, 0) => EINVAL);
-    fails!(fsmount(context, 0, 0x40000000) => EINVAL);
-    let mounted = works!(fsmount(context, 0, 0x2 | 0x8 /* NOSUID, NOEXEC */));
-    fails!(openat(mounted, c"file", O_WRONLY | O_CREAT, 0o644) => EROFS);
-    // It isn't anywhere yet.
-    is!(!contents("/proc/self/mountinfo").contains("nosuid,noexec,relatime - tmpfs none"), "no place");
-    fails!(move_mount(mounted, c"", AT_FDCWD, c"m", 0) => ENOENT);
-    fails!(move_mount(mounted, c"", AT_FDCWD, c"m", 0x80) => EINVAL);
-    works!(close(file(c"plain", b"")));
-    fails!(move_mount(mounted, c"", AT_FDCWD, c"plain", 4) => EINVAL);
-    gives!(move_mount(mounted, c"", AT_FDCWD, c"m", 4) => 0);
-    let line = contents("/proc/self/mounts").lines().find(|line| line.contains("/m tmpfs ")).unwrap_or("").to_owned();
-    is!(line.starts_with("none ") && line.contains("ro,nosuid,noexec,relatime"), "its line: {line}");
-    // From one place to another.
-    gives!(move_mount(AT_FDCWD, c"m", AT_FDCWD, c"other", 0) => 0);
-    fails!(move_mount(AT_FDCWD, c"m", AT_FDCWD, c"other", 0) => EINVAL);
-    // All that is in it along, or not.
-    gives!(mount_setattr(AT_FDCWD, c"other", 0, &[0u64, 1, 0, 0], 32) => 0);
-    fails!(umount2(c"other", 0) => EBUSY);
-    works!(close(mounted));
-    gives!(umount2(c"other", 0) => 0);
-    tmpfs(c"t");
-    gives!(mkdir(c"t/in", 0o755) => 0);
-    gives!(mount(c"none", c"t/in", c"tmpfs", 0, 0) => 0);
-    works!(close(file(c"t/in/file", b"")));
-    let deep = works!(open_tree(AT_FDCWD, c"t", 1 | AT_RECURSIVE));
-    works!(close(works!(openat(deep, c"in/file", O_RDONLY))));
-    let flat = works!(open_tree(AT_FDCWD, c"t", 1));
-    fails!(openat(flat, c"in/file", O_RDONLY) => ENOENT);
-    fails!(open_tree(AT_FDCWD, c"t", AT_RECURSIVE) => EINVAL);
-    let here = works!(open_tree(AT_FDCWD, c"t", 0));
-    works!(close(works!(openat(here, c"in/file", O_RDONLY))));
-    // What isn't anywhere has attributes, too.
-    gives!(mount_setattr(deep, c"", AT_EMPTY_PATH | AT_RECURSIVE, &[1u64, 0, 0, 0], 32) => 0);
-    fails!(openat(deep, c"in/file", O_WRONLY) => EROFS);
-    works!(close(works!(openat(here, c"in/file", O_WRONLY))));
-    gives!(mount_setattr(AT_FDCWD, c"t", AT_RECURSIVE, &[0u64, 0, MS_SHARED, 0], 32) => 0);
-    is!(optional_fields("/t/in").starts_with("shared:"), "shared with what is in it");
-    fails!(mount_setattr(AT_FDCWD, c"t", 0, &[0u64, 0, MS_SHARED | MS_SLAVE, 0], 32) => EINVAL);
-    fails!(mount_setattr(AT_FDCWD, c"t", 0, &[0x10u64, 0, 0, 0], 32) => EINVAL);
-    gives!(mount_setattr(AT_FDCWD, c"t", 0, &[0x10u64, 0x70, 0, 0], 32) => 0);
-    is!(contents("/proc/self/mounts").lines().any(|line| line.contains("/t tmpfs rw,noatime")), "noatime");
-    fails!(mount_setattr(AT_FDCWD, c"t/in/file", 0, &[1u64, 0, 0, 0], 32) => EINVAL);
-    fails!(mount_setattr(AT_FDCWD, c"t", 0, &[1u64, 0, 0, 0, 1], 40) => E2BIG);
-    in_child(|| {
-        gives!(setresuid(1000, 1000, 1000) => 0);
-        fails!(open_tree(AT_FDCWD, c"t", 1) => EPERM);
-        fails!(mount_setattr(AT_FDCWD, c"t", 0, &[1u64, 0, 0, 0], 32) => EPERM);
-        fails!(move_mount(AT_FDCWD, c"t", AT_FDCWD, c"m", 0) => EPERM);
-    });
-}
-
 fn nosuid_noexec_nodev() {
     own_mounts();
     gives!(mkdir(c"m", 0o755) => 0);
@@ -684,23 +419,4 @@ fn rename_across_mounts() {
     works!(close(file(c"a/file", b"")));
     fails!(rename(c"a/file", c"b/new") => EXDEV);
     fails!(rename(c"m", c"n") => EBUSY);
-}
-
-fn statmount_and_listmount() {
-    own_mounts();
-    // size, mount namespace's fd, mount, parameter: LSMT_ROOT is everything.
-    let request: [u64; 3] = [24, u64::MAX, 0];
-    let mut list = [0u64; 256];
-    let count = match sys!(listmount(&request, &mut list, 256, 0)) {
-        Err(Errno::ENOSYS) => skip!("no listmount (Linux 6.8)"),
-        other => crate::check::must_work("listmount", other),
-    };
-    is!(count >= 1 && list[..count].iter().all(|id| *id != 0), "mounts");
-    let mut buffer = [0u8; 1024];
-    const MNT_BASIC: u64 = 2;
-    gives!(statmount(&[24u64, list[0], MNT_BASIC], &mut buffer, 1024, 0) => 0);
-    is!(from_bytes::<u32>(&buffer).is_some_and(|size| size > 0), "a size");
-    fails!(statmount(&[24u64, u64::MAX >> 1, MNT_BASIC], &mut buffer, 1024, 0) => ENOENT);
-    fails!(statmount(&[24u64, list[0], MNT_BASIC], &mut buffer, 1024, 0x40) => EINVAL);
-    fails!(listmount(BAD, &mut list, 256, 0) => EFAULT);
 }

@@ -4,7 +4,7 @@ use super::owners::{USER, become_its_root, become_user, leave, path, store};
 use super::prelude::*;
 
 tests!("borders":
-    mounts_need_a_namespace_of_ones_own, inherited_mounts_are_locked, mounts_of_another_namespace,
+    mounts_need_a_namespace_of_ones_own, inherited_mounts_are_locked, what_is_hidden_stays_hidden, mounts_of_another_namespace,
     file_systems_of_the_kernel, devices_stay_shut, what_is_hidden_in_proc_stays_hidden, set_user_id_of_others,
 );
 
@@ -66,6 +66,35 @@ fn inherited_mounts_are_locked() {
         gives!(mount(c"frozen", c"c", 0, MS_BIND, 0) => 0);
         fails!(mount(c"none", c"c", 0, more | MS_NOSUID | MS_NOATIME, 0) => EPERM);
         gives!(umount2(c"c", 0) => 0);
+    });
+}
+
+fn what_is_hidden_stays_hidden() {
+    need_root();
+    if sys!(unshare(CLONE_NEWNS)).is_err() {
+        skip!("no mount namespace of our own (CAP_SYS_ADMIN)");
+    }
+    gives!(mount(c"none", c"/", 0, MS_REC | MS_PRIVATE, 0) => 0);
+    for name in [c"a", c"b"] {
+        gives!(mkdir(name, 0o755) => 0);
+    }
+    gives!(mount(c"none", c"a", c"tmpfs", 0, 0) => 0);
+    gives!(mkdir(c"a/hidden", 0o755) => 0);
+    works!(close(file(c"a/hidden/secret", b"")));
+    gives!(mount(c"none", c"a/hidden", c"tmpfs", 0, 0) => 0);
+    in_child(|| {
+        become_its_root(CLONE_NEWNS);
+        // From who stands in what is taken away.
+        gives!(mount(c"a", c"b", 0, MS_BIND | MS_REC, 0) => 0);
+        let inside = works!(openat(AT_FDCWD, c"b", O_RDONLY | O_DIRECTORY));
+        gives!(umount2(c"b", MNT_DETACH) => 0);
+        fails!(openat(inside, c"hidden/secret", O_RDONLY) => ENOENT);
+        works!(close(inside));
+        // And where others hear of that.
+        gives!(mount(0, c"a", 0, MS_SHARED | MS_REC, 0) => 0);
+        gives!(mount(c"a", c"b", 0, MS_BIND | MS_REC, 0) => 0);
+        gives!(umount2(c"b", MNT_DETACH) => 0);
+        fails!(openat(AT_FDCWD, c"a/hidden/secret", O_RDONLY) => ENOENT);
     });
 }
 

@@ -7,6 +7,7 @@ use crate::sync::Mutex;
 use crate::task::UserNamespace;
 use crate::task::spaces::Counted;
 use crate::{Errno, Result};
+use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
@@ -196,11 +197,22 @@ impl Namespace {
                 return Err(Errno::EBUSY);
             }
         }
-        for mount in mount.all().iter().rev() {
-            for twin in mount.twins().iter().filter(|twin| twin.children.lock().is_empty()) {
-                twin.remove();
+        // What must not be taken away alone goes along with what it lies in, and goes on hiding something from who still stands there.
+        let mut along: BTreeSet<*const Mount> = BTreeSet::new();
+        for one in mount.all().iter().rev() {
+            let goes = |twin: &Arc<Mount>| twin.children.lock().values().all(|child| along.contains(&Arc::as_ptr(child)));
+            for twin in one.twins().iter().filter(|twin| goes(twin)).cloned().collect::<Vec<_>>() {
+                if twin.is_locked() && !Arc::ptr_eq(one, &mount) {
+                    along.insert(Arc::as_ptr(&twin));
+                } else {
+                    twin.remove();
+                }
             }
-            mount.remove();
+            if one.is_locked() {
+                one.set_propagation(Propagation::Private);
+            } else {
+                one.remove();
+            }
         }
         Ok(())
     }

@@ -22,7 +22,7 @@ pub(crate) mod tests;
 use crate::fs::{Description, Io};
 use crate::mm::Mm;
 use crate::signal::frame;
-use crate::task::{Credentials, Task};
+use crate::task::{Credentials, Task, UserNamespace};
 use crate::wait::Events;
 use crate::{Errno, Regs, Result};
 use alloc::sync::Arc;
@@ -57,6 +57,8 @@ pub struct Loaded {
     credentials: Credentials,
     /// Who it acts as has changed: others may not look into it.
     guarded: bool,
+    /// Where one needs a right to look into it then.
+    memory_owner: UserNamespace,
     raised: bool,
     name: [u8; 16],
     file: Arc<Description>,
@@ -113,6 +115,7 @@ pub fn load(task: &Arc<Task>, request: Request) -> Result<Loaded> {
         entry: placed.start,
         stack,
         guarded: rights.changed,
+        memory_owner: rights.memory_owner,
         raised: rights.secure,
         credentials: rights.credentials,
         name: comm,
@@ -233,6 +236,7 @@ pub fn begin(task: &Arc<Task>, loaded: Loaded) -> Regs {
     task.confinement.set_sends_back(false);
     // Timers and restarts of the old program mean nothing to the new.
     *task.restart.lock() = None;
+    *process.memory_owner.lock() = loaded.memory_owner;
     process.dumpable.store(u8::from(!loaded.guarded), Ordering::Relaxed);
     if loaded.raised {
         task.parent_death_signal.store(0, Ordering::Relaxed);

@@ -3,7 +3,7 @@
 use super::find::Found;
 use crate::task::credentials::{KEEP_CAPABILITIES, NO_ROOT};
 use crate::task::users::Kind;
-use crate::task::{Credentials, Task};
+use crate::task::{Credentials, Task, UserNamespace};
 use crate::{Errno, Result};
 use alloc::sync::Arc;
 use insula_abi::general as c;
@@ -14,6 +14,8 @@ pub struct Rights {
     pub credentials: Credentials,
     /// It has more than its caller: what the caller's environment says isn't to be trusted (`AT_SECURE`).
     pub secure: bool,
+    /// Where one needs a right to look into it all the same: its user namespace; if it can't be read, one that knows whose it is.
+    pub memory_owner: UserNamespace,
     /// It acts as somebody else than before, or can't be read: others may not look into it.
     pub changed: bool,
 }
@@ -61,7 +63,15 @@ pub fn after(task: &Arc<Task>, found: &Found) -> Result<Rights> {
     if file.is_some_and(|file| file.effective && file.permitted & !now.capabilities.permitted != 0) {
         return Err(Errno::EPERM);
     }
-    Ok(Rights { secure: set_id || gained, changed: changed || gained || !found.readable, credentials: now })
+    let mut memory_owner = &before.space;
+    let may_know = |space: &UserNamespace| found.readable || space.knows(Kind::Users, uid) && space.knows(Kind::Groups, gid);
+    while !may_know(memory_owner)
+        && let Some(parent) = memory_owner.parent()
+    {
+        memory_owner = parent;
+    }
+    let memory_owner = memory_owner.clone();
+    Ok(Rights { memory_owner, secure: set_id || gained, changed: changed || gained || !found.readable, credentials: now })
 }
 
 /// Works out capabilities; answers whether the program has some that its caller didn't pass on.

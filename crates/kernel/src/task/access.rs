@@ -8,7 +8,8 @@ use insula_abi::general as c;
 
 impl Task {
     /// Whether it may see, or change, what `other` has in memory, by a file or a hint: its own process; one of the same user (by the numbers that
-    /// count for files, `PTRACE_MODE_FSCREDS`) with no more rights; or any, with `CAP_SYS_PTRACE`.
+    /// count for files, `PTRACE_MODE_FSCREDS`) with no more rights; or any, with `CAP_SYS_PTRACE`, which one
+    /// that isn't to be looked into takes where its program began, too.
     pub fn may_access(&self, other: &Task) -> bool {
         self.may(other, |ids| ids.fs)
     }
@@ -24,11 +25,14 @@ impl Task {
         }
         let (own, theirs) = (self.credentials(), other.credentials());
         let same = |own: Ids, ids: Ids| [ids.real, ids.effective, ids.saved].iter().all(|id| *id == number(own));
-        let allowed = other.process.dumpable.load(Ordering::Relaxed) == 1
-            && same(own.uid, theirs.uid)
+        let open = other.process.dumpable.load(Ordering::Relaxed) == 1 || {
+            let owner = other.process.memory_owner.lock().clone();
+            own.has_in(&owner, c::CAP_SYS_PTRACE)
+        };
+        let alike = same(own.uid, theirs.uid)
             && same(own.gid, theirs.gid)
             && own.space == theirs.space
             && theirs.capabilities.permitted & !own.capabilities.permitted == 0;
-        allowed || own.has_in(&theirs.space, c::CAP_SYS_PTRACE)
+        open && (alike || own.has_in(&theirs.space, c::CAP_SYS_PTRACE))
     }
 }

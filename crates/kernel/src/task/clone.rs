@@ -189,6 +189,7 @@ fn new_process(maker: &Arc<Task>, request: &Request, pid: i32, space: &PidNamesp
     let process = Process::new(pid, space.clone(), limits, actions, maker.kernel().host.clock.monotonic());
     *process.program.lock() = ours.program.lock().clone();
     process.dumpable.store(ours.dumpable.load(Ordering::Relaxed), Ordering::Relaxed);
+    *process.memory_owner.lock() = ours.memory_owner.lock().clone();
     process.oom_adjustment.store(ours.oom_adjustment.load(Ordering::Relaxed), Ordering::Relaxed);
     process.thp_disabled.store(ours.thp_disabled.load(Ordering::Relaxed), Ordering::Relaxed);
     process

@@ -1,7 +1,7 @@
 //! Processes: what a group of tasks has together.
 
 use super::cpu_limit::CpuLimit;
-use super::{Limits, PidNamespace, Task};
+use super::{Limits, PidNamespace, Task, UserNamespace};
 use crate::fs::Description;
 use crate::signal::stop::Stop;
 use crate::signal::{Actions, Pending};
@@ -28,6 +28,9 @@ pub struct Process {
     pub program: Mutex<Option<Arc<Description>>>,
     /// Whether others may look into it: 0 no, 1 yes, 2 only the superuser (prctl(2), `PR_SET_DUMPABLE`).
     pub dumpable: AtomicU8,
+    /// The user namespace in which one needs a right to look into it all the same: that in which its program began. It may have secrets from
+    /// there, whatever namespace it has entered since.
+    pub memory_owner: Mutex<UserNamespace>,
     /// The first process is a command that is to be interrupted like any other, not an init: that is shielded from signals it doesn't handle,
     /// and takes in all orphans.
     pub ordinary: AtomicBool,
@@ -120,6 +123,7 @@ impl Process {
             actions: Mutex::new(actions),
             program: Mutex::default(),
             dumpable: AtomicU8::new(1),
+            memory_owner: Mutex::default(),
             ordinary: AtomicBool::new(false),
             subreaper: AtomicBool::new(false),
             forgotten: AtomicBool::new(false),

@@ -5,7 +5,7 @@ use std::ffi::CString;
 
 tests!("owners":
     a_user_maps_itself, only_one_of_oneself, numbers_are_translated, unmapped_owners_are_nobody, files_of_others_stay_theirs,
-    nothing_of_the_kernels, processes_outside_are_out_of_reach, namespaces_outside_are_out_of_reach, owners_enter,
+    nothing_of_the_kernels, processes_outside_are_out_of_reach, namespaces_outside_are_out_of_reach, owners_enter, who_enters_keeps_secrets,
     nested_namespaces, relatives_of_namespaces, several_at_once, peers_are_translated, maps_of_ranges,
 );
 
@@ -268,6 +268,35 @@ fn owners_enter() {
     });
     step.store(2, SeqCst);
     join(inside);
+}
+
+fn who_enters_keeps_secrets() {
+    need_root();
+    let (step, entered) = (shared_word(), shared_word());
+    in_child(|| {
+        let owner = child(|| {
+            become_user();
+            leave(0);
+            step.store(1, SeqCst);
+            until_is(step, 2);
+            // It may do all there, but what root has in memory is from outside.
+            let root = entered.load(SeqCst);
+            fails!(ptrace(PTRACE_SEIZE, root, 0, 0) => EPERM);
+            fails!(openat(AT_FDCWD, &*path(format!("/proc/{root}/mem")), O_RDONLY) => EACCES);
+            fails!(openat(AT_FDCWD, &*path(format!("/proc/{root}/environ")), O_RDONLY) => EACCES);
+            step.store(3, SeqCst);
+        });
+        until_is(step, 1);
+        let root = child(|| {
+            let space = works!(openat(AT_FDCWD, &*path(format!("/proc/{owner}/ns/user")), O_RDONLY));
+            gives!(setns(space, CLONE_NEWUSER) => 0);
+            entered.store(works!(getpid()) as u32, SeqCst);
+            step.store(2, SeqCst);
+            until_is(step, 3);
+        });
+        join(owner);
+        join(root);
+    });
 }
 
 fn nested_namespaces() {

@@ -52,14 +52,15 @@ impl Subject {
         own.or_else(heir).ok_or(Errno::ESRCH)
     }
 
-    /// Whose its files are: its user's and group's; if nobody may look into it, the superuser's of where it is.
+    /// Whose its files are: its user's and group's; if nobody may look into it, the superuser's of where its program began.
     fn owner(&self) -> (u32, u32) {
         let Ok(task) = self.task() else { return (0, 0) };
         let credentials = task.credentials();
         if task.process.dumpable.load(Ordering::Relaxed) == 1 {
             return (credentials.uid.effective, credentials.gid.effective);
         }
-        (credentials.space.user(0).unwrap_or(0), credentials.space.group(0).unwrap_or(0))
+        let space = task.process.memory_owner.lock().clone();
+        (space.user(0).unwrap_or(0), space.group(0).unwrap_or(0))
     }
 
     /// Its memory, if `reader` may look into it; none of who has ended.

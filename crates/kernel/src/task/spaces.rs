@@ -390,6 +390,14 @@ pub fn net_of(description: &Description) -> Option<Arc<NetSpace>> {
     }
 }
 
+/// The number of the namespace of mounts that an open file stands for.
+pub fn mounts_of(description: &Description) -> Option<u64> {
+    match &description.as_file::<NamespaceFile>()?.held {
+        Held::Mounts(namespace) => Some(namespace.number),
+        _ => None,
+    }
+}
+
 /// An open file of a network, ioctl(2) `SIOCGSKNS`.
 pub fn open_net(net: &Arc<NetSpace>) -> Arc<Description> {
     opened(Held::Net(net.clone()), "net")
@@ -399,6 +407,14 @@ pub fn open_net(net: &Arc<NetSpace>) -> Arc<Description> {
 pub struct NamespaceFile {
     held: Held,
     text: Vec<u8>,
+}
+
+impl Drop for NamespaceFile {
+    fn drop(&mut self) {
+        if let Held::Mounts(namespace) = core::mem::replace(&mut self.held, Held::Only(c::CLONE_NEWNS, 0)) {
+            namespace.let_go();
+        }
+    }
 }
 
 impl AlwaysReady for NamespaceFile {}

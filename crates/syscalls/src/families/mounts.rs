@@ -6,7 +6,7 @@ tests!("mounts":
     tmpfs_mounts, bind_mounts, readonly_remounts, mount_arguments, umount_flags, mounts_need_rights,
     namespaces_are_mounted, pivot_root_changes_the_root, overlays_cover, overlays_without_an_upper_layer,
     overlay_arguments, tmpfs_changes_its_size, proc_mounts_anew, nosuid_noexec_nodev, size_limits_of_tmpfs,
-    removed_files_make_room, rename_across_mounts,
+    removed_files_make_room, rename_across_mounts, namespaces_of_mounts_are_mounted_if_newer,
 );
 
 /// Goes into a mount namespace of our own, cut off from the host's; else the test is skipped.
@@ -199,6 +199,43 @@ fn namespaces_are_mounted() {
     });
     gives!(umount2(c"net", 0) => 0);
     eq!(contents("net"), "");
+}
+
+fn namespaces_of_mounts_are_mounted_if_newer() {
+    own_mounts();
+    works!(close(file(c"f", b"")));
+    works!(close(file(c"g", b"")));
+    let older = works!(openat(AT_FDCWD, c"/proc/self/ns/mnt", O_RDONLY));
+    // It would hold itself.
+    fails!(mount(c"/proc/self/ns/mnt", c"f", 0, MS_BIND, 0) => EINVAL);
+    let step = shared_word();
+    let newer = child(|| {
+        gives!(unshare(CLONE_NEWNS) => 0);
+        let link = std::ffi::CString::new(format!("/proc/self/fd/{older}")).unwrap_or_default();
+        fails!(mount(&*link, c"f", 0, MS_BIND, 0) => EINVAL);
+        step.store(1, SeqCst);
+        until_is(step, 2);
+    });
+    until_is(step, 1);
+    let link = std::ffi::CString::new(format!("/proc/{newer}/ns/mnt")).unwrap_or_default();
+    gives!(mount(&*link, c"f", 0, MS_BIND, 0) => 0);
+    gives!(mount(c"f", c"g", 0, MS_BIND, 0) => 0);
+    gives!(umount2(c"g", 0) => 0);
+    // It doesn't come along into a copy, nor to where others would hear of it.
+    in_child(|| {
+        gives!(unshare(CLONE_NEWNS) => 0);
+        is!(!contents("/proc/self/mountinfo").contains(" mnt:["), "none in the copy");
+    });
+    tmpfs(c"m");
+    works!(close(file(c"m/f", b"")));
+    gives!(mkdir(c"peer", 0o755) => 0);
+    gives!(mount(0, c"m", 0, MS_SHARED, 0) => 0);
+    gives!(mount(c"m", c"peer", 0, MS_BIND, 0) => 0);
+    fails!(mount(c"f", c"m/f", 0, MS_BIND, 0) => EINVAL);
+    step.store(2, SeqCst);
+    join(newer);
+    let fd = works!(openat(AT_FDCWD, c"f", O_RDONLY));
+    gives!(setns(fd, CLONE_NEWNS) => 0);
 }
 
 fn pivot_root_changes_the_root() {

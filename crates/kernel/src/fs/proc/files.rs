@@ -12,6 +12,7 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::any::Any;
 use insula_abi::file::Statfs;
 use insula_abi::general as c;
 
@@ -165,6 +166,12 @@ pub(super) fn reopenable(open: &Arc<Description>, reader: &Arc<Task>) -> Path {
 
 /// A file that has no name.
 struct Unnamed(Arc<Description>);
+
+/// The open file that a place in no tree stands for.
+pub(crate) fn without_name(inode: &dyn Inode) -> Option<&Description> {
+    let inode: &dyn Any = inode;
+    inode.downcast_ref::<Unnamed>().map(|unnamed| &*unnamed.0)
+}
 
 impl Inode for Unnamed {
     fn attributes(&self) -> Result<Attributes> {

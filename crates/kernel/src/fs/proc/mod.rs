@@ -12,7 +12,7 @@
 //! | `sysvipc` | System V IPC |
 //! | `sysctl` | `/proc/sys` |
 
-mod files;
+pub(crate) mod files;
 mod locks;
 mod map_files;
 mod maps;

@@ -177,6 +177,12 @@ impl Mount {
         self.root.fs().kind == NAMESPACES
     }
 
+    /// The number of the namespace of mounts that it shows, as a file.
+    pub(super) fn shown_mounts(&self) -> Option<u64> {
+        let file = Some(&self.root).filter(|_| self.is_of_namespace())?;
+        crate::task::spaces::mounts_of(crate::fs::proc::files::without_name(&**file.inode())?)
+    }
+
     /// Whether it is in a namespace of mounts below that where it was made.
     pub(super) fn is_below(&self) -> bool {
         self.locked.load(Ordering::Relaxed) & LOCKED_TIMES != 0
@@ -310,7 +316,8 @@ impl Mount {
                 if Arc::ptr_eq(&parent, &copy) && !place.dentry.is_within(root) {
                     continue;
                 }
-                if how == Copying::Bind && child.is_unbindable() {
+                // What shows a namespace of mounts could come into that with a copy of this one.
+                if how == Copying::Bind && child.is_unbindable() || how != Copying::Bind && child.shown_mounts().is_some() {
                     continue;
                 }
                 let twin = child.copy(child.root.clone());

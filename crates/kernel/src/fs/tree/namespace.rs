@@ -35,23 +35,58 @@ pub struct Namespace {
     root: Mutex<Arc<Mount>>,
     /// Taken while mounts come or go: by all namespaces that are copies of each other.
     change: Arc<Mutex<()>>,
+    /// Those that files have let go, likewise.
+    left: Arc<Mutex<Left>>,
     _counted: Option<Counted>,
+}
+
+/// Namespaces that nothing but this may hold any more.
+#[derive(Default)]
+struct Left {
+    all: Vec<Arc<Namespace>>,
+    /// Somebody drops them.
+    busy: bool,
 }
 
 impl Namespace {
     /// A namespace in which `root` is the top.
     pub fn new(root: Arc<Mount>) -> Arc<Self> {
-        Self::numbered(root, crate::task::spaces::FIRST_MOUNTS, UserNamespace::default(), Arc::default(), None)
+        Self::numbered(root, crate::task::spaces::FIRST_MOUNTS, UserNamespace::default(), Default::default(), None)
     }
 
     fn numbered(
         root: Arc<Mount>,
         number: u64,
         owner: UserNamespace,
-        change: Arc<Mutex<()>>,
+        (change, left): (Arc<Mutex<()>>, Arc<Mutex<Left>>),
         counted: Option<Counted>,
     ) -> Arc<Self> {
-        Arc::new(Namespace { number, owner, root: Mutex::new(root), change, _counted: counted })
+        Arc::new(Namespace { number, owner, root: Mutex::new(root), change, left, _counted: counted })
+    }
+
+    /// A file held it, maybe as the last. What was mounted in it may be the file of another, and so on: so they go one after the other, for a
+    /// stack isn't long.
+    pub fn let_go(self: Arc<Self>) {
+        let left = self.left.clone();
+        {
+            let mut left = left.lock();
+            left.all.push(self);
+            if core::mem::replace(&mut left.busy, true) {
+                return;
+            }
+        }
+        loop {
+            let next = {
+                let mut left = left.lock();
+                let next = left.all.pop();
+                left.busy = next.is_some();
+                next
+            };
+            match next {
+                Some(namespace) => drop(namespace),
+                None => return,
+            }
+        }
     }
 
     /// The top, with all that covers it.
@@ -100,9 +135,16 @@ impl Namespace {
     /// A mount comes to the top of what is at a place.
     fn spread(&self, mount: &Arc<Mount>, place: &Path) -> Result<()> {
         let to = place.clone().down();
+        self.check_shown(mount, &to)?;
         self.check_room(mount, &to)?;
         mount.spread(&to);
         Ok(())
+    }
+
+    /// Whether no namespace holds itself then, however indirectly: each may show only those that are newer, and not where others would, too.
+    fn check_shown(&self, mount: &Arc<Mount>, to: &Path) -> Result<()> {
+        let newest_first = |number: u64| number > self.number && to.mount.hearers().is_empty();
+        if mount.all().iter().filter_map(|one| one.shown_mounts()).all(newest_first) { Ok(()) } else { Err(Errno::EINVAL) }
     }
 
     /// Whether there may be so many more: all that is in a mount, once for each that hears of the place it comes to.
@@ -287,6 +329,7 @@ impl Namespace {
             let found = twins.iter().find(|(old, _)| Arc::ptr_eq(old, &path.mount));
             Path { mount: found.map_or(&path.mount, |(_, new)| new).clone(), dentry: path.dentry.clone() }
         };
-        (Namespace::numbered(copy, number, owner.clone(), self.change.clone(), Some(counted)), twin)
+        let shared = (self.change.clone(), self.left.clone());
+        (Namespace::numbered(copy, number, owner.clone(), shared, Some(counted)), twin)
     }
 }
